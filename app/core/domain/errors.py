@@ -1,0 +1,136 @@
+"""Every error Pawl raises on purpose. The docstring of a class is its message, filled in with the keyword
+arguments it is raised with. HTTP statuses are not known here; `app/errors.py` maps them.
+
+    PawlError
+    |-- InvalidInput
+    |   |-- UnknownTask
+    |   |-- UnknownLabel
+    |   |-- UnknownPrediction
+    |   |-- BadText
+    |   `-- IdempotencyConflict
+    |-- NotFound
+    |   |-- SampleNotFound
+    |   `-- VersionNotFound
+    |-- Conflict
+    |   |-- VersionNotReached
+    |   |-- ArtefactsGone
+    |   |-- AlreadyLive
+    |   `-- ParentNotLive
+    |-- Overloaded
+    |   `-- QueueFull
+    |-- Unavailable
+    |   |-- NoLiveVersion
+    |   |-- Draining
+    |   `-- StoreUnavailable
+    |-- DeadlineExceeded
+    |-- ArtefactCorrupt
+    |-- EncoderRejected
+    `-- SettingInvalid
+"""
+
+from __future__ import annotations
+
+
+class PawlError(Exception):
+    """Pawl could not do what was asked."""
+
+    def __init__(self, **details: object) -> None:
+        self.details = details
+        template = type(self).__doc__ or PawlError.__doc__ or ""
+        super().__init__(template.format(**details))
+
+
+class InvalidInput(PawlError):
+    """The request is not valid: {problem}"""
+
+
+class UnknownTask(InvalidInput):
+    """The task {task!r} is not known to version {version}; known tasks are {known}."""
+
+
+class UnknownLabel(InvalidInput):
+    """The label {label!r} is not in the closed label set of task {task!r}; allowed are {known}."""
+
+
+class UnknownPrediction(InvalidInput):
+    """The prediction {prediction_id!r} is unknown or has expired; send the text instead."""
+
+
+class BadText(InvalidInput):
+    """The text is not usable: {problem}"""
+
+
+class IdempotencyConflict(InvalidInput):
+    """The Idempotency-Key {key!r} was used before with another body; use a new key for a new request."""
+
+
+class NotFound(PawlError):
+    """{what} does not exist."""
+
+
+class SampleNotFound(NotFound):
+    """There is no feedback {sample_id!r}."""
+
+
+class VersionNotFound(NotFound):
+    """There is no version {number}."""
+
+
+class Conflict(PawlError):
+    """The request conflicts with the present state: {problem}"""
+
+
+class VersionNotReached(Conflict):
+    """Version {wanted} is not served here yet; the live version is {live}."""
+
+
+class ArtefactsGone(Conflict):
+    """The artefacts of version {number} are no longer kept (retention), so it cannot be promoted."""
+
+
+class AlreadyLive(Conflict):
+    """Version {number} is live already."""
+
+
+class ParentNotLive(Conflict):
+    """Version {parent} is no longer live ({live} is), so nothing built on it can be promoted."""
+
+
+class Overloaded(PawlError):
+    """The service is at its limit; try again in {retry_after} s."""
+
+
+class QueueFull(Overloaded):
+    """The {queue} queue is full ({limit}); try again in {retry_after} s."""
+
+
+class Unavailable(PawlError):
+    """The service cannot answer now: {problem}"""
+
+
+class NoLiveVersion(Unavailable):
+    """There is no version to answer with yet: {problem} Import labelled data (`pawl import FILE.csv`) or send feedback."""
+
+
+class Draining(Unavailable):
+    """The process is shutting down; send the request to another one."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database cannot be reached: {problem}"""
+
+
+class DeadlineExceeded(PawlError):
+    """The answer was not ready within {limit_ms} ms."""
+
+
+class ArtefactCorrupt(PawlError):
+    """The artefact {path} is damaged or incomplete: {problem}"""
+
+
+class EncoderRejected(PawlError):
+    """The encoder at {path} cannot be used: {problem}"""
+
+
+class SettingInvalid(PawlError):
+    """The setting {name}={value!r} is not valid: {problem}"""

@@ -1,0 +1,134 @@
+"""Samples: labelled texts on their way from feedback to a version. Frozen values, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+DEFAULT_TASK = "default"
+
+
+class SampleState(StrEnum):
+    """Where a sample is. `queued` is the only state that is not final for an attempt to learn it."""
+
+    QUEUED = "queued"
+    LEARNED = "learned"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+    DEAD = "dead"
+    RETRACTED = "retracted"
+    GOLDEN = "golden"
+    """Never learned: only judges candidates (made by `pawl import --golden` alone)."""
+
+
+ACTIVE_STATES = (SampleState.QUEUED, SampleState.LEARNED, SampleState.QUARANTINED, SampleState.GOLDEN)
+"""States in which the same (task, text, label) sent again is the same sample, not a new one."""
+
+
+class Split(StrEnum):
+    """Which part of the store a sample belongs to; a function of the normalised text alone."""
+
+    TRAIN = "train"
+    HELDOUT = "heldout"
+    GOLDEN = "golden"
+
+
+class Origin(StrEnum):
+    """How a sample came in."""
+
+    FEEDBACK = "feedback"
+    IMPORT = "import"
+
+
+def normalise_text(text: str) -> str:
+    """The form of a text that decides its identity and its split: NFKC, case-folded, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def digest_text(text: str) -> str:
+    """Hex SHA-256 of the normalised text (64 characters)."""
+    return hashlib.sha256(normalise_text(text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def split_of(text_digest: str, heldout_fraction: float) -> Split:
+    """Split of a text. The same text is always on the same side, in every task, process and year.
+
+    Takes the first 64 bits of the digest as a number in [0, 1) and compares it with the fraction.
+    """
+    position = int(text_digest[:16], 16) / 2.0**64
+    return Split.HELDOUT if position < heldout_fraction else Split.TRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class NewSample:
+    """A labelled text as it was accepted, before the store gives it an id and a place in the order."""
+
+    text: str
+    label: str
+    task: str = DEFAULT_TASK
+    weight: float = 1.0
+    source: str | None = None
+    origin: Origin = Origin.FEEDBACK
+    prediction_id: str | None = None
+    served_version: int | None = None
+    served_label: str | None = None
+    golden: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A stored sample.
+
+    `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
+    Of two active samples with one text in one task, the one with the larger `seq` is right.
+    """
+
+    id: str
+    seq: int
+    task: str
+    text: str
+    text_digest: str
+    label: str
+    weight: float
+    source: str | None
+    origin: Origin
+    prediction_id: str | None
+    served_version: int | None
+    served_label: str | None
+    split: Split
+    pinned: bool
+    state: SampleState
+    reason: str | None
+    learned_in_version: int | None
+    retract_requested: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample."""
+
+    id: str
+    state: SampleState
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Samples waiting to be learned."""
+
+    length: int
+    oldest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The client's key and the hex SHA-256 of the body it came with."""
+
+    key: str
+    body_digest: str

@@ -1,0 +1,147 @@
+"""Versions: numbers that are never reused, what they are made of, and who made them. Frozen values, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class VersionKind(StrEnum):
+    """How a version came to be."""
+
+    BOOTSTRAP = "bootstrap"
+    HEAD = "head"
+    CONSOLIDATION = "consolidation"
+    ROLLBACK = "rollback"
+    IMPORT = "import"
+
+
+class VersionState(StrEnum):
+    """`live` is held by exactly one version; `refused` ones never served."""
+
+    LIVE = "live"
+    RETIRED = "retired"
+    REFUSED = "refused"
+
+
+class LedgerAction(StrEnum):
+    """What a version did with a sample. `encoder` means the encoder's weights were trained on it."""
+
+    LEARN = "learn"
+    UNLEARN = "unlearn"
+    ENCODER = "encoder"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadInfo:
+    """One task's head as a version names it. `digest` is the SHA-256 of its file."""
+
+    digest: str
+    labels: tuple[str, ...]
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A candidate, with all that is known of it before the ledger gives it its number's row."""
+
+    number: int
+    parent: int | None
+    kind: VersionKind
+    trigger: str
+    encoder_digest: str
+    heads: dict[str, HeadInfo]
+    manifest_digest: str
+    size_bytes: int
+    samples_new: int = 0
+    samples_replayed: int = 0
+    watermark: int = 0
+    metrics: Json = field(default_factory=dict)
+    gate: Json = field(default_factory=dict)
+    promoted_by: str = "worker"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row of the lineage. `watermark` is the largest sample `seq` it has learned."""
+
+    number: int
+    parent: int | None
+    kind: VersionKind
+    trigger: str
+    state: VersionState
+    encoder_digest: str
+    heads: dict[str, HeadInfo]
+    manifest_digest: str
+    size_bytes: int
+    samples_new: int
+    samples_replayed: int
+    watermark: int
+    metrics: Json
+    gate: Json
+    promoted_by: str
+    reason: str | None
+    created_at: datetime
+    promoted_at: datetime | None
+    artefacts_kept: bool
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Labels per task, in the order of the head's columns."""
+        return {task: head.labels for task, head in self.heads.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One line of the ledger: which version did what with which sample."""
+
+    version: int
+    sample_id: str
+    action: LedgerAction
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerChange:
+    """All that one promotion writes besides the version row; one transaction with it.
+
+    learned     ids that go from `queued` to `learned`, and get a `learn` row.
+    unlearned   id -> reason; learned ids that leave the head (retracted by the client or replaced by a newer
+                label), get an `unlearn` row and the state `retracted`.
+    dropped     id -> reason; queued ids that never enter (replaced by a newer label before they were learned),
+                state `retracted`.
+    quarantined id -> reason; from `queued` to `quarantined`; or, in a roll-back, from `learned` (with an
+                `unlearn` row).
+    trained     ids the encoder was trained on; `encoder` rows.
+    """
+
+    learned: tuple[str, ...] = ()
+    unlearned: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in order. `id` grows; `payload` is JSON."""
+
+    id: int
+    type: str
+    payload: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerStatus:
+    """The learner's lease and heartbeat; `details` is what it says of itself."""
+
+    holder: str
+    state: str
+    heartbeat_at: datetime
+    expires_at: datetime
+    details: Json

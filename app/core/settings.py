@@ -1,0 +1,219 @@
+"""All settings. Each is read from `PAWL_<NAME>`; a misspelt or wrong one stops the start and is named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core.domain.errors import SettingInvalid
+
+PREFIX = "PAWL_"
+_SOCKET_PATH_LIMIT = 100  # a unix socket's path holds 107 bytes on Linux
+
+
+class Settings(BaseSettings):
+    """Settings of app, worker and command line; frozen once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    home: Path = Path("~/.pawl")
+    """Folder for the embedded database and Redis, artefacts and snapshots."""
+    database_url: SecretStr | None = None
+    """SQLAlchemy URL, e.g. `postgresql+psycopg://user:secret@host/pawl`; empty means SQLite under `home`."""
+    redis_url: SecretStr | None = None
+    """Redis URL, e.g. `redis://host:6379/0`; empty means the embedded server's socket under `home`."""
+    host: str = "127.0.0.1"
+    """Address the HTTP service listens on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port the HTTP service listens on; 0 takes a free one."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log lines written."""
+
+    encoder: str = "all-MiniLM-L6-v2"
+    """Encoder of a first version: `all-MiniLM-L6-v2` (from the installed package), a folder, or a hub id."""
+    encoder_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Hex SHA-256 the encoder's weights must have; the default encoder's is known and always checked."""
+    max_tokens: int = Field(default=256, ge=8, le=8192)
+    """Texts are cut to this many tokens."""
+    device: str = "auto"
+    """Where the learner computes: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Threads for each process's numerics; 0 means one for each core."""
+    random_features: int = Field(default=2048, ge=0, le=65536)
+    """M, the number of random ReLU features next to the embedding."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the random features and of replay."""
+
+    heldout_fraction: float = Field(default=0.1, ge=0.0, lt=0.9)
+    """Share of texts (by hash) that no encoder trains on and that judge candidates."""
+    young_class_size: int = Field(default=64, ge=1, le=1024)
+    """Classes with fewer samples count as much as if they had this many (weight size / 2^floor(log2 n))."""
+    prior_correction: float = Field(default=0.03, ge=0.0, le=1.0)
+    """tau in score_c - tau log n_c: how far frequent labels are held back."""
+    closed_labels: bool = False
+    """Refuse feedback with a label the live version does not know (422) instead of learning a new class."""
+    bootstrap_samples: int = Field(default=10, ge=2)
+    """Feedback needed (with at least two labels) before a first version is made without an import."""
+
+    max_batch: int = Field(default=32, ge=1, le=1024)
+    """Texts in one encoder batch."""
+    max_batch_wait_ms: float = Field(default=0.0, ge=0.0, le=100.0)
+    """How long a batch waits for company; 0 takes what is there."""
+    predict_queue: int = Field(default=2048, ge=1)
+    """Texts waiting for the encoder; beyond it 429."""
+    predict_timeout_ms: int = Field(default=30_000, ge=1)
+    """A prediction not answered by then is a 504."""
+    max_texts: int = Field(default=256, ge=1, le=10_000)
+    """Texts (or feedback items) in one request; beyond it 422."""
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Request body limit; beyond it 413."""
+    max_wait_ms: int = Field(default=30_000, ge=0)
+    """Longest `wait_ms` a client may ask for."""
+    log_predictions: bool = True
+    """Keep answers in SQL so that feedback can name them by id."""
+    prediction_buffer: int = Field(default=20_000, ge=1)
+    """Answers waiting to be written to SQL; beyond it the oldest are dropped (`pawl_predictions_dropped_total`)."""
+    prediction_retention_hours: float = Field(default=72.0, gt=0)
+    """Age at which a logged prediction expires."""
+    prediction_retention_rows: int = Field(default=1_000_000, ge=1)
+    """Logged predictions kept at most."""
+    event_retention_rows: int = Field(default=100_000, ge=1)
+    """Events kept at most."""
+    idempotency_retention_hours: float = Field(default=24.0, gt=0)
+    """How long an Idempotency-Key is remembered."""
+    max_queued: int = Field(default=1_000_000, ge=1)
+    """Feedback waiting to be learned; beyond it 429."""
+    drain_seconds: float = Field(default=5.0, ge=0.0)
+    """Time requests in flight have to finish when a process stops."""
+    poll_seconds: float = Field(default=1.0, gt=0.0)
+    """How often the app asks SQL for the live version when no hint came."""
+
+    learn_batch: int = Field(default=64, ge=1, le=4096)
+    """Most samples in one head update."""
+    bulk_batch: int = Field(default=2048, ge=1, le=100_000)
+    """Samples taken in one step while a bulk import is queued."""
+    sweep_seconds: float = Field(default=2.0, gt=0.0)
+    """How often the learner looks in SQL for queued samples that Redis did not bring."""
+    reclaim_seconds: float = Field(default=10.0, gt=0.0)
+    """A stream entry another consumer held this long is taken over."""
+    lease_seconds: float = Field(default=5.0, gt=0.5)
+    """Life of the learner's lease; a dead learner is replaced after it."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Tries to learn a sample before it is `dead`."""
+    snapshot_every: int = Field(default=500, ge=1)
+    """Samples learned between two snapshots of the learner's statistics."""
+    keep_versions: int = Field(default=20, ge=2)
+    """Newest versions whose artefacts are kept (bootstraps and consolidations among the last ten are kept as well)."""
+
+    gate_items: int = Field(default=2000, ge=10, le=100_000)
+    """Held-out samples that judge a candidate, per task."""
+    gate_alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
+    """Significance of the overall paired test (exact McNemar, one-sided)."""
+    gate_class_alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
+    """Family-wise significance of the per-class tests (exact binomial, one-sided, Holm)."""
+    gate_max_drop: float = Field(default=0.005, ge=0.0, le=1.0)
+    """Overall accuracy a candidate may lose even where the loss is significant."""
+    gate_max_class_drop: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Recall one class may lose even where the loss is significant."""
+    gate_max_ece_rise: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Calibration error a candidate may add."""
+    gate_max_bytes: int = Field(default=2 * 2**30, ge=1)
+    """Size an artefact may have."""
+    gate_max_latency_ratio: float = Field(default=2.0, gt=0.0)
+    """Time per text of a consolidated artefact against the live one's, measured in one run."""
+
+    consolidate_after: int = Field(default=0, ge=0)
+    """New samples that trigger a consolidation; 0 means only on request."""
+    consolidate_age_hours: float = Field(default=0.0, ge=0.0)
+    """Age of the oldest sample the encoder has not seen that triggers one; 0 means never."""
+    freeze: str = Field(default="all", pattern="^(head|all|top-[1-9][0-9]*)$")
+    """What a consolidation trains: `all` layers, `top-k` of them, or the `head` alone (no encoder training)."""
+    epochs: float = Field(default=4.0, gt=0.0, le=100.0)
+    """Passes over new samples and replay."""
+    learning_rate: float = Field(default=5e-5, gt=0.0, lt=1.0)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the steps that warm up; the rest decays linearly to zero."""
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    """Weight decay of AdamW (not on biases and norms)."""
+    train_batch: int = Field(default=32, ge=1, le=4096)
+    """Samples in a training step."""
+    replay_per_class: int = Field(default=200, ge=0)
+    """Old samples replayed for each class at most."""
+    distillation: float = Field(default=0.5, ge=0.0)
+    """Weight of the distillation loss on replayed texts."""
+    distillation_temperature: float = Field(default=2.0, gt=0.0)
+    """Temperature of the distillation loss."""
+    patience: int = Field(default=2, ge=1)
+    """Evaluations without improvement on validation before training stops."""
+    bf16: Literal["auto", "on", "off"] = "auto"
+    """bfloat16 autocast in training: `auto` where the device computes it natively."""
+    coreset: int = Field(default=50_000, ge=100)
+    """Stored samples re-embedded after a consolidation at most (class-balanced beyond it)."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    """Gradients are clipped to this norm."""
+
+    @property
+    def home_path(self) -> Path:
+        """`home`, absolute, `~` expanded."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def artefacts_path(self) -> Path:
+        """Where version folders and blobs are."""
+        return self.home_path / "artefacts"
+
+    @property
+    def snapshots_path(self) -> Path:
+        """Where the learner keeps its statistics."""
+        return self.home_path / "snapshots"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The embedded Redis server's unix socket; moved to the temp folder where the path would be too long."""
+        path = self.home_path / "redis" / "redis.sock"
+        if len(str(path)) <= _SOCKET_PATH_LIMIT:
+            return path
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"pawl-{name}.sock"
+
+    @property
+    def sql_url(self) -> str:
+        """The async SQLAlchemy URL."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.home_path / 'pawl.db'}"
+
+    @property
+    def stream_url(self) -> str:
+        """The Redis URL."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return f"unix://{self.redis_socket}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads the settings from the environment; `overrides` win.
+
+    Raises `SettingInvalid` for a value that is not allowed and for a `PAWL_` name that does not exist.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for given in os.environ:
+        if given.upper().startswith(PREFIX) and given.upper() not in known:
+            raise SettingInvalid(name=given, value=os.environ[given], problem="there is no such setting (misspelt?)")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "?"
+        name = PREFIX + field.upper()
+        value = "***" if field.endswith("_url") else overrides.get(field, os.environ.get(name))
+        raise SettingInvalid(name=name, value=value, problem=first["msg"]) from None
