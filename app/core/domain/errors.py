@@ -109,7 +109,7 @@ class Unavailable(PawlError):
 
 
 class NoLiveVersion(Unavailable):
-    """There is no version to answer with yet: {problem} Import labelled data (`pawl import FILE.csv`) or send feedback."""
+    """There is no version to answer with yet: {problem} Run `pawl import FILE.csv` or send feedback."""
 
 
 class Draining(Unavailable):
