@@ -1,0 +1,86 @@
+"""The `encoder/` folder of a version: which files it has, what `encoder.json` says, and the digest over all of it.
+
+Free of torch, so that the serving process can read the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from app.core.domain.errors import ArtefactCorrupt
+
+ONNX_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+SPEC_FILE = "encoder.json"
+
+Pooling = Literal["mean", "cls"]
+_FORMAT = 1
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """What a transformer's files do not say about how a text becomes a vector (`encoder.json`).
+
+    pooling     `mean` over the tokens (special ones too, padding not), or `cls`: the first token.
+    max_tokens  longer texts are cut to this many tokens, special ones included.
+    dimension   d, the length of z. z is always scaled to unit length.
+    pad_id      token id that fills short rows of a batch.
+    """
+
+    pooling: Pooling
+    max_tokens: int
+    dimension: int
+    pad_id: int = 0
+
+    def to_json(self) -> str:
+        """The text of `encoder.json`; equal specs give equal bytes."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+
+    @staticmethod
+    def from_file(path: Path) -> EncoderSpec:
+        """Reads `encoder.json`; raises `ArtefactCorrupt` when it is missing or odd."""
+        try:
+            value: dict[str, Any] = json.loads(path.read_bytes())
+            if value["format"] != _FORMAT:
+                raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {_FORMAT}")
+            if value["pooling"] not in get_args(Pooling):
+                raise ArtefactCorrupt(path=path, problem=f"unknown pooling {value['pooling']!r}")
+            spec = EncoderSpec(
+                pooling=value["pooling"],
+                max_tokens=int(value["max_tokens"]),
+                dimension=int(value["dimension"]),
+                pad_id=int(value["pad_id"]),
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
+        if spec.max_tokens < 1 or spec.dimension < 1 or spec.pad_id < 0:
+            raise ArtefactCorrupt(path=path, problem=f"numbers out of range in {spec}")
+        return spec
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files."""
+    listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def encoder_digest(folder: Path) -> str:
+    """The digest that identifies an encoder: names and contents of all files in its folder."""
+    return digest_of_files({path.name: file_digest(path) for path in folder.iterdir() if path.is_file()})

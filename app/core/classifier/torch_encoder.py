@@ -1,0 +1,121 @@
+"""The torch backend: for training, and for embedding many texts on a GPU. The serving process never imports it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModel
+from transformers.utils import logging as _untyped_logging
+
+from app.core.classifier.encoder_folder import EncoderSpec, Pooling, encoder_digest
+from app.core.classifier.tokenization import TextTokenizer
+from app.core.domain.errors import EncoderRejected
+from app.core.ports import Floats
+
+transformers_logging: Any = _untyped_logging
+
+
+class PooledTransformer(torch.nn.Module):
+    """A transformer, its pooling, and the scaling to unit length; what is trained and what is exported.
+
+    `model` is the transformer as `AutoModel` builds it, without the pooler layer that some have and none of the
+    poolings uses.
+    """
+
+    def __init__(self, model: Any, pooling: Pooling) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+        self._has_token_types = "token_type_ids" in inspect.signature(model.forward).parameters
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """z, shape (n, d), unit length, from int64 ids and a 0/1 mask of shape (n, tokens)."""
+        token_types = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_token_types else {}
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **token_types).last_hidden_state
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def load_transformer(folder: Path) -> Any:
+    """Builds the transformer of a Hugging Face folder, float32, on the CPU. Only safetensors, no code of the folder.
+
+    Raises `EncoderRejected` when transformers cannot build it or when the folder lacks some of its weights (they
+    would be random).
+    """
+    verbosity = transformers_logging.get_verbosity()
+    show_progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)  # the missing pooler below is no news
+    transformers_logging.disable_progress_bar()
+    try:
+        model, report = AutoModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError) as error:
+        raise EncoderRejected(path=folder, problem=f"transformers cannot load it: {error}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if show_progress:
+            transformers_logging.enable_progress_bar()
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing or report["mismatched_keys"]:
+        problem = f"weights are missing or have another shape: {missing[:3] or sorted(report['mismatched_keys'])[:3]}"
+        raise EncoderRejected(path=folder, problem=problem)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # unused; where the folder lacks it, it is random and would change the digest
+    return model.eval()
+
+
+class TorchEncoder:
+    """An `encoder/` folder on torch. Implements the port `Encoder`; `module` is for training.
+
+    Args:
+        folder: The exported folder.
+        device: `cpu`, `cuda`, `cuda:1`.
+        digest: The folder's digest where it is known and verified already; computed from the files otherwise.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu", digest: str | None = None) -> None:
+        self.folder = folder
+        self.spec = EncoderSpec.from_file(folder / "encoder.json")
+        self.tokenizer = TextTokenizer(folder, self.spec)
+        self.device = torch.device(device)
+        self.module = PooledTransformer(load_transformer(folder), self.spec.pooling).to(self.device).eval()
+        self._digest = digest or encoder_digest(folder)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the folder's files. Training `module` does not change it: write and load the result."""
+        return self._digest
+
+    @property
+    def dimension(self) -> int:
+        """d, the length of z."""
+        return self.spec.dimension
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""
+        z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
+        was_training = self.module.training
+        self.module.eval()
+        for batch in self.tokenizer.batches(texts):
+            ids = torch.from_numpy(batch.input_ids).to(self.device)
+            mask = torch.from_numpy(batch.attention_mask).to(self.device)
+            z[batch.rows] = self.module(ids, mask).float().cpu().numpy()
+        self.module.train(was_training)
+        return z
