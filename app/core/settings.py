@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     """Keep answers in SQL so that feedback can name them by id."""
     prediction_buffer: int = Field(default=20_000, ge=1)
     """Answers waiting to be written to SQL; beyond it the oldest are dropped (`pawl_predictions_dropped_total`)."""
+    prediction_buffer_characters: int = Field(default=2**26, ge=1)
+    """Characters of text in that buffer; beyond it the oldest are dropped as well."""
     prediction_retention_hours: float = Field(default=72.0, gt=0)
     """Age at which a logged prediction expires."""
     prediction_retention_rows: int = Field(default=1_000_000, ge=1)
@@ -91,6 +93,8 @@ class Settings(BaseSettings):
     """How long an Idempotency-Key is remembered."""
     max_queued: int = Field(default=1_000_000, ge=1)
     """Feedback waiting to be learned; beyond it 429."""
+    max_listeners: int = Field(default=64, ge=1)
+    """Open streams of `GET /v1/events`; beyond it 429."""
     drain_seconds: float = Field(default=5.0, ge=0.0)
     """Time requests in flight have to finish when a process stops."""
     poll_seconds: float = Field(default=1.0, gt=0.0)
@@ -98,7 +102,7 @@ class Settings(BaseSettings):
 
     learn_batch: int = Field(default=64, ge=1, le=4096)
     """Most samples in one head update."""
-    bulk_batch: int = Field(default=2048, ge=1, le=100_000)
+    bulk_batch: int = Field(default=16_384, ge=1, le=100_000)
     """Samples taken in one step while a bulk import is queued."""
     sweep_seconds: float = Field(default=2.0, gt=0.0)
     """How often the learner looks in SQL for queued samples that Redis did not bring."""

@@ -16,6 +16,7 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- ArtefactsGone
     |   |-- AlreadyLive
     |   `-- ParentNotLive
+    |       `-- CandidateStale
     |-- Overloaded
     |   `-- QueueFull
     |-- Unavailable
@@ -96,6 +97,10 @@ class ParentNotLive(Conflict):
     """Version {parent} is no longer live ({live} is), so nothing built on it can be promoted."""
 
 
+class CandidateStale(ParentNotLive):
+    """The candidate built on version {parent} does not fit the store any more: {problem}"""
+
+
 class Overloaded(PawlError):
     """The service is at its limit; try again in {retry_after} s."""
 
@@ -134,3 +139,7 @@ class EncoderRejected(PawlError):
 
 class SettingInvalid(PawlError):
     """The setting {name}={value!r} is not valid: {problem}"""
+
+
+class TrainingFailed(PawlError):
+    """The encoder could not be trained: {problem}"""

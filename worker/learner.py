@@ -1,0 +1,286 @@
+"""What the learner knows of one task: a ridge head, the panel that judges it, class counts and calibration.
+
+A change is proposed (nothing moves), judged by the gate, published, and only then committed; a refused or failed
+candidate is discarded and leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from worker.head import RidgeHead, RowChange
+from worker.panel import Panel, PanelItem, PanelView, balanced
+
+Tensor = torch.Tensor
+NEVER = -1e4
+"""Offset of a label without samples: it is never answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sample with its features (p,) and what the panel needs to know. `eligible`: no encoder was trained on it."""
+
+    sample_id: str
+    label: str
+    weight: float
+    features: Tensor
+    order: str
+    heldout: bool = False
+    golden: bool = False
+    pinned: bool = False
+    eligible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What enters and what leaves. `members` are the learned samples of each label in `TaskLearner.stirred`."""
+
+    adds: Sequence[Example] = ()
+    removes: Sequence[Example] = ()
+    members: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate sees of a task. Scores are corrected for class priors; leave-one-out on the panel.
+
+    items (m), targets (m,), live and candidate (m, C); for what is new: new_targets (k,), new_live and
+    new_candidate (k, C). Columns the live head does not have hold `NEVER`.
+    """
+
+    labels: tuple[str, ...]
+    items: Sequence[PanelItem]
+    targets: Tensor
+    live: Tensor
+    candidate: Tensor
+    new_targets: Tensor
+    new_live: Tensor
+    new_candidate: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed head. Exactly one of `commit` and `discard` must be called, before the next proposal."""
+
+    labels: tuple[str, ...]
+    weights: Tensor
+    offsets: Tensor
+    judged: Judged
+    commit: Callable[[], None]
+    discard: Callable[[], None]
+
+
+class TaskLearner:
+    """The head of one task and all that judges it.
+
+    Args:
+        head: an empty or restored ridge head.
+        panel_limit: most samples on the panel.
+        young_class_size: n0; a class with n < n0 samples weighs n0 / 2^floor(log2 n) a sample, others 1.
+        prior_correction: tau in score_c - tau log n_c (logit adjustment; Menon et al., ICLR 2021).
+    """
+
+    def __init__(self, head: RidgeHead, *, panel_limit: int, young_class_size: int, prior_correction: float) -> None:
+        self.head = head
+        self.panel = Panel(panel_limit, head)
+        self.labels: list[str] = []
+        self.counts: list[int] = []
+        self.temperature = 0.1
+        self.regularisation_chosen_at = 0
+        self._young = young_class_size
+        self._tau = prior_correction
+
+    @property
+    def samples(self) -> int:
+        """Samples learned."""
+        return sum(self.counts)
+
+    def level(self, count: int) -> float:
+        """Weight of each sample of a class with `count` samples; steps at powers of two, so it changes rarely."""
+        return float(self._young) / 2 ** (max(count, 1).bit_length() - 1) if count < self._young else 1.0
+
+    def offsets(self, counts: Sequence[int]) -> Tensor:
+        """Prior correction (C,): -tau log n_c, `NEVER` where there is no sample."""
+        numbers = torch.tensor(list(counts), dtype=torch.float64)
+        return torch.where(numbers > 0, -self._tau * numbers.clamp(min=1).log(), NEVER).to(self.head.weights)
+
+    def stirred(self, adds: Sequence[str], removes: Sequence[str]) -> list[str]:
+        """Labels whose present members change their weight when samples with these labels come and go."""
+        now = dict(zip(self.labels, self.counts, strict=True))
+        after = dict(now)
+        for label in adds:
+            after[label] = after.get(label, 0) + 1
+        for label in removes:
+            after[label] -= 1
+        return [
+            label
+            for label, count in now.items()
+            if count and after[label] and self.level(count) != self.level(after[label])
+        ]
+
+    def propose(self, change: Change, *, bulk: bool = False) -> Candidate:
+        """Works out the head after a change. `bulk` refits from the statistics: the way for many rows at once."""
+        labels, counts = self._extended(change)
+        index = {label: column for column, label in enumerate(labels)}
+        rows = self._rows(change, index, counts)
+        seated = len(self.panel)
+        self._seat([example for example in change.adds if example.eligible], index)
+        before = self.panel.view(len(labels))
+        if bulk:
+            head = self.head.copy()
+            head.absorb(rows, len(labels))
+            head.refit()
+            after = PanelView(self.panel.features @ head.weights, _leverages(self.panel.features, head))
+            weights = head.weights
+        else:
+            update = self.head.propose(rows, len(labels))
+            after, weights = self.panel.view_after(update), update.weights
+        learned_now = [position < seated for position in range(len(self.panel))]
+        judged = self._judge(change, labels, counts, before, after, learned_now, weights)
+
+        def commit() -> None:
+            if bulk:
+                self.head = head
+            else:
+                self.head.apply(update)
+            self.labels, self.counts = list(labels), list(counts)
+            self.panel.move_to(after)
+            self.panel.drop(example.sample_id for example in change.removes)
+            self.panel.trim()
+
+        return Candidate(
+            tuple(labels), weights, self.offsets(counts), judged, commit, lambda: self.panel.truncate(seated)
+        )
+
+    def propose_regularisation(self, value: float) -> Candidate:
+        """The same samples under another lambda; O(p^3)."""
+        head = self.head.copy()
+        head.refit(value)
+        before = self.panel.view(head.classes)
+        after = PanelView(self.panel.features @ head.weights, _leverages(self.panel.features, head))
+        judged = self._judge(Change(), self.labels, self.counts, before, after, [True] * len(self.panel), head.weights)
+
+        def commit() -> None:
+            self.head = head
+            self.panel.move_to(after)
+
+        return Candidate(tuple(self.labels), head.weights, self.offsets(self.counts), judged, commit, lambda: None)
+
+    def seat(self, examples: Sequence[Example]) -> None:
+        """Puts learned samples on the panel; after a restart."""
+        self._seat(examples, {label: column for column, label in enumerate(self.labels)})
+
+    def best_seats(self, examples: Sequence[Example]) -> list[Example]:
+        """Of these, those that stay on a full panel."""
+        index = {label: column for column, label in enumerate(self.labels)}
+        return [examples[row] for row in balanced(_panel_items(examples, index), self.panel.limit)]
+
+    def seat_golden(self, examples: Sequence[Example]) -> None:
+        """Adds golden samples to the panel; they are never learned. Labels the head does not know are left out."""
+        seated = {item.sample_id for item in self.panel.items}
+        index = {label: column for column, label in enumerate(self.labels)}
+        known = [e for e in examples if e.label in index and e.sample_id not in seated]
+        if known:
+            self._seat(known, index)
+
+    def leave_one_out(self, view: PanelView | None = None) -> Tensor:
+        """Corrected leave-one-out scores (m, C) of the panel, now or under another view."""
+        view = view or self.panel.view(self.head.classes)
+        return self._corrected(view, self.counts, [True] * len(self.panel))
+
+    def _extended(self, change: Change) -> tuple[list[str], list[int]]:
+        labels, counts = list(self.labels), list(self.counts)
+        for example in change.adds:
+            if example.label not in labels:
+                labels.append(example.label)
+                counts.append(0)
+            counts[labels.index(example.label)] += 1
+        for example in change.removes:
+            counts[labels.index(example.label)] -= 1
+        return labels, counts
+
+    def _rows(self, change: Change, index: Mapping[str, int], counts: Sequence[int]) -> RowChange:
+        old = [self.level(count) for count in self.counts] + [0.0] * (len(counts) - len(self.counts))
+        new = [self.level(count) for count in counts]
+        leaving = {example.sample_id for example in change.removes}
+        signed = [(e, e.weight * new[index[e.label]]) for e in change.adds]
+        signed += [(e, -e.weight * old[index[e.label]]) for e in change.removes]
+        for label, members in change.members.items():
+            step = new[index[label]] - old[index[label]]
+            signed += [(e, e.weight * step) for e in members if step and e.sample_id not in leaving]
+        return RowChange(
+            torch.stack([example.features for example, _ in signed]),
+            torch.tensor([index[example.label] for example, _ in signed], dtype=torch.int64),
+            torch.tensor([weight for _, weight in signed], dtype=torch.float64),
+        )
+
+    def _seat(self, examples: Sequence[Example], index: Mapping[str, int]) -> None:
+        items = _panel_items(examples, index)
+        rows = balanced(items, self.panel.limit)  # a bulk import does not seat more than can stay
+        if rows:
+            features = torch.stack([examples[row].features for row in rows])
+            self.panel.seat([items[row] for row in rows], features, self.head)
+
+    def _corrected(self, view: PanelView, counts: Sequence[int], learned: Sequence[bool]) -> Tensor:
+        targets = self.panel.targets
+        levels = torch.tensor([self.level(count) for count in counts]).to(view.scores)
+        is_in = torch.tensor(
+            [flag and not item.golden for flag, item in zip(learned, self.panel.items, strict=True)],
+            device=targets.device,
+        )
+        weights = torch.where(is_in, self.panel.weights * levels[targets], 0.0)
+        scores = view.leave_one_out(targets, weights) + self.offsets(counts)
+        # Without its own sample the class of an item is one smaller, and so is its prior.
+        smaller = self.offsets([max(count - 1, 0) for count in counts]) - self.offsets(counts)
+        own = (
+            torch.nn.functional.one_hot(targets, len(counts)).to(scores)
+            * torch.where(is_in, smaller[targets], 0.0)[:, None]
+        )
+        return scores + own
+
+    def _judge(
+        self,
+        change: Change,
+        labels: Sequence[str],
+        counts: Sequence[int],
+        before: PanelView,
+        after: PanelView,
+        learned_now: Sequence[bool],
+        weights: Tensor,
+    ) -> Judged:
+        padded = list(self.counts) + [0] * (len(counts) - len(self.counts))
+        leaving = {example.sample_id for example in change.removes}
+        learned_then = [item.sample_id not in leaving for item in self.panel.items]
+        stay = torch.tensor(learned_then, dtype=torch.bool)
+        live = self._corrected(before, padded, learned_now)
+        candidate = self._corrected(after, counts, learned_then)
+        if change.adds:
+            features = torch.stack([example.features for example in change.adds]).to(weights)
+            targets = torch.tensor([labels.index(example.label) for example in change.adds])
+            old = torch.nn.functional.pad(self.head.weights, (0, len(labels) - self.head.classes))
+            new_live, new_candidate = features @ old + self.offsets(padded), features @ weights + self.offsets(counts)
+        else:
+            targets, new_live = torch.zeros(0, dtype=torch.int64), weights.new_zeros(0, len(labels))
+            new_candidate = new_live
+        items = [item for item, flag in zip(self.panel.items, learned_then, strict=True) if flag]
+        return Judged(
+            tuple(labels),
+            items,
+            self.panel.targets[stay],
+            live[stay],
+            candidate[stay],
+            targets,
+            new_live,
+            new_candidate,
+        )
+
+
+def _leverages(features: Tensor, head: RidgeHead) -> Tensor:
+    return ((features @ head.inverse) * features).sum(1)
+
+
+def _panel_items(examples: Sequence[Example], index: Mapping[str, int]) -> list[PanelItem]:
+    return [PanelItem(e.sample_id, index[e.label], e.weight, e.order, e.heldout, e.golden, e.pinned) for e in examples]

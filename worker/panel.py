@@ -1,0 +1,162 @@
+"""The panel: stored samples that judge every candidate by predictions made without their own label.
+
+For a sample of weight w and leverage h = phi^T A^-1 phi the score it would get from a head that never saw it is
+
+    s_loo = (s - w h y) / (1 - w h),    s = phi W          (PRESS; Allen 1974)
+
+exactly, with the weights of the other samples held. s and h follow every rank-k update in O(m k (p + C)):
+
+    G = Phi_panel K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (Phi_panel K S^-1))
+
+Only samples that no encoder was trained on may sit here (design invariant 8).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from worker.head import RankUpdate, RidgeHead
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PanelItem:
+    """A sample on the panel. `order` is its text digest: who stays when the panel is full is decided by it."""
+
+    sample_id: str
+    class_index: int
+    weight: float
+    order: str
+    heldout: bool
+    golden: bool
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PanelView:
+    """Scores (m, C) and leverages (m,) of the panel under one head."""
+
+    scores: Tensor
+    leverages: Tensor
+
+    def leave_one_out(self, targets: Tensor, weights: Tensor) -> Tensor:
+        """PRESS scores (m, C): what each item would get had it not been learned. `weights` (m,), 0 for unlearned."""
+        own = (weights * self.leverages).clamp(max=1.0 - 1e-9)
+        one_hot = torch.nn.functional.one_hot(targets, self.scores.shape[1]).to(self.scores.dtype)
+        return (self.scores - own[:, None] * one_hot) / (1.0 - own)[:, None]
+
+
+class Panel:
+    """Up to `limit` samples with their features (m, p), scores (m, C) and leverages (m,), in grown-ahead buffers."""
+
+    def __init__(self, limit: int, head: RidgeHead) -> None:
+        self.limit = limit
+        self.items: list[PanelItem] = []
+        self._features = torch.zeros(256, head.dimension, dtype=head.dtype, device=head.device)
+        self._view = PanelView(
+            torch.zeros(0, head.classes, dtype=head.dtype, device=head.device),
+            torch.zeros(0, dtype=head.dtype, device=head.device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def features(self) -> Tensor:
+        """Features (m, p)."""
+        return self._features[: len(self.items)]
+
+    @property
+    def targets(self) -> Tensor:
+        """Class index of each item, (m,) int64."""
+        return torch.tensor([item.class_index for item in self.items], dtype=torch.int64, device=self._features.device)
+
+    @property
+    def weights(self) -> Tensor:
+        """The client's weight of each item, (m,)."""
+        return torch.tensor([item.weight for item in self.items]).to(self._features)
+
+    def view(self, classes: int) -> PanelView:
+        """Scores and leverages now, the scores widened with zeros to `classes` columns."""
+        missing = classes - self._view.scores.shape[1]
+        return PanelView(torch.nn.functional.pad(self._view.scores, (0, missing)), self._view.leverages)
+
+    def view_after(self, update: RankUpdate) -> PanelView:
+        """Scores and leverages as they will be after a proposed update."""
+        now = self.view(update.weights.shape[1])
+        gain = self.features @ update.gain
+        projected = self.features @ update.projection.T
+        return PanelView(now.scores + gain @ update.innovation, now.leverages - (projected * gain).sum(1))
+
+    def seat(self, items: Sequence[PanelItem], features: Tensor, head: RidgeHead) -> None:
+        """Adds samples (features (k, p)) at the end, scored by the head as it is."""
+        if not items:
+            return
+        start, end = len(self.items), len(self.items) + len(items)
+        if end > len(self._features):
+            grown = self._features.new_zeros(max(end, 2 * len(self._features)), head.dimension)
+            grown[:start] = self._features[:start]
+            self._features = grown
+        self.items.extend(items)
+        self._features[start:end] = features
+        rows = self._features[start:end]
+        now = self.view(head.classes)
+        leverages = ((rows @ head.inverse) * rows).sum(1)
+        self._view = PanelView(torch.cat([now.scores, rows @ head.weights]), torch.cat([now.leverages, leverages]))
+
+    def truncate(self, size: int) -> None:
+        """Takes back what was seated last."""
+        del self.items[size:]
+        self._view = PanelView(self._view.scores[:size], self._view.leverages[:size])
+
+    def move_to(self, view: PanelView) -> None:
+        """Accepts the scores and leverages of an applied update."""
+        self._view = view
+
+    def recompute(self, head: RidgeHead) -> None:
+        """Scores and leverages anew; after a refit."""
+        rows = self.features
+        self._view = PanelView(rows @ head.weights, ((rows @ head.inverse) * rows).sum(1))
+
+    def drop(self, sample_ids: Iterable[str]) -> None:
+        """Unseats samples."""
+        gone = set(sample_ids)
+        if any(item.sample_id in gone for item in self.items):
+            self._keep([row for row, item in enumerate(self.items) if item.sample_id not in gone])
+
+    def trim(self) -> None:
+        """Back to `limit`: from the largest class goes who is not held out, then who has the largest digest.
+
+        Golden samples go last. The outcome depends on the set of samples alone, not on their order of arrival.
+        """
+        if len(self.items) > self.limit:
+            self._keep(balanced(self.items, self.limit))
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self._features.device)
+        self._features[: len(rows)] = self._features[index]
+        self.items = [self.items[row] for row in rows]
+        self._view = PanelView(self._view.scores[index], self._view.leverages[index])
+
+
+def balanced(items: Sequence[PanelItem], limit: int) -> list[int]:
+    """Rows of the items that stay when there is room for `limit`, in their order; see `Panel.trim`."""
+    sizes = Counter(item.class_index for item in items)
+    by_class: dict[int, list[int]] = {}
+    for row in sorted(range(len(items)), key=lambda row: _rank(items[row])):
+        by_class.setdefault(items[row].class_index, []).append(row)
+    gone: set[int] = set()
+    for _ in range(len(items) - limit):
+        largest = max(sizes, key=lambda index: (sizes[index], index))
+        gone.add(by_class[largest].pop())
+        sizes[largest] -= 1
+    return [row for row in range(len(items)) if row not in gone]
+
+
+def _rank(item: PanelItem) -> tuple[bool, bool, str]:
+    return (not item.golden, not item.heldout, item.order)

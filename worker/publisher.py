@@ -1,0 +1,160 @@
+"""From a set of heads to a version on disk and in the ledger.
+
+Artefacts are written first and content-addressed; then one SQL transaction makes the version live; then the apps are
+told. A crash between any two steps leaves the old version serving: files without a row are overwritten by the next
+candidate with that number, a row without a hint is found by the apps' poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+
+from app.core.classifier.features import RandomFeatures
+from app.core.classifier.head import LinearHead
+from app.core.classifier.novelty import Novelty
+from app.core.domain.errors import VersionNotFound
+from app.core.domain.gate_reports import GateReport
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
+from app.core.ports import ArtefactStore, FeedbackStream, VersionLedger
+
+_LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
+_LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION)
+_LASTING_KEPT = 10
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All that goes into one candidate's folder and row."""
+
+    kind: VersionKind
+    trigger: str
+    parent: int | None
+    encoder_folder: Path
+    encoder_digest: str
+    heads: Mapping[str, LinearHead]
+    features: RandomFeatures
+    novelty: Novelty
+    settings: Json
+    watermark: int
+    samples_new: int = 0
+    samples_replayed: int = 0
+    metrics: Json = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Publisher:
+    """Writes candidates, promotes or refuses them, and lets go of old artefacts."""
+
+    def __init__(
+        self, ledger: VersionLedger, artefacts: ArtefactStore, stream: FeedbackStream, *, keep_versions: int
+    ) -> None:
+        self._ledger = ledger
+        self._artefacts = artefacts
+        self._stream = stream
+        self._keep = keep_versions
+        self._libraries = _installed()
+
+    async def write(self, draft: Draft) -> NewVersion:
+        """Writes the folder of the next number; nothing serves it yet."""
+        number = await self._ledger.next_number()
+        return await asyncio.to_thread(self._write, number, draft)
+
+    async def promote(self, version: NewVersion, report: GateReport, change: LedgerChange) -> Version:
+        """Makes a written candidate live. Raises `ParentNotLive` when another one came first."""
+        promoted = await self._ledger.promote(_judged(version, report), change)
+        try:
+            await self._stream.hint_version(promoted.number)
+        except ConnectionError:  # a hint only: the apps poll SQL
+            log.warning("version_hint_failed", version=promoted.number)
+        return promoted
+
+    async def refuse(self, version: NewVersion, report: GateReport, quarantined: Mapping[str, str]) -> Version:
+        """Records a candidate the gate refused, and puts the samples that made it bad into quarantine."""
+        refused = await self._ledger.refuse(_judged(version, report), LedgerChange(quarantined=dict(quarantined)))
+        log.warning("version_refused", version=refused.number, reasons=list(report.reasons))
+        return refused
+
+    async def retire_old(self) -> list[int]:
+        """Removes the artefacts of versions beyond retention; their rows and reports stay."""
+        kept = await asyncio.to_thread(self._artefacts.kept)
+        recent = await self._ledger.page(None, self._keep)
+        safe = {version.number for version in recent}
+        live = await self._ledger.live()
+        if live is not None:
+            safe.add(live.number)
+        old = [number for number in kept if number not in safe and number < max(safe, default=0)]
+        lasting = [number for number in old if await self._kind(number) in _LASTING]
+        gone = [number for number in old if number not in lasting[-_LASTING_KEPT:]]
+        if gone:
+            await self._ledger.mark_artefacts_gone(gone)
+            await asyncio.to_thread(self._artefacts.remove, gone)
+        return gone
+
+    async def _kind(self, number: int) -> VersionKind | None:
+        try:
+            return (await self._ledger.get(number)).kind
+        except VersionNotFound:  # written, but the process died before its row
+            return None
+
+    def _write(self, number: int, draft: Draft) -> NewVersion:
+        heads = {task: head.to_bytes() for task, head in draft.heads.items()}
+        infos = {
+            task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)
+            for task, head in draft.heads.items()
+        }
+        manifest = Manifest(
+            version=number,
+            parent=draft.parent,
+            kind=draft.kind,
+            encoder_digest=draft.encoder_digest,
+            heads=infos,
+            settings=draft.settings,
+            watermark=draft.watermark,
+            libraries=self._libraries,
+        )
+        files: dict[str, Path | bytes] = {
+            f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
+        }
+        files[FEATURES_FILE] = draft.features.to_bytes()
+        files[NOVELTY_FILE] = draft.novelty.to_bytes()
+        files |= {head_file(task): content for task, content in heads.items()}
+        folder = self._artefacts.publish(number, manifest, files)
+        return NewVersion(
+            number=number,
+            parent=draft.parent,
+            kind=draft.kind,
+            trigger=draft.trigger,
+            encoder_digest=draft.encoder_digest,
+            heads=infos,
+            manifest_digest=hashlib.sha256(json.dumps(folder.manifest.to_json(), sort_keys=True).encode()).hexdigest(),
+            size_bytes=sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file()),
+            samples_new=draft.samples_new,
+            samples_replayed=draft.samples_replayed,
+            watermark=draft.watermark,
+            metrics=draft.metrics,
+            reason=draft.reason,
+        )
+
+
+def _judged(version: NewVersion, report: GateReport) -> NewVersion:
+    return replace(version, gate=report.to_json())
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

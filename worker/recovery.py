@@ -1,0 +1,208 @@
+"""Getting the learner's state to the live version: from a snapshot and the ledger, or from the whole store.
+
+Samples in state `learned` are exactly the members of the live version's heads, because a promotion changes them in
+the transaction that makes the version live. Where more are learned than `coreset` allows, those without an embedding
+under the live encoder are not in the heads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import structlog
+import torch
+from app.core.classifier.classifier import load_classifier
+
+from app.core.domain.manifest import ENCODER_FOLDER
+from app.core.domain.samples import Sample
+from app.core.domain.versions import LedgerAction, Version
+from app.core.ports import ArtefactStore, Encoder, SampleStore, VersionLedger
+from app.core.settings import Settings
+from worker.head import RowChange
+from worker.learner import Change, Example, TaskLearner
+from worker.selection import DEFAULT
+from worker.snapshots import Snapshots
+from worker.state import LearnerState, embeddings_of
+
+_PAGE = 2000
+_TOO_MANY = 5000
+"""Ledger rows beyond which the heads are made anew instead of followed row by row."""
+log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Brings a `LearnerState` to a version."""
+
+    def __init__(
+        self,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        artefacts: ArtefactStore,
+        snapshots: Snapshots,
+        settings: Settings,
+    ) -> None:
+        self._samples = samples
+        self._ledger = ledger
+        self._artefacts = artefacts
+        self._snapshots = snapshots
+        self._settings = settings
+
+    async def open(self, version: Version, encoder: Encoder | None = None) -> LearnerState:
+        """The state of a live version after a start; `encoder` is reused where it is the version's."""
+        state = await self._empty(version, encoder)
+        snapshot = await asyncio.to_thread(self._snapshots.newest, version.encoder_digest, version.number)
+        if snapshot is not None:
+            state.version = snapshot.version
+            await asyncio.to_thread(snapshot.restore, state)
+            await self._seat_panel(state, snapshot.panel)
+            if await self.follow(state, version):
+                log.info("recovered", version=version.number, snapshot=snapshot.version, samples=state.samples)
+                return state
+            state = await self._empty(version, state.encoder)
+        await self.rebuild(state, version)
+        log.info("rebuilt", version=version.number, samples=state.samples)
+        return state
+
+    async def follow(self, state: LearnerState, version: Version) -> bool:
+        """Takes the ledger's rows between the state and a version; false where a rebuild is needed instead."""
+        if state.encoder.digest != version.encoder_digest:
+            return False
+        rows = await self._ledger.ledger(state.version, version.number)
+        net: dict[str, int] = defaultdict(int)
+        for row in rows:
+            if row.action is not LedgerAction.ENCODER:
+                net[row.sample_id] += 1 if row.action is LedgerAction.LEARN else -1
+        moved = {sample_id: step for sample_id, step in net.items() if step}
+        if len(moved) > _TOO_MANY:
+            return False
+        samples = await self._samples.get_many(list(moved))
+        for task in sorted({sample.task for sample in samples}):
+            own = [sample for sample in samples if sample.task == task]
+            adds = [sample for sample in own if moved[sample.id] > 0]
+            removes = [sample for sample in own if moved[sample.id] < 0]
+            change = await self.change(state, task, adds, removes)
+            proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=len(own) > 512)
+            await asyncio.to_thread(proposal.commit)
+        self._note(state, version)
+        return True
+
+    async def change(self, state: LearnerState, task: str, adds: Sequence[Sample], removes: Sequence[Sample]) -> Change:
+        """A change of one task, with the members whose weight it changes.
+
+        Members are read from SQL; whether `adds` are marked learned there already or not makes no difference.
+        """
+        learner = state.task(task)
+        if learner.samples > self._settings.coreset:
+            removes = await self._in_head(state, removes)
+        moving = {sample.id for sample in (*adds, *removes)}
+        stirred = learner.stirred([s.label for s in adds], [s.label for s in removes])
+        limit = self._settings.young_class_size + len(moving) + 1
+        members = {label: await self._samples.learned_with_label(task, label, limit) for label in stirred}
+        members = {label: [s for s in rows if s.id not in moving] for label, rows in members.items()}
+        everyone = [*adds, *removes, *(sample for rows in members.values() for sample in rows)]
+        embeddings = await embeddings_of(state, self._samples, everyone)
+        return Change(
+            adds=state.examples(adds, embeddings),
+            removes=state.examples(removes, embeddings),
+            members={label: state.examples(rows, embeddings) for label, rows in members.items()},
+        )
+
+    async def rebuild(self, state: LearnerState, version: Version) -> None:
+        """Makes all heads anew from the learned samples, page by page."""
+        chosen = _number_map(version, "regularisation")
+        at = _number_map(version, "regularisation_chosen_at")
+        for task in await self._samples.tasks():
+            counts = await self._counts(state, task)
+            if not counts:
+                continue
+            learner = state.task(task, chosen.get(task, DEFAULT))
+            known = version.heads[task].labels if task in version.heads else ()
+            learner.labels = [*known, *(label for label in sorted(counts) if label not in known)]
+            learner.counts = [counts[label] for label in learner.labels]
+            seats: list[Example] = []
+            async for page in self._pages(state, task):
+                examples = state.examples(page, await embeddings_of(state, self._samples, page))
+                await asyncio.to_thread(_absorb, learner, examples)
+                seats = learner.best_seats([*seats, *(example for example in examples if example.eligible)])
+            await asyncio.to_thread(learner.head.refit)
+            await asyncio.to_thread(learner.seat, seats)
+            learner.regularisation_chosen_at = int(at.get(task, 0))
+            if task in version.heads:
+                learner.temperature = version.heads[task].temperature
+        await self.seat_golden(state)
+        self._note(state, version)
+
+    async def seat_golden(self, state: LearnerState) -> None:
+        """Puts the golden samples on the panels."""
+        for task, learner in state.tasks.items():
+            golden = await self._samples.golden(task, self._settings.gate_items)
+            embeddings = await embeddings_of(state, self._samples, golden)
+            await asyncio.to_thread(learner.seat_golden, state.examples(golden, embeddings))
+
+    async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
+        """Ids that this encoder or one it descends from was trained on.
+
+        A superset is safe (it only keeps samples off the panel), so every encoder row up to the version counts.
+        """
+        rows = await self._ledger.ledger(0, up_to)
+        return frozenset(row.sample_id for row in rows if row.action is LedgerAction.ENCODER)
+
+    async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
+        folder = await asyncio.to_thread(self._artefacts.open, version.number)
+        same = encoder if encoder is not None and encoder.digest == version.encoder_digest else None
+        model = await asyncio.to_thread(load_classifier, folder, encoder=same, threads=self._settings.threads)
+        trained = await self.trained_on(version.encoder_digest, version.number)
+        return LearnerState(
+            0, model.encoder, Path(folder.path) / ENCODER_FOLDER, model.features, self._settings, trained=trained
+        )
+
+    async def _counts(self, state: LearnerState, task: str) -> Counter[str]:
+        if sum((await self._samples.label_counts(task)).values()) <= self._settings.coreset:
+            return Counter(await self._samples.label_counts(task))
+        counts: Counter[str] = Counter()
+        async for page in self._pages(state, task):
+            counts.update(sample.label for sample in page)
+        return counts
+
+    async def _pages(self, state: LearnerState, task: str) -> AsyncIterator[list[Sample]]:
+        """Members of a task's head by `seq`."""
+        learned = sum((await self._samples.label_counts(task)).values())
+        after = 0
+        while page := await self._samples.learned(task, after, _PAGE):
+            after = page[-1].seq
+            yield await self._in_head(state, page) if learned > self._settings.coreset else page
+
+    async def _in_head(self, state: LearnerState, samples: Sequence[Sample]) -> list[Sample]:
+        found = await self._samples.get_embeddings(state.encoder.digest, [sample.id for sample in samples])
+        return [sample for sample in samples if sample.id in found]
+
+    async def _seat_panel(self, state: LearnerState, panel: dict[str, list[str]]) -> None:
+        for task, ids in panel.items():
+            samples = await self._samples.get_many(ids)
+            examples = state.examples(samples, await embeddings_of(state, self._samples, samples))
+            await asyncio.to_thread(state.task(task).seat, examples)
+
+    def _note(self, state: LearnerState, version: Version) -> None:
+        state.version = version.number
+        state.watermark = version.watermark
+
+
+def _absorb(learner: TaskLearner, examples: Sequence[Example]) -> None:
+    if not examples:
+        return
+    index = {label: column for column, label in enumerate(learner.labels)}
+    levels = [learner.level(count) for count in learner.counts]
+    rows = RowChange(
+        torch.stack([example.features for example in examples]),
+        torch.tensor([index[example.label] for example in examples], dtype=torch.int64),
+        torch.tensor([e.weight * levels[index[e.label]] for e in examples], dtype=torch.float64),
+    )
+    learner.head.absorb(rows, len(learner.labels))
+
+
+def _number_map(version: Version, key: str) -> dict[str, float]:
+    values = version.metrics.get(key, {})
+    return {str(task): float(value) for task, value in values.items()}

@@ -1,0 +1,82 @@
+"""Choosing lambda and the temperature on the panel's leave-one-out predictions, so that no data is set aside for it.
+
+lambda minimises the leave-one-out negative log-likelihood at the temperature fitted for it. The statistics do not
+depend on lambda, so choosing again costs one Cholesky factorisation for each value tried and loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.core.classifier.calibration import fit_temperature, softmax
+from worker.learner import TaskLearner
+from worker.panel import PanelView
+
+GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Values of lambda tried; features have a squared norm of about 3."""
+DEFAULT = 0.1
+GROWTH = 1.5
+"""lambda is chosen again when the samples have grown by this factor."""
+_FEWEST = 20
+"""Panel items below which lambda stays at the default and the temperature is not fitted."""
+
+
+def is_due(learner: TaskLearner) -> bool:
+    """Whether the store has grown enough since lambda was chosen."""
+    return len(learner.panel) >= _FEWEST and learner.samples >= GROWTH * max(learner.regularisation_chosen_at, 1)
+
+
+def choose_regularisation(learner: TaskLearner, stop: Callable[[], bool] = lambda: False) -> float | None:
+    """The best lambda among the present value and its neighbours (the whole grid the first time).
+
+    None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
+    cannot wait.
+    """
+    head = learner.head
+    if len(learner.panel) < _FEWEST:
+        return None
+    tried = _neighbours(head.regularisation) if learner.regularisation_chosen_at else GRID
+    losses: dict[float, float] = {}
+    for value in tried:
+        if stop():
+            return None
+        losses[value] = _loss(learner, value)
+    learner.regularisation_chosen_at = learner.samples
+    return min(losses, key=lambda value: losses[value])
+
+
+def choose_temperature(learner: TaskLearner) -> float:
+    """Temperature that minimises the negative log-likelihood of the leave-one-out predictions (Guo et al. 2017)."""
+    if len(learner.panel) < _FEWEST:
+        return learner.temperature
+    scores, targets = _known(learner, learner.leave_one_out())
+    return fit_temperature(scores, targets)
+
+
+def _loss(learner: TaskLearner, value: float) -> float:
+    head, panel = learner.head, learner.panel
+    factor = head.factor(value)
+    rows = panel.features.to(torch.float64)
+    half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
+    weights = torch.cholesky_solve(head.moments, factor)
+    view = PanelView((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
+    scores, targets = _known(learner, learner.leave_one_out(view))
+    probabilities = softmax(scores / fit_temperature(scores, targets))
+    return float(-np.log(np.clip(probabilities[np.arange(len(targets)), targets], 1e-12, None)).mean())
+
+
+def _known(learner: TaskLearner, scores: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Rows whose class has another sample: the only one of its class cannot be right without itself."""
+    targets = learner.panel.targets
+    seen: Sequence[int] = [index for index, target in enumerate(targets.tolist()) if learner.counts[target] > 1]
+    return scores[seen].double().cpu().numpy(), targets[seen].cpu().numpy()
+
+
+def _neighbours(value: float) -> tuple[float, ...]:
+    nearest = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / value)))
+    return GRID[max(nearest - 1, 0) : nearest + 2]

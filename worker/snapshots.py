@@ -1,0 +1,120 @@
+"""Snapshots of the learner's statistics, so that a restart does not read the whole store again.
+
+A snapshot is a safetensors file (for each task the Gram matrix, upper triangle, and B, float64) and a JSON file beside
+it that is written last: the version they belong to and the SHA-256 of the tensors. What was learned after it is in the
+ledger, so a lost, old or damaged snapshot costs time, never a label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from worker.state import LearnerState
+
+_FORMAT = 1
+_KEEP = 2
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that can be restored. `panel` holds sample ids per task."""
+
+    version: int
+    about: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    @property
+    def panel(self) -> dict[str, list[str]]:
+        """Sample ids on each task's panel."""
+        return {task: list(each["panel"]) for task, each in self.about["tasks"].items()}
+
+    def restore(self, state: LearnerState) -> None:
+        """Fills an empty state's heads. The panels are seated afterwards."""
+        for task, each in self.about["tasks"].items():
+            learner = state.task(task, float(each["regularisation"]))
+            head = learner.head
+            upper = torch.triu_indices(head.dimension, head.dimension)
+            packed = self.tensors[f"{task}/gram"].to(head.device)
+            head.gram[upper[0], upper[1]] = packed
+            head.gram[upper[1], upper[0]] = packed
+            head.moments = self.tensors[f"{task}/moments"].to(head.device)
+            head.refit()
+            learner.labels, learner.counts = list(each["labels"]), [int(count) for count in each["counts"]]
+            learner.temperature = float(each["temperature"])
+            learner.regularisation_chosen_at = int(each["chosen_at"])
+
+
+class Snapshots:
+    """The newest few snapshots in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, state: LearnerState) -> Path:
+        """Writes a snapshot of the state (temp file, fsync, rename) and removes old ones."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, torch.Tensor] = {}
+        tasks: dict[str, Any] = {}
+        for task, learner in state.tasks.items():
+            head = learner.head
+            upper = torch.triu_indices(head.dimension, head.dimension)
+            tensors[f"{task}/gram"] = head.gram[upper[0], upper[1]].cpu()
+            tensors[f"{task}/moments"] = head.moments.cpu().contiguous()
+            tasks[task] = {
+                "labels": learner.labels,
+                "counts": learner.counts,
+                "regularisation": head.regularisation,
+                "temperature": learner.temperature,
+                "chosen_at": learner.regularisation_chosen_at,
+                "panel": [item.sample_id for item in learner.panel.items],
+            }
+        content = save(tensors)
+        about = {
+            "format": _FORMAT,
+            "version": state.version,
+            "encoder": state.encoder.digest,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "tasks": tasks,
+        }
+        path = self._folder / f"{state.version:08d}.safetensors"
+        _write(path, content)
+        _write(path.with_suffix(".json"), json.dumps(about).encode())
+        for old in sorted(self._folder.glob("*.json"))[:-_KEEP]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        return path
+
+    def newest(self, encoder_digest: str, up_to: int) -> Snapshot | None:
+        """The newest usable snapshot of this encoder, not newer than a version."""
+        for path in sorted(self._folder.glob("*.json"), reverse=True):
+            try:
+                about = json.loads(path.read_bytes())
+                if about["format"] != _FORMAT or about["encoder"] != encoder_digest or about["version"] > up_to:
+                    continue
+                content = path.with_suffix(".safetensors").read_bytes()
+                if hashlib.sha256(content).hexdigest() == about["sha256"]:
+                    return Snapshot(int(about["version"]), about, load(content))
+                log.warning("snapshot_damaged", path=str(path))
+            except (OSError, KeyError, ValueError, SafetensorError) as error:
+                log.warning("snapshot_unusable", path=str(path), error=repr(error))
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,139 @@
+"""All that the learner holds in memory for the live version; it can be made anew from SQL and the artefacts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.core.classifier.features import RandomFeatures
+from app.core.classifier.head import LinearHead
+from app.core.classifier.novelty import Novelty
+from app.core.domain.samples import Sample, Split
+from app.core.ports import Encoder, Floats, SampleStore
+from app.core.settings import Settings
+from worker.head import RidgeHead
+from worker.learner import Candidate, Example, TaskLearner
+from worker.selection import DEFAULT
+
+_ENCODE_CHUNK = 512
+
+
+@dataclass(slots=True)
+class LearnerState:
+    """The live version's encoder and the learners on it. `version` is 0 before there is one.
+
+    `trained` are the ids that this encoder, or one it descends from, was trained on.
+    """
+
+    version: int
+    encoder: Encoder
+    encoder_folder: Path
+    features: RandomFeatures
+    settings: Settings
+    tasks: dict[str, TaskLearner] = field(default_factory=dict)
+    trained: frozenset[str] = frozenset()
+    watermark: int = 0
+    novelty: Novelty | None = None
+    novelty_samples: int = 0
+
+    @property
+    def samples(self) -> int:
+        """Samples learned, over all tasks."""
+        return sum(learner.samples for learner in self.tasks.values())
+
+    def task(self, name: str, regularisation: float = DEFAULT) -> TaskLearner:
+        """The learner of a task, made empty where there is none."""
+        if name not in self.tasks:
+            self.tasks[name] = TaskLearner(
+                RidgeHead(self.features.dimension, regularisation, device=device_of(self.settings)),
+                panel_limit=self.settings.gate_items,
+                young_class_size=self.settings.young_class_size,
+                prior_correction=self.settings.prior_correction,
+            )
+        return self.tasks[name]
+
+    def examples(self, samples: Sequence[Sample], embeddings: dict[str, Floats]) -> list[Example]:
+        """Samples with their features, from embeddings z (d,) by sample id."""
+        if not samples:
+            return []
+        z = np.stack([embeddings[sample.id] for sample in samples])
+        features = torch.from_numpy(self.features.expand(z))
+        return [
+            Example(
+                sample_id=sample.id,
+                label=sample.label,
+                weight=sample.weight,
+                features=row,
+                order=sample.text_digest,
+                heldout=sample.split is Split.HELDOUT,
+                golden=sample.split is Split.GOLDEN,
+                pinned=sample.pinned,
+                eligible=sample.id not in self.trained,
+            )
+            for sample, row in zip(samples, features, strict=True)
+        ]
+
+    def heads(self, candidates: dict[str, Candidate], temperatures: dict[str, float]) -> dict[str, LinearHead]:
+        """Heads of the next version: candidates where there are some, the live ones elsewhere."""
+        heads = {}
+        for name, learner in self.tasks.items():
+            found = candidates.get(name)
+            labels = found.labels if found else tuple(learner.labels)
+            weights = found.weights if found else learner.head.weights
+            offsets = found.offsets if found else learner.offsets(learner.counts)
+            if labels:
+                heads[name] = LinearHead(
+                    labels,
+                    weights.float().cpu().numpy(),
+                    offsets.float().cpu().numpy(),
+                    temperatures.get(name, learner.temperature),
+                )
+        return heads
+
+    def refresh_novelty(self) -> Novelty:
+        """Leverage in embedding space: h = z^T (sum w z z^T + lambda I)^-1 z, ranked against the panel's."""
+        d = self.encoder.dimension
+        gram = torch.eye(d, dtype=torch.float64) * 0.1
+        rows = [torch.zeros(0, d, dtype=torch.float64)]
+        for learner in self.tasks.values():
+            gram += learner.head.gram[:d, :d].cpu()
+            rows.append(learner.panel.features[:, :d].double().cpu())
+        identity = torch.eye(d, dtype=torch.float64)
+        lower = torch.linalg.cholesky(gram)
+        factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
+        leverages = (torch.cat(rows) @ factor).square().sum(1)
+        if not len(leverages):
+            leverages = torch.ones(1, dtype=torch.float64)
+        quantiles = torch.quantile(leverages, torch.linspace(0, 1, 101, dtype=torch.float64))
+        self.novelty = Novelty(factor.float().numpy(), quantiles.float().numpy())
+        self.novelty_samples = self.samples
+        return self.novelty
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device the settings name; `auto` is CUDA where there is one."""
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(settings.device)
+
+
+async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequence[Sample]) -> dict[str, Floats]:
+    """Embeddings z of samples under the state's encoder: the kept ones, and the missing ones computed and kept.
+
+    They are kept before a version is promoted on them: "learned and has an embedding" is what being in the head means
+    after a restart.
+    """
+    found = await store.get_embeddings(state.encoder.digest, [sample.id for sample in samples])
+    missing = [sample for sample in samples if sample.id not in found]
+    for start in range(0, len(missing), _ENCODE_CHUNK):  # a chunk at a time: a stop or a crash keeps what is done
+        chunk = missing[start : start + _ENCODE_CHUNK]
+        z = await asyncio.to_thread(state.encoder.encode, [sample.text for sample in chunk])
+        fresh = {sample.id: row for sample, row in zip(chunk, z, strict=True)}
+        await store.put_embeddings(state.encoder.digest, fresh)
+        found |= fresh
+    return found
