@@ -1,0 +1,208 @@
+"""Connections and transactions on SQLite and PostgreSQL; what failed to reach the database is `StoreUnavailable`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from enum import IntEnum
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Insert, Table, event, exc, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.core.domain.errors import SettingInvalid, StoreUnavailable
+
+BUSY_SECONDS = 10.0
+_IN_CHUNK = 500  # values in one IN (...): SQLite counts variables, and PostgreSQL plans long lists slowly
+_WRITE = "pawl_write"
+_WRITER_LOCK = "pawl_writer_lock"
+_STRIPES = 64
+_SECRET_PARAMETERS = ("password", "sslpassword")
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+}
+
+T = TypeVar("T")
+
+
+class SystemClock:
+    """The machine's clock, in UTC."""
+
+    def now(self) -> datetime:
+        """The present moment."""
+        return datetime.now(UTC)
+
+
+class LockSpace(IntEnum):
+    """First halves of PostgreSQL advisory lock keys, one for each thing that is made serial."""
+
+    MIGRATION = 0x7061_0001
+    IDEMPOTENCY_KEY = 0x7061_0002
+    TEXT = 0x7061_0003
+    EVENTS = 0x7061_0004
+
+
+def redact_url(url: str) -> str:
+    """The URL of a database or of Redis without its password, for messages and logs."""
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        return "(not a URL)"
+    hidden = {name: "***" for name in _SECRET_PARAMETERS if name in parsed.query}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def connect(settings_sql_url: str) -> AsyncEngine:
+    """An engine for a URL like `sqlite+aiosqlite:////folder/pawl.db` or `postgresql+psycopg://user:pw@host/db`.
+
+    Opens no connection. The driver may be left out. Raises `SettingInvalid` for a URL that cannot be used.
+    """
+    try:
+        url = make_url(settings_sql_url)
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        if url.drivername == _DRIVERS["sqlite"]:
+            return _connect_sqlite(url)
+        if url.drivername == _DRIVERS["postgresql"]:
+            return _connect_postgresql(url)
+        problem = f"the driver is {url.drivername!r}, Pawl works with {sorted(set(_DRIVERS.values()))}"
+    except exc.ArgumentError:
+        problem = "it is not a database URL"
+    except ModuleNotFoundError as error:
+        problem = f"{error}; install it with: pip install 'pawl-server[postgres]'"
+    raise SettingInvalid(name="PAWL_DATABASE_URL", value=redact_url(settings_sql_url), problem=problem)
+
+
+def _connect_sqlite(url: URL) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=8,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={"timeout": BUSY_SECONDS},
+        json_serializer=to_json,
+        # One process's writers queue here, in order; SQLite's own busy handler sleeps and is unfair.
+        execution_options={_WRITER_LOCK: asyncio.Lock()},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver starts no transactions of its own
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later cannot be upgraded once another one has written.
+        write = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _connect_postgresql(url: URL) -> AsyncEngine:
+    limits = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
+    return create_async_engine(
+        url,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=BUSY_SECONDS,
+        pool_pre_ping=True,
+        connect_args={name: value for name, value in limits.items() if name not in url.query},
+        json_serializer=to_json,
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+        raise StoreUnavailable(problem=_problem(error)) from error
+    except exc.DatabaseError as error:
+        # The bare class is SQLite's "file is not a database" and the like; its other subclasses are mistakes in a call.
+        if type(error) is not exc.DatabaseError and not error.connection_invalidated:
+            raise
+        raise StoreUnavailable(problem=_problem(error)) from error
+
+
+def _problem(error: exc.SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return " ".join(str(cause).split())[:300]
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that only reads."""
+    with _translated():
+        async with engine.begin() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that writes: committed at the end, rolled back by an exception."""
+    writer = engine.sync_engine.get_execution_options().get(_WRITER_LOCK) or nullcontext()
+    with _translated():
+        async with writer, engine.execution_options(**{_WRITE: True}).begin() as connection:
+            yield connection
+
+
+async def serialise(connection: AsyncConnection, space: LockSpace, names: Iterable[str]) -> None:
+    """Makes transactions that name the same thing wait for each other until they end.
+
+    SQLite has one writer anyway. PostgreSQL takes advisory locks on a few stripes, in ascending order, so that two
+    transactions with many names in common cannot deadlock and a bulk import does not fill the lock table.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    for stripe in sorted({zlib.crc32(name.encode("utf-8", "surrogatepass")) % _STRIPES for name in names}):
+        await connection.execute(select(func.pg_advisory_xact_lock(int(space), stripe)))
+
+
+def insert_or(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can be given `on_conflict_do_...` on this connection's database."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+async def insert_many(connection: AsyncConnection, statement: Insert, rows: Iterable[dict[str, Any]]) -> None:
+    """Inserts any number of rows, a thousand at a time, so that the parameters in memory stay bounded."""
+    for chunk in chunked(rows, 1000):
+        await connection.execute(statement, chunk)
+
+
+def chunked(values: Iterable[T], size: int = _IN_CHUNK) -> Iterator[Sequence[T]]:
+    """Lists of at most `size` values, in order."""
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def to_json(value: Any) -> str:
+    """JSON in which numbers that are not finite are null: PostgreSQL refuses `NaN`, and the report of a candidate
+    that was refused for one must be stored all the same.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,67 @@
+"""Brings the schema of a database up to date, or says that it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import migrations
+from app.core.db.engine import LockSpace, reading, serialise, writing
+from app.core.domain.errors import StoreUnavailable
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, found beside the installed `migrations` package; there is no `alembic.ini`."""
+    config = Config(attributes={} if connection is None else {"connection": connection})
+    [folder] = migrations.__path__
+    config.set_main_option("script_location", str(Path(folder)).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+async def upgrade(engine: AsyncEngine) -> None:
+    """Migrates to the newest schema, in one transaction; of two processes that try at once, one waits.
+
+    Raises `StoreUnavailable` when the database cannot be reached or its schema is newer than this code.
+    """
+    async with writing(engine) as connection:
+        await serialise(connection, LockSpace.MIGRATION, ["schema"])
+        try:
+            await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
+        except CommandError as error:
+            raise _mismatch(await connection.run_sync(_current)) from error
+
+
+async def check_current(engine: AsyncEngine) -> None:
+    """Raises `StoreUnavailable`, saying what to do, unless the schema is the one this code was written for."""
+    async with reading(engine) as connection:
+        current = await connection.run_sync(_current)
+    if current != _scripts().get_current_head():
+        raise _mismatch(current)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config())
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _mismatch(current: str | None) -> StoreUnavailable:
+    scripts = _scripts()
+    head = scripts.get_current_head()
+    if current is None:
+        problem = "it has no Pawl tables yet; start the learner (`pawl up` or `pawl work`), which makes them."
+    elif current in {script.revision for script in scripts.walk_revisions()}:
+        problem = f"its schema {current} is older than this Pawl's {head}; restart the learner, which migrates it."
+    else:
+        problem = f"its schema {current} is unknown to this Pawl (newest: {head}); install the newer Pawl."
+    return StoreUnavailable(problem=problem)

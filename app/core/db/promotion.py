@@ -1,0 +1,113 @@
+"""What a promotion does to samples: the one rule that the SQL ledger and its in-memory twin share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from app.core.domain.errors import CandidateStale
+from app.core.domain.samples import SampleState
+from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion
+
+PROMOTED = "version_promoted"
+REFUSED = "version_refused"
+LEARNED = "feedback_learned"
+_IDS_IN_EVENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A sample at the moment of the promotion."""
+
+    state: SampleState
+    retract_requested: bool
+
+
+@dataclass(slots=True)
+class Promotion:
+    """Samples that are learned now, id -> (state, reason) of those that leave, and the ledger rows in order."""
+
+    learned: tuple[str, ...]
+    moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
+    rows: list[LedgerRow] = field(default_factory=list)
+
+
+def named_samples(change: LedgerChange) -> list[str]:
+    """All ids in a change, sorted (the order in which their rows are locked), each once."""
+    names = {*change.learned, *change.unlearned, *change.dropped, *change.quarantined, *change.trained}
+    return sorted(names)
+
+
+def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> Promotion:
+    """Checks that every sample is in the state its change starts from; `CandidateStale` when one is not.
+
+    A learned sample that a roll-back quarantines is retracted instead when its client had asked for that: released
+    from quarantine it would be learned again.
+
+    Raises `ValueError` when a change names a sample twice.
+    """
+    moved = [*change.learned, *change.unlearned, *change.dropped, *change.quarantined]
+    if len(set(moved)) != len(moved):
+        raise ValueError("a change names a sample twice")
+
+    def check(ids: Iterable[str], *allowed: SampleState) -> None:
+        for sample_id in ids:
+            standing = standings.get(sample_id)
+            if standing is None or standing.state not in allowed:
+                now = "unknown" if standing is None else standing.state.value
+                expected = " or ".join(state.value for state in allowed)
+                raise CandidateStale(
+                    live=version.parent, parent=version.parent, problem=f"{sample_id} is {now}, not {expected}"
+                )
+
+    check(change.learned, SampleState.QUEUED)
+    check(change.unlearned, SampleState.LEARNED)
+    check(change.dropped, SampleState.QUEUED)
+    check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
+    check(change.trained, *SampleState)
+
+    plan = Promotion(change.learned)
+    for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
+        plan.moves[sample_id] = (SampleState.RETRACTED, reason)
+    for sample_id, reason in change.quarantined.items():
+        retracted = standings[sample_id].retract_requested
+        plan.moves[sample_id] = (SampleState.RETRACTED if retracted else SampleState.QUARANTINED, reason)
+    rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
+    for action, ids in (
+        (LedgerAction.UNLEARN, (*change.unlearned, *rolled_back)),
+        (LedgerAction.LEARN, change.learned),
+        (LedgerAction.ENCODER, dict.fromkeys(change.trained)),
+    ):
+        plan.rows += [LedgerRow(version.number, sample_id, action) for sample_id in ids]
+    return plan
+
+
+def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[str, Json]]:
+    """Type and payload of the events that a promotion writes."""
+    payload = _lineage(version) | {
+        "learned": len(change.learned),
+        "unlearned": len(change.unlearned),
+        "dropped": len(change.dropped),
+        "quarantined": len(change.quarantined),
+    }
+    events: list[tuple[str, Json]] = [(PROMOTED, payload)]
+    if change.learned:
+        ids = list(change.learned[:_IDS_IN_EVENT])
+        events.append((LEARNED, {"version": version.number, "ids": ids, "count": len(change.learned)}))
+    return events
+
+
+def refusal_event(version: NewVersion, quarantined: int) -> tuple[str, Json]:
+    """Type and payload of the event that a refusal writes."""
+    return REFUSED, _lineage(version) | {"quarantined": quarantined}
+
+
+def _lineage(version: NewVersion) -> Json:
+    return {
+        "version": version.number,
+        "parent": version.parent,
+        "kind": version.kind.value,
+        "trigger": version.trigger,
+        "promoted_by": version.promoted_by,
+        "reason": version.reason,
+    }

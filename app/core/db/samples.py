@@ -1,0 +1,284 @@
+"""Samples in SQL: accepted once, read by the learner, retracted by clients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select, true, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.core.db.acceptance import Acceptance, Standing, plan_acceptance
+from app.core.db.embeddings import EmbeddingTable
+from app.core.db.engine import LockSpace, SystemClock, chunked, insert_many, reading, serialise, writing
+from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
+from app.core.db.tables import samples as table
+from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.samples import (
+    ACTIVE_STATES,
+    Backlog,
+    IdempotencyKey,
+    NewSample,
+    Origin,
+    Receipt,
+    Sample,
+    SampleState,
+    Split,
+    digest_text,
+)
+from app.core.domain.versions import LedgerAction
+from app.core.ports import Clock
+
+RETRACTED_BY_CLIENT = "retracted by the client"
+SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
+_COLUMNS = [table.c[field.name] for field in fields(Sample)]
+
+
+class SqlSampleStore(EmbeddingTable):
+    """`SampleStore` on SQLite or PostgreSQL."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        clock: Clock | None = None,
+        *,
+        heldout_fraction: float = 0.1,
+        idempotency_hours: float = 24.0,
+    ) -> None:
+        super().__init__(engine)
+        self._clock = clock or SystemClock()
+        self._heldout_fraction = heldout_fraction
+        self._idempotency_life = timedelta(hours=idempotency_hours)
+
+    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+        """See `SampleStore.accept`."""
+        digests = {(item.task, digest_text(item.text)) for item in items}
+        async with writing(self._engine) as connection:
+            if key is not None:
+                await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
+                if (first := await self._first_receipts(connection, key)) is not None:
+                    return first
+            # From here to the commit nobody else decides about these texts: two submissions make one row.
+            await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
+            active = await _active(connection, {digest for _, digest in digests})
+            plan = plan_acceptance(items, active, self._heldout_fraction)
+            await self._store(connection, plan)
+            if key is not None:
+                await self._remember(connection, key, plan.receipts)
+        return plan.receipts
+
+    async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
+        expired = self._clock.now() - self._idempotency_life
+        await connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at <= expired))
+        query = select(idempotency_keys).where(idempotency_keys.c.key == key.key)
+        known = (await connection.execute(query)).one_or_none()
+        if known is None:
+            return None
+        if known.body_digest != key.body_digest:
+            raise IdempotencyConflict(key=key.key)
+        return [Receipt(id, SampleState(state), is_new=is_new) for id, state, is_new in known.receipts]
+
+    async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
+        row = {
+            "key": key.key,
+            "body_digest": key.body_digest,
+            "receipts": [(receipt.id, receipt.state.value, receipt.is_new) for receipt in receipts],
+            "created_at": self._clock.now(),
+        }
+        await connection.execute(insert(idempotency_keys).values(row))
+
+    async def _store(self, connection: AsyncConnection, plan: Acceptance) -> None:
+        # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
+        for ids in chunked(sorted(plan.superseded)):
+            await lock_samples(connection, ids)
+            await connection.execute(update(table).where(table.c.id.in_(ids)).values(superseded=True))
+        now = self._clock.now()
+        rows = (
+            {
+                "id": arrival.standing.id,
+                "task": arrival.item.task,
+                "text": arrival.item.text,
+                "text_digest": arrival.standing.text_digest,
+                "label": arrival.item.label,
+                "weight": arrival.item.weight,
+                "source": arrival.item.source,
+                "origin": arrival.item.origin.value,
+                "prediction_id": arrival.item.prediction_id,
+                "served_version": arrival.item.served_version,
+                "served_label": arrival.item.served_label,
+                "split": arrival.split.value,
+                "pinned": arrival.item.pinned,
+                "state": arrival.standing.state.value,
+                "retract_requested": False,
+                "superseded": arrival.standing.superseded,
+                "created_at": now,
+                "updated_at": now,
+            }
+            for arrival in plan.arrivals
+        )
+        await insert_many(connection, insert(table), rows)
+
+    async def get(self, sample_id: str) -> Sample:
+        """See `SampleStore.get`."""
+        found = await self.get_many([sample_id])
+        if not found:
+            raise SampleNotFound(sample_id=sample_id)
+        return found[0]
+
+    async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
+        """See `SampleStore.get_many`."""
+        found: list[Sample] = []
+        async with reading(self._engine) as connection:
+            for ids in chunked(dict.fromkeys(sample_ids)):
+                found += await _select(connection, table.c.id.in_(ids))
+        return sorted(found, key=lambda sample: sample.seq)
+
+    async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
+        """See `SampleStore.queued`. `older_than` compares the acceptance or the request to retract."""
+        found: list[Sample] = []
+        old = table.c.updated_at < older_than if older_than is not None else true()
+        async with reading(self._engine) as connection:
+            for waiting in (QUEUED, RETRACTION_PENDING):
+                found += await _select(connection, waiting, old, limit=limit)
+        return sorted(found, key=lambda sample: sample.seq)[:limit]
+
+    async def backlog(self) -> Backlog:
+        """See `SampleStore.backlog`."""
+        oldest = select(table.c.created_at).where(QUEUED).order_by(table.c.seq).limit(1)
+        async with reading(self._engine) as connection:
+            length = await connection.scalar(select(func.count()).select_from(table).where(QUEUED))
+            return Backlog(length or 0, await connection.scalar(oldest))
+
+    async def rivals(self, samples: Sequence[Sample]) -> list[Sample]:
+        """See `SampleStore.rivals`."""
+        texts = {(sample.task, sample.text_digest) for sample in samples}
+        own = {sample.id for sample in samples}
+        states = (SampleState.QUEUED.value, SampleState.LEARNED.value)
+        found: list[Sample] = []
+        async with reading(self._engine) as connection:
+            for digests in chunked({sample.text_digest for sample in samples}):
+                found += await _select(connection, table.c.text_digest.in_(digests), table.c.state.in_(states))
+        found = [sample for sample in found if (sample.task, sample.text_digest) in texts and sample.id not in own]
+        return sorted(found, key=lambda sample: sample.seq)
+
+    async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
+        """See `SampleStore.settle`. Raises `ValueError` for a state that only acceptance or a version can give."""
+        if state not in SETTLED_STATES:
+            raise ValueError(f"a sample cannot be settled as {state.value}")
+        settled = 0
+        async with writing(self._engine) as connection:
+            for ids in chunked(sorted(reasons)):
+                queued = [
+                    row.id for row in await lock_samples(connection, ids) if row.state == SampleState.QUEUED.value
+                ]
+                await move_samples(connection, {id: (state, reasons[id]) for id in queued}, self._clock.now())
+                settled += len(queued)
+        return settled
+
+    async def request_retraction(self, sample_id: str) -> Sample:
+        """See `SampleStore.request_retraction`. A golden sample is retracted at once, too."""
+        async with writing(self._engine) as connection:
+            # Locked first: a promotion between a look and an update could leave the request unnoticed.
+            rows = await lock_samples(connection, [sample_id])
+            if not rows:
+                raise SampleNotFound(sample_id=sample_id)
+            state, now = SampleState(rows[0].state), self._clock.now()
+            if state is SampleState.LEARNED:
+                mark = update(table).where(table.c.id == sample_id, table.c.retract_requested.is_(False))
+                await connection.execute(mark.values(retract_requested=True, updated_at=now))
+            elif state in ACTIVE_STATES:
+                await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
+            return (await _select(connection, table.c.id == sample_id))[0]
+
+    async def label_counts(self, task: str) -> dict[str, int]:
+        """See `SampleStore.label_counts`."""
+        query = select(table.c.label, func.count()).where(*_in(task, SampleState.LEARNED)).group_by(table.c.label)
+        async with reading(self._engine) as connection:
+            return dict((await connection.execute(query)).all())
+
+    async def tasks(self) -> list[str]:
+        """See `SampleStore.tasks`. One short query for each task, so that it does not read a million rows."""
+        found: list[str] = []
+        states = (SampleState.LEARNED.value, SampleState.QUEUED.value)
+        query = select(table.c.task).where(table.c.state.in_(states)).order_by(table.c.task).limit(1)
+        async with reading(self._engine) as connection:
+            task = await connection.scalar(query)
+            while task is not None:
+                found.append(task)
+                task = await connection.scalar(query.where(table.c.task > task))
+        return found
+
+    async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
+        """See `SampleStore.learned`."""
+        async with reading(self._engine) as connection:
+            return await _select(connection, *_in(task, SampleState.LEARNED), table.c.seq > after_seq, limit=limit)
+
+    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
+        """See `SampleStore.learned_with_label`."""
+        async with reading(self._engine) as connection:
+            return await _select(connection, *_in(task, SampleState.LEARNED), table.c.label == label, limit=limit)
+
+    async def golden(self, task: str, limit: int) -> list[Sample]:
+        """See `SampleStore.golden`."""
+        async with reading(self._engine) as connection:
+            return await _select(connection, *_in(task, SampleState.GOLDEN), limit=limit)
+
+    async def versions_trained_on(self, sample_id: str) -> list[int]:
+        """See `SampleStore.versions_trained_on`."""
+        trained = (ledger.c.sample_id == sample_id, ledger.c.action == LedgerAction.ENCODER.value)
+        async with reading(self._engine) as connection:
+            return list(await connection.scalars(select(ledger.c.version).where(*trained).order_by(ledger.c.version)))
+
+
+async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Id, state and retract_requested of samples, locked until the transaction ends.
+
+    Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
+    """
+    columns = (table.c.id, table.c.state, table.c.retract_requested)
+    query = select(*columns).where(table.c.id.in_(ids)).order_by(table.c.id).with_for_update()
+    return (await connection.execute(query)).all()
+
+
+async def move_samples(
+    connection: AsyncConnection, moves: Mapping[str, tuple[SampleState, str]], now: datetime
+) -> None:
+    """Gives samples (id -> state, reason) that this transaction has locked their new state."""
+    statement = update(table).where(table.c.id == bindparam("sample_id"))
+    statement = statement.values(state=bindparam("to_state"), reason=bindparam("why"), updated_at=now)
+    for chunk in chunked(moves.items()):
+        rows = [{"sample_id": id, "to_state": state.value, "why": reason} for id, (state, reason) in chunk]
+        await connection.execute(statement, rows)
+
+
+def _in(task: str, state: SampleState) -> tuple[ColumnElement[bool], ...]:
+    return table.c.task == task, table.c.state == state.value
+
+
+async def _active(connection: AsyncConnection, digests: Collection[str]) -> list[Standing]:
+    columns = (table.c.id, table.c.task, table.c.text_digest, table.c.label, table.c.state)
+    flags = (table.c.retract_requested, table.c.superseded)
+    states = [state.value for state in ACTIVE_STATES]
+    rows: list[Row[*tuple[Any, ...]]] = []
+    for chunk in chunked(digests):
+        query = select(table.c.seq, *columns, *flags)
+        query = query.where(table.c.text_digest.in_(chunk), table.c.state.in_(states))
+        rows += await connection.execute(query)
+    rows.sort(key=lambda row: int(row.seq))
+    return [
+        Standing(id, task, digest, label, SampleState(state), leaving, superseded)
+        for _, id, task, digest, label, state, leaving, superseded in rows
+    ]
+
+
+async def _select(connection: AsyncConnection, *conditions: Any, limit: int | None = None) -> list[Sample]:
+    query = select(*_COLUMNS).where(*conditions).order_by(table.c.seq).limit(limit)
+    return [_sample(row) for row in await connection.execute(query)]
+
+
+def _sample(row: Row[*tuple[Any, ...]]) -> Sample:
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
+    values.update(origin=Origin(row.origin), split=Split(row.split), state=SampleState(row.state))
+    return Sample(**values)

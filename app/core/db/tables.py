@@ -1,0 +1,206 @@
+"""The tables, for SQLite and PostgreSQL alike. `migrations/` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, with its timezone on both databases (SQLite keeps none, so it is put back on reading)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses a moment without timezone: it would mean another time on another machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no timezone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """A moment in UTC."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+# SQLite makes only a column of the exact type INTEGER a row id.
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+# A condition of a partial index is written as literal SQL, here and in the queries that should use the index:
+# neither planner can prove that `state = ?` implies `state = 'queued'`.
+QUEUED = text("state = 'queued'")
+RETRACTION_PENDING = text("state = 'learned' AND retract_requested")
+_IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')")
+LIVE = text("state = 'live'")
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("task", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("text_digest", String(64), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("weight", Float, nullable=False),
+    Column("source", Text),
+    Column("origin", String(16), nullable=False),
+    Column("prediction_id", String(64)),
+    Column("served_version", BigInteger),
+    Column("served_label", Text),
+    Column("split", String(16), nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("learned_in_version", BigInteger),
+    Column("retract_requested", Boolean, nullable=False),
+    # An active sample whose (task, text, label) was accepted again later (another label came in between, or its
+    # retraction is pending). It leaves the uniqueness below to its successor; the learner takes it out.
+    Column("superseded", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("ix_samples_text_digest_task", "text_digest", "task"),
+    Index("ix_samples_task_state_seq", "task", "state", "seq"),
+    Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
+    Index("ix_samples_queued", "seq", sqlite_where=QUEUED, postgresql_where=QUEUED),
+    Index(
+        "ix_samples_retraction_pending",
+        "seq",
+        sqlite_where=RETRACTION_PENDING,
+        postgresql_where=RETRACTION_PENDING,
+    ),
+    Index(
+        "uq_samples_active",
+        "task",
+        "text_digest",
+        "label",
+        unique=True,
+        sqlite_where=_IDENTIFIED,
+        postgresql_where=_IDENTIFIED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("encoder_digest", String(64), primary_key=True),
+    Column("sample_id", String(64), primary_key=True),
+    # z, shape (d,), little-endian float32
+    Column("vector", LargeBinary, nullable=False),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_predictions_created_at_id", "created_at", "id"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("number", _Serial, primary_key=True, autoincrement=False),
+    Column("parent", BigInteger),
+    Column("kind", String(16), nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("encoder_digest", String(64), nullable=False),
+    Column("heads", JSON, nullable=False),
+    Column("manifest_digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("samples_new", BigInteger, nullable=False),
+    Column("samples_replayed", BigInteger, nullable=False),
+    Column("watermark", BigInteger, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("gate", JSON, nullable=False),
+    Column("promoted_by", Text, nullable=False),
+    Column("reason", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("promoted_at", UtcDateTime),
+    Column("artefacts_kept", Boolean, nullable=False),
+    Index("uq_versions_live", "state", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("version", _Serial, ForeignKey("versions.number"), nullable=False),
+    Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False, index=True),
+    Column("action", String(16), nullable=False),
+    UniqueConstraint("version", "sample_id", "action"),
+    sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("type", String(64), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("body_digest", String(64), nullable=False),
+    Column("receipts", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("heartbeat_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)

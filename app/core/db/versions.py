@@ -1,0 +1,183 @@
+"""The lineage in SQL. A promotion is one transaction and a compare-and-swap on the live version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.core.db.engine import SystemClock, chunked, insert_many, reading, writing
+from app.core.db.events import EventTable, add_events
+from app.core.db.leases import LeaseTable
+from app.core.db.promotion import (
+    Promotion,
+    Standing,
+    named_samples,
+    plan_promotion,
+    promotion_events,
+    refusal_event,
+)
+from app.core.db.samples import lock_samples, move_samples
+from app.core.db.tables import ledger, samples, versions
+from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from app.core.domain.samples import SampleState
+from app.core.domain.versions import (
+    HeadInfo,
+    Json,
+    LedgerAction,
+    LedgerChange,
+    LedgerRow,
+    NewVersion,
+    Version,
+    VersionKind,
+    VersionState,
+)
+from app.core.ports import Clock
+
+_COLUMNS = [versions.c[field.name] for field in fields(Version)]
+
+
+class SqlVersionLedger(EventTable, LeaseTable):
+    """`VersionLedger` on SQLite or PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:
+        super().__init__(engine, clock or SystemClock())
+
+    async def live(self) -> Version | None:
+        """See `VersionLedger.live`."""
+        async with reading(self._engine) as connection:
+            found = await _select(connection, versions.c.state == VersionState.LIVE.value)
+        return found[0] if found else None
+
+    async def get(self, number: int) -> Version:
+        """See `VersionLedger.get`."""
+        async with reading(self._engine) as connection:
+            found = await _select(connection, versions.c.number == number)
+        if not found:
+            raise VersionNotFound(number=number)
+        return found[0]
+
+    async def page(self, before: int | None, limit: int) -> list[Version]:
+        """See `VersionLedger.page`."""
+        older = [] if before is None else [versions.c.number < before]
+        async with reading(self._engine) as connection:
+            return await _select(connection, *older, limit=limit)
+
+    async def next_number(self) -> int:
+        """See `VersionLedger.next_number`."""
+        async with reading(self._engine) as connection:
+            return (await connection.scalar(select(func.max(versions.c.number))) or 0) + 1
+
+    async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.promote`."""
+        try:
+            async with writing(self._engine) as connection:
+                await self._take_over(connection, version)
+                standings: dict[str, Standing] = {}
+                for ids in chunked(named_samples(change)):
+                    for id, state, retract_requested in await lock_samples(connection, ids):
+                        standings[id] = Standing(SampleState(state), retract_requested)
+                plan = plan_promotion(version, change, standings)
+                await self._insert(connection, version, VersionState.LIVE)
+                await self._apply(connection, version.number, plan)
+                await add_events(connection, self._clock, promotion_events(version, change))
+                return (await _select(connection, versions.c.number == version.number))[0]
+        except IntegrityError as error:
+            raise _taken(version) from error
+
+    async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.refuse`. Samples that are not queued any more are left as they are."""
+        now = self._clock.now()
+        try:
+            async with writing(self._engine) as connection:
+                await self._insert(connection, version, VersionState.REFUSED)
+                moves: dict[str, tuple[SampleState, str]] = {}
+                for ids in chunked(sorted(change.quarantined)):
+                    for row in await lock_samples(connection, ids):
+                        if row.state == SampleState.QUEUED.value:
+                            moves[row.id] = (SampleState.QUARANTINED, change.quarantined[row.id])
+                await move_samples(connection, moves, now)
+                await add_events(connection, self._clock, [refusal_event(version, len(moves))])
+                return (await _select(connection, versions.c.number == version.number))[0]
+        except IntegrityError as error:
+            raise _taken(version) from error
+
+    async def _take_over(self, connection: AsyncConnection, version: NewVersion) -> None:
+        """Retires the parent, which must be live. Of two transactions that try, the second waits and finds it gone."""
+        live = versions.c.state == VersionState.LIVE.value
+        if version.parent is not None:
+            parent = update(versions).where(live, versions.c.number == version.parent)
+            if (await connection.execute(parent.values(state=VersionState.RETIRED.value))).rowcount == 1:
+                return
+        number = await connection.scalar(select(versions.c.number).where(live))
+        if version.parent is not None or number is not None:
+            raise ParentNotLive(parent=version.parent, live=number)
+
+    async def _insert(self, connection: AsyncConnection, version: NewVersion, state: VersionState) -> None:
+        now = self._clock.now()
+        row: Json = {field.name: getattr(version, field.name) for field in fields(version)}
+        row.update(
+            kind=version.kind.value,
+            state=state.value,
+            heads={task: asdict(head) for task, head in version.heads.items()},
+            created_at=now,
+            promoted_at=now if state is VersionState.LIVE else None,
+            artefacts_kept=True,
+        )
+        await connection.execute(insert(versions).values(row))
+
+    async def _apply(self, connection: AsyncConnection, number: int, plan: Promotion) -> None:
+        now = self._clock.now()
+        for ids in chunked(plan.learned):
+            learned = update(samples).where(samples.c.id.in_(ids))
+            await connection.execute(
+                learned.values(state=SampleState.LEARNED.value, reason=None, learned_in_version=number, updated_at=now)
+            )
+        await move_samples(connection, plan.moves, now)
+        rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)
+        await insert_many(connection, insert(ledger), rows)
+
+    async def ledger(self, after_version: int, up_to_version: int | None = None) -> list[LedgerRow]:
+        """See `VersionLedger.ledger`."""
+        query = select(ledger.c.version, ledger.c.sample_id, ledger.c.action).where(ledger.c.version > after_version)
+        if up_to_version is not None:
+            query = query.where(ledger.c.version <= up_to_version)
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(query.order_by(ledger.c.id))
+            return [LedgerRow(version, sample_id, LedgerAction(action)) for version, sample_id, action in rows]
+
+    async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
+        """See `VersionLedger.mark_artefacts_gone`."""
+        async with writing(self._engine) as connection:
+            for chunk in chunked(numbers):
+                gone = update(versions).where(versions.c.number.in_(chunk))
+                await connection.execute(gone.values(artefacts_kept=False))
+
+    async def ping(self) -> None:
+        """See `VersionLedger.ping`."""
+        async with reading(self._engine) as connection:
+            await connection.execute(select(1))
+
+
+def _taken(version: NewVersion) -> CandidateStale:
+    """Another transaction made a first version, or took this number, since this candidate was started."""
+    problem = f"number {version.number} or the place of the live version was taken meanwhile"
+    return CandidateStale(parent=version.parent, live=None, problem=problem)
+
+
+async def _select(connection: AsyncConnection, *conditions: Any, limit: int | None = None) -> list[Version]:
+    query = select(*_COLUMNS).where(*conditions).order_by(versions.c.number.desc()).limit(limit)
+    return [_version(row) for row in await connection.execute(query)]
+
+
+def _version(row: Row[*tuple[Any, ...]]) -> Version:
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
+    heads = {
+        task: HeadInfo(head["digest"], tuple(head["labels"]), head["temperature"]) for task, head in row.heads.items()
+    }
+    values.update(kind=VersionKind(row.kind), state=VersionState(row.state), heads=heads)
+    return Version(**values)
