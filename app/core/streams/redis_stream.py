@@ -1,0 +1,193 @@
+"""Transport over Redis: a stream with one consumer group for sample ids, pub/sub and a key for the hints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from app.core.ports import StreamEntry
+
+STREAM = "pawl:feedback"
+GROUP = "learner"
+VERSIONS_CHANNEL = "pawl:versions"
+CONSOLIDATE_KEY = "pawl:consolidate"
+IDS_PER_ENTRY = 500
+_FIELD = "ids"
+_ENTRIES_PER_CALL = 100
+# A blocked read is answered with UNBLOCKED (Redis 6) or NOGROUP (7) when the stream vanishes under it.
+_GROUP_MISSING = ("NOGROUP", "UNBLOCKED")
+
+
+class RedisFeedbackStream:
+    """`FeedbackStream` on a Redis server (6.2 or newer). Connects when it is first used, and again after an outage.
+
+    `url` may be `redis://`, `rediss://` or `unix://`. `max_entries` bounds the stream: beyond it the oldest entries
+    go (about; their samples are swept from SQL). `timeout` (s) bounds every answer the server owes.
+    """
+
+    def __init__(self, url: str, *, max_entries: int = 100_000, timeout: float = 5.0) -> None:
+        self._max_entries = max_entries
+        self._block_ms = int(timeout * 1000 / 2)
+        # A pooled connection is stale after a restart of the server: one retry, on a fresh one. RESP2 is what
+        # every supported server speaks without a handshake.
+        self._client = _client(url, timeout, retries=1)
+        # The subscription must not reconnect by itself: hints were lost meanwhile, and its reader has to know.
+        self._subscriber = _client(url, timeout, retries=0)
+
+    async def announce(self, sample_ids: Sequence[str]) -> None:
+        """See `FeedbackStream.announce`."""
+        entries = [sample_ids[at : at + IDS_PER_ENTRY] for at in range(0, len(sample_ids), IDS_PER_ENTRY)]
+        with _translated():
+            for at in range(0, len(entries), _ENTRIES_PER_CALL):
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for ids in entries[at : at + _ENTRIES_PER_CALL]:
+                        pipeline.xadd(STREAM, {_FIELD: ",".join(ids)}, maxlen=self._max_entries, approximate=True)
+                    await pipeline.execute()
+
+    async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
+        """See `FeedbackStream.read`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + block_ms / 1000
+        with _translated():
+            while True:
+                # Shorter than the socket's timeout, which would take a quiet stream for a dead server.
+                left = min(self._block_ms, int((end - loop.time()) * 1000))
+                entries = await self._read_once(consumer, count, max(left, 0))
+                if entries or left <= 0:
+                    return entries
+
+    async def _read_once(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
+        try:
+            answer = await self._read_group(consumer, count, block_ms)
+        except ResponseError as error:
+            if not str(error).startswith(_GROUP_MISSING):
+                raise
+            await self._create_group()
+            answer = await self._read_group(consumer, count, block_ms)
+        return [_entry(id, fields, 1) for _, entries in answer or () for id, fields in entries]
+
+    async def _read_group(self, consumer: str, count: int, block_ms: int) -> Any:
+        block = block_ms or None  # BLOCK 0 would wait for ever
+        return await self._client.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=count, block=block)
+
+    async def _create_group(self) -> None:
+        try:
+            # From the start: what was announced before the group existed is delivered, too.
+            await self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def reclaim(self, consumer: str, min_idle_ms: int, count: int) -> list[StreamEntry]:
+        """See `FeedbackStream.reclaim`. Entries that were trimmed while they were pending are forgotten.
+
+        XPENDING and XCLAIM instead of XAUTOCLAIM: the count of deliveries is needed, and Redis 6 does not say which
+        of the entries it claims are gone from the stream.
+        """
+        with _translated():
+            try:
+                pending = await self._client.xpending_range(
+                    STREAM, GROUP, min="-", max="+", count=count, idle=min_idle_ms
+                )
+            except ResponseError as error:
+                if not str(error).startswith(_GROUP_MISSING):
+                    raise
+                return []
+            deliveries = {str(entry["message_id"]): int(entry["times_delivered"]) for entry in pending}
+            if not deliveries:
+                return []
+            claimed: Any = await self._client.xclaim(STREAM, GROUP, consumer, min_idle_ms, [*deliveries])
+            found = {str(id): fields for id, fields in claimed if fields}
+            await self._forget_trimmed([id for id in deliveries if id not in found])
+            return [_entry(id, fields, deliveries[id] + 1) for id, fields in found.items()]
+
+    async def _forget_trimmed(self, entry_ids: Sequence[str]) -> None:
+        for entry_id in entry_ids:
+            # Not found may also mean that another consumer was quicker: then it is on the stream still.
+            if not await self._client.xrange(STREAM, min=entry_id, max=entry_id):
+                await self._client.xack(STREAM, GROUP, entry_id)
+
+    async def ack(self, entry_ids: Sequence[str]) -> None:
+        """See `FeedbackStream.ack`."""
+        if not entry_ids:
+            return
+        with _translated():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.xack(STREAM, GROUP, *entry_ids)
+                pipeline.xdel(STREAM, *entry_ids)
+                await pipeline.execute()
+
+    async def length(self) -> int:
+        """See `FeedbackStream.length`."""
+        with _translated():
+            return int(await self._client.xlen(STREAM))
+
+    async def hint_version(self, number: int) -> None:
+        """See `FeedbackStream.hint_version`."""
+        with _translated():
+            await self._client.publish(VERSIONS_CHANNEL, str(number))
+
+    async def version_hints(self) -> AsyncIterator[int]:
+        """See `FeedbackStream.version_hints`. Subscribes when the first hint is asked for."""
+        with _translated():
+            async with self._subscriber.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(VERSIONS_CHANNEL)
+                while True:
+                    message = await subscription.get_message(timeout=self._block_ms / 1000)
+                    if message is not None and str(message["data"]).isdecimal():
+                        yield int(message["data"])
+
+    async def ask_consolidation(self, trigger: str) -> None:
+        """See `FeedbackStream.ask_consolidation`."""
+        with _translated():
+            await self._client.set(CONSOLIDATE_KEY, trigger)
+
+    async def consolidation_asked(self) -> str | None:
+        """See `FeedbackStream.consolidation_asked`."""
+        with _translated():
+            trigger = await self._client.getdel(CONSOLIDATE_KEY)
+        return None if trigger is None else str(trigger)
+
+    async def ping(self) -> None:
+        """See `FeedbackStream.ping`."""
+        with _translated():
+            await self._client.ping()
+
+    async def close(self) -> None:
+        """See `FeedbackStream.close`."""
+        with _translated():
+            await self._client.aclose()
+            await self._subscriber.aclose()
+
+
+def _client(url: str, timeout: float, retries: int) -> Redis:
+    return Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=True,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), retries),
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Whatever the server or the way to it refuses is a failed transport; the caller lives without it."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise ConnectionError(f"Redis: {error}") from error
+
+
+def _entry(entry_id: str, fields: dict[str, str], deliveries: int) -> StreamEntry:
+    ids = fields.get(_FIELD, "")
+    return StreamEntry(entry_id, tuple(ids.split(",")) if ids else (), deliveries)
