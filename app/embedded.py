@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis.asyncio as redis
 
-from app.core.domain.errors import Unavailable
+from app.core.domain.errors import SettingInvalid, Unavailable
 from app.core.settings import Settings
 
 MAX_MEMORY = "256mb"
@@ -68,13 +68,27 @@ def redis_command(settings: Settings) -> list[str]:
     folder.chmod(0o700)
     settings.redis_socket.unlink(missing_ok=True)
     config = folder / "redis.conf"
-    config.write_text(_CONFIG.format(socket=settings.redis_socket, folder=folder, memory=MAX_MEMORY), encoding="utf-8")
+    config.write_text(
+        _CONFIG.format(socket=_quoted(settings.redis_socket), folder=_quoted(folder), memory=MAX_MEMORY),
+        encoding="utf-8",
+    )
     return [str(find_redis_server()), str(config)]
 
 
+def _quoted(path: Path) -> str:
+    """A path as it stands between double quotes in a Redis configuration."""
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+
+
 async def redis_answers(url: str, seconds: float = 1.0) -> bool:
-    """Whether a server at this URL answers a PING and has finished loading its file."""
-    client = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+    """Whether a server at this URL answers a PING and has finished loading its file.
+
+    Raises `SettingInvalid` for what is not a Redis URL.
+    """
+    try:
+        client = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+    except ValueError as error:
+        raise SettingInvalid(name="PAWL_REDIS_URL", value="***", problem=str(error)) from error
     try:
         return bool(await client.ping())
     except (redis.RedisError, OSError):

@@ -1,0 +1,224 @@
+"""The `pawl` command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.commands.terminal import EXIT_USAGE, CommandFailed, report
+from app.core.domain.errors import PawlError
+from app.core.domain.samples import DEFAULT_TASK
+from app.core.settings import Settings, load_settings
+
+cli = typer.Typer(
+    name="pawl",
+    help="Text classification that learns from its corrections and never slips back.\n\n"
+    "Start with `pawl up`. Every setting is an environment variable PAWL_..., see the README.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
+Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
+
+
+@cli.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """Shared by all commands."""
+    if show_version:
+        print(f"pawl {installed_version('pawl-server')}")
+        raise typer.Exit
+
+
+@cli.command()
+def up(
+    home: Home = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 8000.")] = None,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave an empty home empty.")] = False,
+) -> None:
+    """Start everything: database, Redis, HTTP service and learner. Ctrl-C stops it.
+
+    An empty home learns a demo model first (support intents, headline topics and sentiments) unless --no-demo.
+    """
+    from app.commands.up import up as run
+
+    run(_settings(home=home, host=host, port=port), demo=not no_demo)
+
+
+@cli.command()
+def serve() -> None:
+    """Run the HTTP service alone (settings from PAWL_...). It needs no torch."""
+    settings = _settings()
+    from app.main import serve as run
+
+    run(settings)
+
+
+@cli.command()
+def work() -> None:
+    """Run the learner alone (settings from PAWL_...)."""
+    from app.commands.learning import require_worker
+
+    _settings()
+    require_worker()
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the learner, no shell
+
+
+@cli.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV (UTF-8, with a header) or JSON lines.", metavar="FILE")],
+    task: Task = DEFAULT_TASK,
+    text_column: Annotated[str | None, typer.Option(help="Column with the text, where it is not obvious.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the label, where it is not obvious.")] = None,
+    golden: Annotated[bool, typer.Option("--golden", help="Never learn these; they judge every candidate.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="These must not break: a candidate that does is refused.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")] = False,
+    home: Home = None,
+) -> None:
+    """Import labelled texts, and wait until they are learned and served.
+
+    Works beside a running `pawl up` on the same home and without one. The same file twice learns nothing twice.
+    """
+    from app.commands.load import ImportRequest, import_file
+
+    request = ImportRequest(file, task, text_column, label_column, golden, pin, skip_bad)
+    asyncio.run(import_file(_settings(home=home), request))
+
+
+@cli.command()
+def predict(
+    texts: Annotated[list[str], typer.Argument(help="One or more texts.", metavar="TEXT...")],
+    task: Task = DEFAULT_TASK,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each text.")] = 1,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Label texts with the running service."""
+    from app.commands import ask
+
+    with _service(url, home) as service:
+        ask.predict(service, texts, task, top_k, as_json)
+
+
+@cli.command()
+def feedback(
+    label: Annotated[str, typer.Option(help="The right label; a new one makes a new class.")],
+    prediction_id: Annotated[str | None, typer.Option("--id", help="Id of the prediction that was wrong.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text itself, instead of an id.")] = None,
+    task: Annotated[str | None, typer.Option(help=f"With --text: the label set. Default: {DEFAULT_TASK}.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it was learned and is served.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Send the right label of a text or of an earlier prediction."""
+    from app.commands import ask
+
+    if (prediction_id is None) == (text is None):
+        raise CommandFailed("give either --id PREDICTION_ID or --text TEXT", code=EXIT_USAGE)
+    item = {"prediction_id": prediction_id, "text": text, "task": task, "source": source, "label": label}
+    with _service(url, home) as service:
+        ask.feedback(service, {key: value for key, value in item.items() if value is not None}, wait, as_json)
+
+
+@cli.command()
+def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
+    """What serves, what waits to be learned, how the learner is."""
+    from app.commands import show
+
+    with _service(url, home) as service:
+        show.status(service, as_json)
+
+
+@cli.command()
+def versions(
+    number: Annotated[int | None, typer.Argument(help="Show this one with its gate report.", metavar="[N]")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many to list.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """The lineage, newest first; with N one version: lineage, gate report, recall per class."""
+    from app.commands import show
+
+    with _service(url, home) as service:
+        if number is None:
+            show.versions(service, limit, as_json)
+        else:
+            show.version(service, number, as_json)
+
+
+@cli.command()
+def promote(
+    number: Annotated[int, typer.Argument(help="The version whose model should serve.", metavar="N")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the lineage.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Roll back to version N (or force a refused one). It becomes a new version; numbers only grow."""
+    from app.commands import ask
+
+    with _service(url, home) as service:
+        ask.promote(service, number, reason, as_json)
+
+
+@cli.command()
+def consolidate(
+    wait: Annotated[bool, typer.Option("--wait", help="Return when its candidate was promoted or refused.")] = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Ask the learner to fine-tune the encoder on what it has learned."""
+    from app.commands import ask
+
+    with _service(url, home) as service:
+        ask.consolidate(service, wait)
+
+
+@cli.command()
+def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Check every part and say what to do. Exit status 1 when something does not work."""
+    from app.commands.doctor import examine
+
+    if not asyncio.run(examine(_settings(home=home), url, as_json)):
+        raise typer.Exit(1)
+
+
+def _settings(**overrides: Any) -> Settings:
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def _service(url: str | None, home: Path | None) -> Any:
+    from app.commands.client import Service, service_url
+
+    return Service(service_url(_settings(home=home), url))
+
+
+def main() -> None:
+    """Entry point of the console script: errors of Pawl become a sentence and an exit code, not a traceback."""
+    try:
+        cli()
+    except PawlError as error:
+        sys.exit(report(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""`pawl doctor`: checks every part, and says what to do about what does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from typing import Any
+
+import httpx
+import redis.asyncio as redis
+from rich.table import Table
+
+from app.commands.client import RUN_FILE, service_url
+from app.commands.stores import Stores, open_stores
+from app.commands.terminal import ago, out, print_json
+from app.core.artefacts.store import FolderArtefactStore
+from app.core.classifier.encoder_source import find_encoder
+from app.core.db.migrate import check_current
+from app.core.domain.errors import PawlError
+from app.core.settings import Settings
+from app.embedded import find_redis_server, redis_answers
+
+_LEAST_BYTES = 200 * 2**20
+_LOW_BYTES = 2 * 2**30
+
+
+class Outcome(StrEnum):
+    """What a check found."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    part: str
+    outcome: Outcome
+    detail: str
+    remedy: str = ""
+
+
+async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
+    """Prints a finding for each part; false when one of them fails."""
+    findings = [_python(), _home(settings), _encoder(settings)]
+    findings += await _database(settings)
+    findings += [await _redis(settings), await _service(settings, url)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    return all(finding.outcome is not Outcome.FAIL for finding in findings)
+
+
+def _print(findings: list[Finding]) -> None:
+    styles = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", "", "finding"):
+        table.add_column(heading, overflow="fold")
+    for found in findings:
+        style = styles[found.outcome]
+        detail = found.detail.replace("[", r"\[")
+        table.add_row(found.part, f"[{style}]{found.outcome}[/]", detail)
+        if found.remedy:
+            table.add_row("", "", f"-> {found.remedy}".replace("[", r"\["))
+    out.print(table)
+
+
+def _python() -> Finding:
+    told = f"Python {sys.version.split()[0]}, pawl {installed_version('pawl-server')}"
+    missing = [name for name in ("torch", "transformers", "onnx") if find_spec(name) is None]
+    if missing:
+        return Finding(
+            "python",
+            Outcome.WARN,
+            f"{told}; {', '.join(missing)} not installed, so nothing can be learned here",
+            "pip install 'pawl-server[worker]'   (not needed where only `pawl serve` runs)",
+        )
+    return Finding("python", Outcome.OK, told)
+
+
+def _home(settings: Settings) -> Finding:
+    home = settings.home_path
+    if not home.exists():
+        return Finding("home", Outcome.WARN, f"{home} does not exist yet", "`pawl up` or `pawl import` makes it.")
+    try:
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"pawl")
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        return Finding("home", Outcome.FAIL, f"cannot write to {home}: {error.strerror}", "Set PAWL_HOME or --home.")
+    told = f"{home} is writable, {free / 2**30:.1f} GiB free"
+    if free < _LEAST_BYTES:
+        return Finding("home", Outcome.FAIL, told, "Free some space; lower PAWL_KEEP_VERSIONS keeps fewer versions.")
+    if free < _LOW_BYTES:
+        return Finding("home", Outcome.WARN, told, "Make room soon; a full disk stops learning (not predictions).")
+    return Finding("home", Outcome.OK, told)
+
+
+def _encoder(settings: Settings) -> Finding:
+    try:
+        found = find_encoder(settings.encoder, settings.encoder_sha256)
+    except PawlError as error:
+        return Finding("encoder", Outcome.FAIL, str(error), "Needed for a first version; see PAWL_ENCODER.")
+    checked = (
+        "digest verified" if settings.encoder_sha256 or settings.encoder == "all-MiniLM-L6-v2" else "no digest set"
+    )
+    return Finding("encoder", Outcome.OK, f"{settings.encoder} in {found.folder}, {found.pooling} pooling, {checked}")
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    """Database, and what only it can tell: the live version's artefacts, the queue and the learner."""
+    file = settings.home_path / "pawl.db"
+    if settings.database_url is None and not file.exists():
+        return [Finding("database", Outcome.WARN, f"{file} does not exist yet", "`pawl up` or `pawl import` makes it.")]
+    where = "PostgreSQL (PAWL_DATABASE_URL)" if settings.database_url is not None else str(file)
+    try:
+        async with open_stores(settings) as stores:
+            await stores.ledger.ping()
+            await check_current(stores.engine)
+            found = [Finding("database", Outcome.OK, f"{where} answers, its schema is current")]
+            for part, check in (("artefacts", _artefacts), ("learner", _learner)):
+                found.append(await _guarded(part, lambda check=check: check(settings, stores)))
+            return found
+    except PawlError as error:
+        return [Finding("database", Outcome.FAIL, f"{where}: {error}", "Feedback is refused until it answers.")]
+
+
+async def _guarded(part: str, check: Callable[[], Coroutine[Any, Any, Finding]]) -> Finding:
+    try:
+        return await check()
+    except PawlError as error:
+        return Finding(part, Outcome.FAIL, str(error))
+
+
+async def _artefacts(settings: Settings, stores: Stores) -> Finding:
+    live = await stores.ledger.live()
+    if live is None:
+        return Finding("artefacts", Outcome.WARN, "there is no version yet", "Run `pawl import FILE.csv`.")
+    store = FolderArtefactStore(settings.artefacts_path)
+    try:
+        folder = await asyncio.to_thread(store.open, live.number)
+    except PawlError as error:
+        return Finding(
+            "artefacts",
+            Outcome.FAIL,
+            str(error),
+            "The loaded version goes on serving. Roll back to one that is whole: `pawl promote N --reason ...`, "
+            "or restore the folder from a backup.",
+        )
+    files = len(folder.manifest.files)
+    return Finding("artefacts", Outcome.OK, f"version {live.number} is whole: {files} files match their digests")
+
+
+async def _learner(settings: Settings, stores: Stores) -> Finding:
+    status, backlog = await stores.ledger.learner_status(), await stores.samples.backlog()
+    queue = f"{backlog.length} queued" + (f", the oldest for {ago(backlog.oldest_at)}" if backlog.length else "")
+    if status is None:
+        return Finding("learner", Outcome.WARN, f"none has run yet, {queue}", "Start one: `pawl up` or `pawl work`.")
+    seen = f"heartbeat {ago(status.heartbeat_at)} ago ({status.holder}), {queue}"
+    if status.expires_at > datetime.now(UTC):
+        return Finding("learner", Outcome.OK, f"{status.state}, {seen}")
+    outcome = Outcome.FAIL if backlog.length else Outcome.WARN
+    return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
+
+
+async def _redis(settings: Settings) -> Finding:
+    try:
+        if not await redis_answers(settings.stream_url):
+            if settings.redis_url is not None:
+                remedy = "Start it. Until then corrections are learned by the sweep, a little later."
+                return Finding("redis", Outcome.FAIL, "the server at PAWL_REDIS_URL does not answer", remedy)
+            program = find_redis_server()
+            return Finding("redis", Outcome.WARN, f"embedded ({program}), not running", "`pawl up` starts it.")
+        async with redis.from_url(settings.stream_url, socket_timeout=2.0) as client:
+            server, persistence = await client.info("server"), await client.info("persistence")
+    except (PawlError, redis.RedisError, OSError) as error:
+        return Finding("redis", Outcome.FAIL, str(error))
+    told = f"{server.get('redis_version')} answers"
+    if persistence.get("aof_enabled") or persistence.get("rdb_last_save_time"):
+        saved = "append-only file on" if persistence.get("aof_enabled") else "snapshots only"
+        return Finding("redis", Outcome.OK, f"{told}, {saved}")
+    return Finding("redis", Outcome.WARN, f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
+
+
+async def _service(settings: Settings, url: str | None) -> Finding:
+    address = service_url(settings, url)
+    try:
+        async with httpx.AsyncClient(timeout=5.0) as client:
+            answer = await client.get(f"{address}/readyz")
+            body = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        expected = url is not None or (settings.home_path / RUN_FILE).exists()
+        told = f"nothing answers at {address}" if isinstance(error, httpx.ConnectError) else f"{address}: {error}"
+        return Finding("service", Outcome.FAIL if expected else Outcome.WARN, told, "Start it: `pawl up`.")
+    if answer.is_success:
+        return Finding("service", Outcome.OK, f"{address} is ready with version {body.get('version')}")
+    detail = body.get("detail", "") if isinstance(body, dict) else ""
+    return Finding("service", Outcome.WARN, f"{address} answers but is not ready: {detail}")

@@ -1,0 +1,62 @@
+"""The database and the stream, opened for one command and closed after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.core.db.engine import connect
+from app.core.db.migrate import upgrade
+from app.core.db.samples import SqlSampleStore
+from app.core.db.versions import SqlVersionLedger
+from app.core.ports import SampleStore, VersionLedger
+from app.core.settings import Settings
+from app.core.streams.redis_stream import RedisFeedbackStream
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The truth, in SQL."""
+
+    engine: AsyncEngine
+    samples: SampleStore
+    ledger: VersionLedger
+
+    async def has_samples(self) -> bool:
+        """Whether anything was ever learned or waits to be."""
+        return await self.ledger.live() is not None or bool(await self.samples.tasks())
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIterator[Stores]:
+    """The stores; with `migrate` the home and the schema are made or brought up to date first."""
+    if migrate and settings.database_url is None:
+        settings.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = connect(settings.sql_url)
+    try:
+        if migrate:
+            await upgrade(engine)
+        yield Stores(
+            engine=engine,
+            samples=SqlSampleStore(
+                engine,
+                heldout_fraction=settings.heldout_fraction,
+                idempotency_hours=settings.idempotency_retention_hours,
+            ),
+            ledger=SqlVersionLedger(engine),
+        )
+    finally:
+        await engine.dispose()
+
+
+async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
+    """Tells a running learner about new samples. Without Redis its sweep finds them in SQL, a little later."""
+    stream = RedisFeedbackStream(settings.stream_url)
+    try:
+        with suppress(ConnectionError):
+            await stream.announce(sample_ids)
+    finally:
+        await stream.close()

@@ -1,0 +1,210 @@
+"""`pawl up`: everything on one machine under one supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from rich.status import Status
+
+from app.commands.client import RUN_FILE, address
+from app.commands.learning import require_worker
+from app.commands.stores import Stores, announce, open_stores
+from app.commands.terminal import CommandFailed, notes, print_line
+from app.core.settings import Settings
+from app.demo import demo_samples
+from app.embedded import redis_answers, redis_command
+from app.supervisor import Supervisor
+
+LOCK_FILE = "up.lock"
+_REDIS_SECONDS = 20.0
+_STOP_SECONDS = 7.0  # for app and worker, then KILL; with Redis after them all is gone within ten seconds
+_STOP_REDIS_SECONDS = 2.0
+_POLL_SECONDS = 0.2
+
+
+def up(settings: Settings, *, demo: bool) -> None:
+    """Runs until SIGINT or SIGTERM. Raises `CommandFailed` for what stands in the way of a start."""
+    require_worker()
+    home = settings.home_path
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _only_one(home):
+            port = free_port(settings.host, settings.port)
+            asyncio.run(_Run(settings.model_copy(update={"port": port}), demo).run())
+    except PermissionError as error:
+        raise CommandFailed(f"cannot write to {error.filename or home}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Holds the home's lock; the kernel lets go of it when the process dies, however that happens."""
+    with (home / LOCK_FILE).open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise CommandFailed(
+                f"`pawl up` runs on {home} already (process {lock.read().strip() or 'unknown'})",
+                "Stop that one first, or use another home (--home) and port (--port).",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, if it can be listened on; for 0 a free one. Raises `CommandFailed`."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandFailed(
+                f"port {port} on {host} is in use", "Stop what listens there, or choose another with --port."
+            ) from error
+        raise CommandFailed(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+class _Run:
+    """One run of the supervisor: start, wait until ready, keep alive, stop."""
+
+    def __init__(self, settings: Settings, demo: bool) -> None:
+        self._settings = settings
+        self._demo = demo
+        self._home = settings.home_path
+        self._url = address(settings.host, settings.port)
+        self._env = dict(os.environ) | {
+            "PAWL_HOME": str(self._home),
+            "PAWL_HOST": settings.host,
+            "PAWL_PORT": str(settings.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._status = Status("starting", console=notes)
+
+    async def run(self) -> None:
+        """Returns after an orderly stop; raises what made it give up."""
+        self._supervisor = Supervisor(self._home / "logs", self._tell)
+        stop = asyncio.Event()
+        self._watch_signals(stop)
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(stop.wait())
+        failing = asyncio.create_task(self._supervisor.failure())
+        try:
+            with self._status:
+                await asyncio.wait([starting, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                print_line(await starting)  # or raises what went wrong
+                notes.print(f"API documentation: {self._url}/docs   logs: {self._home / 'logs'}   Ctrl-C stops")
+                await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done() and failing.done():
+                raise failing.result()
+        finally:
+            for task in (starting, stopping, failing):
+                task.cancel()
+            await self._stop()
+
+    def _watch_signals(self, stop: asyncio.Event) -> None:
+        def asked() -> None:
+            if stop.is_set():
+                self._supervisor.hurry()
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, asked)
+
+    async def _start(self) -> str:
+        """Starts all parts in order and returns the line to print when they are ready."""
+        settings = self._settings
+        await self._start_redis()
+        async with open_stores(settings, migrate=True) as stores:
+            await self._add_demo(stores)
+            python = sys.executable
+            self._supervisor.start("app", lambda: [python, "-m", "app.cli", "serve"], self._env)
+            self._supervisor.start("worker", lambda: [python, "-m", "worker"], self._env)
+            self._write_run_file()
+            number = await self._wait_until_ready(stores)
+        return f"ready {self._url} version {number}" if number else f"ready {self._url} no version yet"
+
+    async def _start_redis(self) -> None:
+        settings = self._settings
+        if settings.redis_url is not None:
+            if not await redis_answers(settings.stream_url):
+                self._tell("Redis at PAWL_REDIS_URL does not answer; corrections are learned later until it does")
+            return
+        self._status.update("starting Redis")
+        self._supervisor.start("redis", lambda: redis_command(settings), self._env)
+        deadline = asyncio.get_running_loop().time() + _REDIS_SECONDS
+        while not await redis_answers(settings.stream_url):
+            if asyncio.get_running_loop().time() > deadline:
+                raise CommandFailed(
+                    f"the embedded Redis did not start within {_REDIS_SECONDS:.0f} s",
+                    f"See {self._home / 'logs' / 'redis.log'}.",
+                )
+            await asyncio.sleep(0.05)
+
+    async def _add_demo(self, stores: Stores) -> None:
+        """Queues the demo samples, all or none, where nothing was ever stored."""
+        if not self._demo or await stores.has_samples():
+            return
+        receipts = await stores.samples.accept(demo_samples())
+        await announce(self._settings, [receipt.id for receipt in receipts])
+
+    async def _wait_until_ready(self, stores: Stores) -> int | None:
+        """Waits for the service; the number it answers with, or None where no version is to be expected."""
+        live = await stores.ledger.live()
+        queued = (await stores.samples.backlog()).length
+        expected = live is not None or queued >= self._settings.bootstrap_samples
+        training = live is None and expected
+        async with httpx.AsyncClient(base_url=self._url, timeout=5.0) as client:
+            while True:
+                number = await self._served(client, expected)
+                waiting = (await stores.samples.backlog()).length if training else 0
+                live = await stores.ledger.live() if training else live
+                if number is not None and not waiting and (live is None or number >= live.number):
+                    return number or None
+                what = "waiting for the service"
+                if waiting:
+                    what = f"learning {queued} texts" + (f", {waiting} to go" if waiting < queued else "")
+                self._status.update(what)
+                await asyncio.sleep(_POLL_SECONDS)
+
+    @staticmethod
+    async def _served(client: httpx.AsyncClient, expected: bool) -> int | None:
+        """The version that answers, 0 for a live service without one; None while it is not ready."""
+        try:
+            answer = await client.get("/readyz" if expected else "/livez")
+            return int(answer.json().get("version") or 0) if answer.is_success else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    async def _stop(self) -> None:
+        (self._home / RUN_FILE).unlink(missing_ok=True)
+        await self._supervisor.stop(["app", "worker"], _STOP_SECONDS)
+        await self._supervisor.stop(["redis"], _STOP_REDIS_SECONDS)
+
+    def _write_run_file(self) -> None:
+        """Where other commands find the service. Replaced in one step: a reader sees the old file or the new one."""
+        content = {"url": self._url, "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat()}
+        temporary = self._home / f"{RUN_FILE}.tmp"
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(self._home / RUN_FILE)
+
+    @staticmethod
+    def _tell(message: str) -> None:
+        notes.print(message, markup=False, soft_wrap=True)
