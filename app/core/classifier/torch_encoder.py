@@ -19,6 +19,8 @@ from app.core.domain.errors import EncoderRejected
 from app.core.ports import Floats
 
 transformers_logging: Any = _untyped_logging
+_GPU_TEXTS = 512
+_GPU_TOKENS = 32_768
 
 
 class PooledTransformer(torch.nn.Module):
@@ -113,7 +115,8 @@ class TorchEncoder:
         z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
         was_training = self.module.training
         self.module.eval()
-        for batch in self.tokenizer.batches(texts):
+        sizes = {} if self.device.type == "cpu" else {"max_texts": _GPU_TEXTS, "max_tokens": _GPU_TOKENS}
+        for batch in self.tokenizer.batches(texts, **sizes):
             ids = torch.from_numpy(batch.input_ids).to(self.device)
             mask = torch.from_numpy(batch.attention_mask).to(self.device)
             z[batch.rows] = self.module(ids, mask).float().cpu().numpy()

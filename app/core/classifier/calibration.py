@@ -1,0 +1,92 @@
+"""Temperature scaling and how well probabilities are calibrated (Guo et al. 2017, "On Calibration of Modern Neural
+Networks").
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.core.ports import Floats
+
+MIN_TEMPERATURE = 0.005
+MAX_TEMPERATURE = 20.0
+PRIOR_TEMPERATURE = 0.1
+_PRIOR_DEVIATION = 0.5  # of log T; T between 0.037 and 0.27 is within two of them
+
+
+def softmax(scores: Floats) -> Floats:
+    """exp(s) / sum exp(s) over the last axis, float32, safe for large scores."""
+    odds: Floats = np.exp(scores - scores.max(axis=-1, keepdims=True)).astype(np.float32, copy=False)
+    odds /= odds.sum(axis=-1, keepdims=True)
+    return odds
+
+
+def fit_temperature(scores: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
+    """The temperature T under which softmax(scores / T) gives the targets the largest likelihood.
+
+    Minimises the negative log-likelihood over log T in [log 0.005, log 20] (Guo et al. 2017, section 4.2), plus
+    (log T - log 0.1)^2 / (2 * 0.5^2). The second term is a prior worth one observation or so: it decides when there
+    are few targets, or all are right by any margin and the likelihood alone would have no optimum; with hundreds it
+    does not show. Ridge scores lie around [0, 1], where T is about 0.05 to 0.2.
+
+    Args:
+        scores: Shape (n, C), held-out or leave-one-out; n may be 0.
+        targets: Column of the right label, shape (n,), integers in [0, C).
+
+    Raises:
+        ValueError: The shapes do not fit, a score is not finite, or a target is out of range.
+    """
+    from scipy.optimize import minimize_scalar  # 0.2 s and 30 MB that the serving process does not need
+
+    scores = np.asarray(scores, dtype=np.float64)
+    _check(scores, targets)
+    centred = scores - scores.max(axis=1, keepdims=True, initial=-np.inf) if scores.size else scores
+    right = centred[np.arange(len(targets)), targets]
+
+    def loss(log_t: float) -> float:
+        t = math.exp(log_t)
+        likelihood = np.log(np.exp(centred / t).sum(axis=1)) - right / t
+        prior = ((log_t - math.log(PRIOR_TEMPERATURE)) / _PRIOR_DEVIATION) ** 2 / 2
+        return float(likelihood.sum()) + prior
+
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return math.exp(float(found.x))
+
+
+def expected_calibration_error(probabilities: npt.NDArray[Any], targets: npt.NDArray[Any], bins: int = 15) -> float:
+    """ECE: mean gap between confidence and accuracy, in [0, 1], 0 for no samples.
+
+    Predictions fall into `bins` equal intervals (b/B, (b+1)/B] of their largest probability; ECE is the sum over the
+    bins of |B| / n * |accuracy - mean confidence| (Guo et al. 2017, equation 3).
+
+    Args:
+        probabilities: Shape (n, C).
+        targets: Column of the right label, shape (n,), integers in [0, C).
+        bins: Number of intervals.
+
+    Raises:
+        ValueError: The shapes do not fit, a probability is not finite, or a target is out of range.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    _check(probabilities, targets)
+    if not len(targets):
+        return 0.0
+    confidence = probabilities.max(axis=1)
+    hit = probabilities.argmax(axis=1) == targets
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(place, weights=hit - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(targets))
+
+
+def _check(values: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+    if values.ndim != 2 or np.shape(targets) != (len(values),):
+        raise ValueError(f"values {values.shape} and targets {np.shape(targets)}; expected (n, C) and (n,)")
+    if not np.isfinite(values).all():
+        raise ValueError("values are not finite")
+    if len(values) and not (np.min(targets) >= 0 and np.max(targets) < values.shape[1]):
+        raise ValueError(f"targets are not in [0, {values.shape[1]})")

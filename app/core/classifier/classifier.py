@@ -1,0 +1,142 @@
+"""A loaded version: encoder -> features -> heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from app.core.classifier.encoder_folder import digest_of_files
+from app.core.classifier.features import RandomFeatures
+from app.core.classifier.head import LinearHead
+from app.core.classifier.novelty import Novelty
+from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.domain.errors import ArtefactCorrupt, UnknownTask
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.predictions import Answer, LabelScore
+from app.core.domain.samples import DEFAULT_TASK
+from app.core.ports import Encoder, Floats, VersionFolder
+
+
+class Classifier:
+    """One version's parts. Immutable; safe to call from threads.
+
+    Raises:
+        ValueError: The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        manifest: Manifest,
+        encoder: Encoder,
+        features: RandomFeatures,
+        heads: Mapping[str, LinearHead],
+        novelty: Novelty,
+    ) -> None:
+        d = encoder.dimension
+        if features.dimension != d or novelty.dimension != d:
+            raise ValueError(f"embeddings of {d}, features of {features.dimension}, novelty of {novelty.dimension}")
+        for task, head in heads.items():
+            if head.width != features.width:
+                raise ValueError(f"head {task!r} takes {head.width} features, there are {features.width}")
+        self.number = number
+        self.manifest = manifest
+        self.encoder = encoder
+        self.features = features
+        self.heads = dict(heads)
+        self.novelty = novelty
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks it answers, sorted."""
+        return tuple(sorted(self.heads))
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """z, shape (len(texts), d), in the order of the texts.
+
+        Raises `ArtefactCorrupt` when the encoder gives numbers that are not finite, so that none is ever served.
+        """
+        z = self.encoder.encode(texts)
+        if not np.isfinite(z).all():
+            raise ArtefactCorrupt(
+                path=f"{ENCODER_FOLDER} of version {self.number}", problem="embeddings are not finite"
+            )
+        return z
+
+    def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
+        """Answers for embeddings z of shape (n, d): the `top_k` best labels (all, if there are fewer), best first.
+
+        Of labels with equal probability the one with the lower column comes first. Raises `UnknownTask`.
+        """
+        head = self.heads.get(task)
+        if head is None:
+            raise UnknownTask(task=task, version=self.number, known=list(self.tasks))
+        if not len(z):
+            return []
+        probabilities = head.probabilities(self.features.expand(z))
+        novelty = self.novelty.score(z)
+        count = max(1, min(top_k, len(head.labels)))
+        return [
+            Answer(
+                tuple(LabelScore(head.labels[column], float(row[column])) for column in _best(row, count)),
+                float(unusual),
+            )
+            for row, unusual in zip(probabilities, novelty, strict=True)
+        ]
+
+    def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
+        """Embeds and answers, in the order of the texts. Raises `UnknownTask`."""
+        return self.answer(self.embed(texts), task, top_k)
+
+
+def load_classifier(folder: VersionFolder, *, encoder: Encoder | None = None, threads: int = 0) -> Classifier:
+    """Loads a verified version folder.
+
+    Args:
+        folder: As `ArtefactStore.open` returns it: every file has the digest its manifest says.
+        encoder: An encoder that is loaded already; used if its digest is the version's, else the version's is loaded.
+        threads: Threads of one forward pass; 0 means one for each core.
+
+    Raises:
+        ArtefactCorrupt: A file is missing or odd, or the parts are not those the manifest names.
+    """
+    manifest = folder.manifest
+    _check_digests(folder)
+    if encoder is None or encoder.digest != manifest.encoder_digest:
+        encoder = OnnxEncoder(folder.path / ENCODER_FOLDER, threads=threads, digest=manifest.encoder_digest)
+    heads = {
+        task: LinearHead.from_file(folder.path / head_file(task), info.labels, info.temperature)
+        for task, info in manifest.heads.items()
+    }
+    features = RandomFeatures.from_file(folder.path / FEATURES_FILE)
+    novelty = Novelty.from_file(folder.path / NOVELTY_FILE)
+    try:
+        return Classifier(folder.number, manifest, encoder, features, heads, novelty)
+    except ValueError as error:
+        raise ArtefactCorrupt(path=folder.path, problem=str(error)) from error
+
+
+def _check_digests(folder: VersionFolder) -> None:
+    """The encoder's and the heads' digests, which the ledger shows, must be those of the files beside the manifest."""
+    files, manifest = folder.manifest.files, folder.manifest
+    prefix = f"{ENCODER_FOLDER}/"
+    found = digest_of_files({p.removeprefix(prefix): d for p, d in files.items() if p.startswith(prefix)})
+    if found != manifest.encoder_digest:
+        problem = f"its digest is {found}, the manifest names {manifest.encoder_digest}"
+        raise ArtefactCorrupt(path=folder.path / ENCODER_FOLDER, problem=problem)
+    for task, info in manifest.heads.items():
+        path = head_file(task)
+        if files.get(path) != info.digest:
+            problem = f"its sha256 is {files.get(path)}, the manifest names {info.digest}"
+            raise ArtefactCorrupt(path=folder.path / path, problem=problem)
+
+
+def _best(row: Floats, count: int) -> list[int]:
+    """Columns of the `count` largest numbers, largest first, lower columns first where numbers are equal."""
+    if count == 1:
+        return [int(row.argmax())]
+    threshold = np.partition(row, -count)[-count]
+    columns = np.flatnonzero(row >= threshold)  # at least `count`, in rising order, so ties are all among them
+    ranked: list[int] = columns[np.argsort(-row[columns], kind="stable")][:count].tolist()
+    return ranked
