@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.core.artefacts.folders import read_folder
+from app.core.artefacts.verification import read_folder
 from app.core.classifier.classifier import Classifier, load_classifier
 
 __all__ = ["Classifier", "load"]

@@ -1,115 +1,246 @@
-"""Reading version folders: everything in them is checked before anything of them is used."""
+"""Version folders on a disk, whole or not at all.
+
+    <root>/blobs/ab/<sha256>     contents, each once, read-only
+    <root>/versions/00000012/    hard links to blobs, and manifest.json
+    <root>/tmp/                  what is being written or removed; anything found there later was left by a crash
+    <root>/.lock                 held by whoever writes or removes
+
+A folder is put together under `tmp`, its files and directories are fsynced, the manifest last, and then it is renamed
+to its place: a process that is killed, or a machine that stops, at any moment leaves the version whole or absent.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
-import json
-import stat
-from pathlib import Path, PurePosixPath
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from app.core.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.domain.manifest import MANIFEST_FILE, Manifest
-from app.core.domain.versions import Json
 from app.core.ports import VersionFolder
 
 _CHUNK = 1 << 20
-_HEX = frozenset("0123456789abcdef")
-_SELF = "sha256"
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+_READ_ONLY = 0o444  # a link shares its contents with every version, so nothing may write to it in place
 
 
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
+class FolderArtefactStore:
+    """Implements the port `ArtefactStore` on a folder, for any number of processes and threads of one machine.
+
+    Whoever publishes or removes holds a lock on `<root>/.lock` (`flock`, which the kernel frees when a process dies).
+    So a blob that nothing links to is never one that another publisher is about to link, and may be removed at
+    whatever age. Readers take no lock: what they open is never changed, only unlinked.
+
+    A stored file is not hashed again for every version that links to it (an encoder is 180 MB, a head update takes
+    milliseconds): this object remembers the inode, size and modification time of each stored file whose contents it
+    has hashed, and takes it for sound while those stay. A blob that fails when it is first used is written anew. Files
+    from elsewhere are hashed each time.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._blobs = self._root / "blobs"
+        self._versions = self._root / "versions"
+        self._tmp = self._root / "tmp"
+        self._sound: dict[tuple[int, int], tuple[int, int, str]] = {}
+
+    def path(self, number: int) -> Path:
+        """Where version `number` lies, if it is kept."""
+        return self._versions / f"{number:08d}"
+
+    def publish(self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes]) -> VersionFolder:
+        """Writes version `number`, replacing what is there; see the port.
+
+        Raises:
+            ValueError: `number` is not the manifest's.
+            ArtefactCorrupt: A path of `files` is odd, or a file changed while it was read.
+            OSError: The disk is full, or a file cannot be read; nothing of the version is visible then.
+        """
+        if manifest.version != number:
+            raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
+        for name in files:
+            check_path(name, self.path(number))
+        with self._locked():
+            return self._assemble(number, manifest, files)
+
+    def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:
+        """Makes version `number` with the files of version `source`, which are verified first; see the port.
+
+        Raises:
+            ValueError: `number` is not the manifest's.
+            ArtefactCorrupt: Version `source` is missing or damaged.
+        """
+        if manifest.version != number:
+            raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
+        with self._locked():
+            folder = self.open(source)
+            return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
+
+    def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
+        """Verifies and opens a version; see the port. Raises `ArtefactCorrupt`."""
+        path = self.path(number)
+        folder = read_folder(path, skip=skip)
+        if folder.number != number:
+            raise ArtefactCorrupt(path=path / MANIFEST_FILE, problem=f"it is of version {folder.number}, not {number}")
+        for name, digest in folder.manifest.files.items():
+            if digest not in skip:
+                self._remember(path / name, digest)
+        return folder
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Removes version folders, then the blobs no version links to; returns the bytes freed.
+
+        Where the file system has no hard links, versions are copies and all blobs go; they are only missed as a cache.
+        """
+        with self._locked():
+            for number in numbers:
+                if self.path(number).exists():
+                    # Away first: a folder that has lost some of its files must not be found under its number.
+                    self.path(number).replace(self._tmp / f"removed-{number:08d}")
+            _sync_directory(self._versions)
+            freed = self._clear_tmp()
+            for blob in self._blobs.glob("??/*"):
+                status = blob.stat()
+                if status.st_nlink == 1:
+                    blob.unlink()
+                    self._sound.pop((status.st_dev, status.st_ino), None)
+                    freed += status.st_size
+        return freed
+
+    def kept(self) -> list[int]:
+        """Numbers of the folders that exist, rising."""
+        if not self._versions.is_dir():
+            return []
+        return sorted(int(p.name) for p in self._versions.iterdir() if p.name.isdecimal() and p.is_dir())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other writers out, in this process and in others, and clears what a dead one left."""
+        for folder in (self._root, self._blobs, self._versions, self._tmp):
+            _make_directory(folder)
+        handle = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._clear_tmp()
+            yield
+        finally:
+            os.close(handle)
+
+    def _clear_tmp(self) -> int:
+        """Removes everything under `tmp`; returns the bytes freed. Only with the lock held."""
+        freed = 0
+        for path in self._tmp.iterdir():
+            entries = [path, *path.rglob("*")] if path.is_dir() else [path]
+            freed += sum(e.stat().st_size for e in entries if e.is_file() and e.stat().st_nlink == 1)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return freed
+
+    def _assemble(self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes]) -> VersionFolder:
+        digests = {name: self._put(source) for name, source in files.items()}
+        manifest = manifest.with_files(digests)
+        new, final = self._tmp / f"new-{number:08d}", self.path(number)
+        new.mkdir()
+        directories = {new}
+        for name, digest in digests.items():
+            target = new / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            directories.update(p for p in target.parents if p.is_relative_to(new))
+            self._link(self._blob(digest), target)
+        _write(new / MANIFEST_FILE, manifest_bytes(manifest))
+        for directory in directories:
+            _sync_directory(directory)
+        if final.exists():
+            final.replace(self._tmp / f"removed-{number:08d}")
+        new.replace(final)
+        _sync_directory(self._versions)
+        self._clear_tmp()
+        return VersionFolder(number, final, manifest)
+
+    def _blob(self, digest: str) -> Path:
+        return self._blobs / digest[:2] / digest
+
+    def _put(self, source: Path | bytes) -> str:
+        """Makes sure of a sound blob with these contents and returns its digest."""
+        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else self._digest(source)
+        blob = self._blob(digest)
+        if blob.is_file() and self._digest(blob) == digest:
+            return digest
+        temporary = self._tmp / digest
+        if _write(temporary, source) != digest:
+            raise ArtefactCorrupt(path=source, problem="it changed while it was read")
+        _make_directory(blob.parent)
+        temporary.replace(blob)
+        _sync_directory(blob.parent)
+        self._remember(blob, digest)
+        return digest
+
+    def _digest(self, path: Path) -> str:
+        """SHA-256 of a file; from memory where the file is stored here and looks as it did when it was hashed."""
+        path = path.resolve()
+        if not path.is_relative_to(self._root):
+            return file_sha256(path)
+        status = path.stat()
+        size, modified, digest = self._sound.get((status.st_dev, status.st_ino), (0, 0, ""))
+        if not digest or (size, modified) != (status.st_size, status.st_mtime_ns):
+            digest = file_sha256(path)
+            self._sound[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, digest)
+        return digest
+
+    def _remember(self, path: Path, digest: str) -> None:
+        status = path.stat()
+        self._sound[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, digest)
+
+    def _link(self, blob: Path, target: Path) -> None:
+        """A hard link, or a copy where there can be none (file system without links, or a file's links used up)."""
+        try:
+            os.link(blob, target)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            _write(target, blob)
+
+
+def _write(path: Path, source: Path | bytes) -> str:
+    """Writes a new read-only file durably; returns the hex SHA-256 of what was written."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
+    with path.open("xb") as file:
+        for piece in _pieces(source):
             digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fchmod(file.fileno(), _READ_ONLY)
+        os.fsync(file.fileno())
     return digest.hexdigest()
 
 
-def manifest_bytes(manifest: Manifest) -> bytes:
-    """The contents of `manifest.json`: the manifest, and under `sha256` the digest of all the rest of it.
-
-    With that digest an altered manifest is noticed without the ledger's help. Equal manifests give equal bytes. Raises
-    `ValueError` where the settings hold NaN.
-    """
-    value = manifest.to_json()
-    return _canonical(value | {_SELF: hashlib.sha256(_canonical(value)).hexdigest()})
-
-
-def manifest_digest(path: Path) -> str:
-    """Hex SHA-256 of the manifest in the version folder `path`; what `NewVersion.manifest_digest` holds."""
-    return file_sha256(path / MANIFEST_FILE)
+def _pieces(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    with source.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            yield piece
 
 
-def check_path(name: str, folder: Path) -> None:
-    """Raises `ArtefactCorrupt` for a path that could leave the folder or that means different things elsewhere."""
-    pure = PurePosixPath(name)
-    odd = "\\" in name or "\0" in name or ":" in name
-    if not name or odd or pure.is_absolute() or ".." in pure.parts or str(pure) != name or name == MANIFEST_FILE:
-        raise ArtefactCorrupt(path=folder / MANIFEST_FILE, problem=f"it names a file {name!r}")
+def _make_directory(path: Path) -> None:
+    """Makes a directory whose name survives a power cut."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        _sync_directory(path.parent)
 
 
-def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
-    """Verifies a version folder, wherever it lies, and returns it.
-
-    The folder must hold the manifest and the files it names, each with its SHA-256, and nothing else. Files whose
-    digest is in `skip` are only checked to be there.
-
-    Raises:
-        ArtefactCorrupt: Anything is missing, altered or odd; the message names it.
-    """
-    manifest = _read_manifest(path)
-    for name, digest in sorted(manifest.files.items()):
-        check_path(name, path)
-        file = path / name
-        if not _is_plain(file, path):
-            raise ArtefactCorrupt(path=file, problem="it is missing or not a plain file")
-        if digest in skip:
-            continue
-        try:
-            found = file_sha256(file)
-        except OSError as error:
-            raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
-        if found != digest:
-            raise ArtefactCorrupt(path=file, problem=f"its sha256 is {found}, the manifest says {digest}")
-    extra = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir() or p.is_symlink()}
-    extra -= {MANIFEST_FILE, *manifest.files}
-    if extra:
-        raise ArtefactCorrupt(path=path / min(extra), problem="the manifest does not name it")
-    return VersionFolder(manifest.version, path, manifest)
-
-
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST_FILE
-    if not _is_plain(file, path):
-        raise ArtefactCorrupt(path=file, problem="it is missing")
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        raw = file.read_bytes()
-        value = json.loads(raw)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ArtefactCorrupt(path=file, problem="it is not a JSON object")
-    stated = value.pop(_SELF, None)
-    found = hashlib.sha256(_canonical(value)).hexdigest()
-    if stated != found:
-        raise ArtefactCorrupt(path=file, problem=f"it says its sha256 is {stated}, it is {found}")
-    manifest = Manifest.from_json(value, str(file))
-    for name, digest in manifest.files.items():
-        if len(digest) != 64 or not set(digest) <= _HEX:
-            raise ArtefactCorrupt(path=file, problem=f"the sha256 of {name!r} is {digest!r}")
-    return manifest
-
-
-def _canonical(value: Json) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _is_plain(file: Path, root: Path) -> bool:
-    """Whether the file is a regular one, reached through no symbolic link below `root`."""
-    try:
-        if any(parent.is_symlink() for parent in file.parents if parent.is_relative_to(root) and parent != root):
-            return False
-        return stat.S_ISREG(file.lstat().st_mode)
-    except OSError:
-        return False
+        os.fsync(handle)
+    finally:
+        os.close(handle)
