@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.commands.terminal import EXIT_USAGE, CommandFailed, report
+from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.domain.errors import PawlError
 from app.core.domain.samples import DEFAULT_TASK
 from app.core.settings import Settings, load_settings
@@ -40,7 +39,7 @@ def root(
 ) -> None:
     """Shared by all commands."""
     if show_version:
-        print(f"pawl {installed_version('pawl-server')}")
+        print(f"pawl {pawl_version()}")
         raise typer.Exit
 
 

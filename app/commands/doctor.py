@@ -6,11 +6,10 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,9 +19,9 @@ from rich.table import Table
 
 from app.commands.client import RUN_FILE, service_url
 from app.commands.stores import Stores, open_stores
-from app.commands.terminal import ago, out, print_json
-from app.core.artefacts.store import FolderArtefactStore
-from app.core.classifier.encoder_source import find_encoder
+from app.commands.terminal import ago, out, pawl_version, print_json
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
 from app.core.db.migrate import check_current
 from app.core.domain.errors import PawlError
 from app.core.settings import Settings
@@ -77,7 +76,7 @@ def _print(findings: list[Finding]) -> None:
 
 
 def _python() -> Finding:
-    told = f"Python {sys.version.split()[0]}, pawl {installed_version('pawl-server')}"
+    told = f"Python {sys.version.split()[0]}, pawl {pawl_version()}"
     missing = [name for name in ("torch", "transformers", "onnx") if find_spec(name) is None]
     if missing:
         return Finding(
@@ -108,13 +107,14 @@ def _home(settings: Settings) -> Finding:
 
 
 def _encoder(settings: Settings) -> Finding:
+    """Only a learner needs it: the app reads the encoder inside the version."""
     try:
         found = find_encoder(settings.encoder, settings.encoder_sha256)
     except PawlError as error:
-        return Finding("encoder", Outcome.FAIL, str(error), "Needed for a first version; see PAWL_ENCODER.")
-    checked = (
-        "digest verified" if settings.encoder_sha256 or settings.encoder == "all-MiniLM-L6-v2" else "no digest set"
-    )
+        outcome = Outcome.FAIL if find_spec("torch") is not None else Outcome.WARN
+        return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
+    known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
+    checked = "digest verified" if known else "no digest set"
     return Finding("encoder", Outcome.OK, f"{settings.encoder} in {found.folder}, {found.pooling} pooling, {checked}")
 
 
@@ -130,15 +130,15 @@ async def _database(settings: Settings) -> list[Finding]:
             await check_current(stores.engine)
             found = [Finding("database", Outcome.OK, f"{where} answers, its schema is current")]
             for part, check in (("artefacts", _artefacts), ("learner", _learner)):
-                found.append(await _guarded(part, lambda check=check: check(settings, stores)))
+                found.append(await _guarded(part, check(settings, stores)))
             return found
     except PawlError as error:
         return [Finding("database", Outcome.FAIL, f"{where}: {error}", "Feedback is refused until it answers.")]
 
 
-async def _guarded(part: str, check: Callable[[], Coroutine[Any, Any, Finding]]) -> Finding:
+async def _guarded(part: str, check: Coroutine[Any, Any, Finding]) -> Finding:
     try:
-        return await check()
+        return await check
     except PawlError as error:
         return Finding(part, Outcome.FAIL, str(error))
 

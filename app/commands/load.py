@@ -114,8 +114,11 @@ async def _learn(settings: Settings, stores: Stores, receipts: Sequence[Receipt]
     if waiting:
         last = max((sample.seq for sample in await stores.samples.get_many(waiting)), default=0)
         queued = (await stores.samples.backlog()).length
-        if live is None and await _labels_waiting(stores) < 2:
-            print_line("stored; a first version needs at least two labels, so nothing was learned yet")
+        if live is None and not await _enough_for_a_first_version(stores, settings.bootstrap_samples):
+            print_line(
+                f"stored, but not learned yet: a first version needs {settings.bootstrap_samples} samples "
+                f"and two labels in one task; {queued} wait"
+            )
             return
         with progress_bar() as bar:
             step = bar.add_task("learning", total=queued)
@@ -127,10 +130,11 @@ async def _learn(settings: Settings, stores: Stores, receipts: Sequence[Receipt]
     print_line(f"version {live.number} {'is served' if served else 'is live; start it with `pawl up`'}")
 
 
-async def _labels_waiting(stores: Stores) -> int:
-    """Most labels that one task's oldest waiting samples have."""
-    pairs = {(sample.task, sample.label) for sample in await stores.samples.queued(10_000)}
-    return max(Counter(task for task, _ in pairs).values(), default=0)
+async def _enough_for_a_first_version(stores: Stores, least: int) -> bool:
+    """The learner's own condition: enough samples, and two labels in one task among the oldest."""
+    found = await stores.samples.queued(10_000)
+    labels = Counter(task for task, _ in {(sample.task, sample.label) for sample in found})
+    return len(found) >= least and max(labels.values(), default=0) >= 2
 
 
 async def _tell_labels(stores: Stores, task: str) -> None:
