@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from app.core.classifier.calibration import expected_calibration_error, softmax
 from scipy.stats import binom
 
+from app.core.classifier.calibration import expected_calibration_error, softmax
 from app.core.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
 from app.core.domain.versions import Json
 from app.core.settings import Settings
-from worker.learner import Judged
+from worker.proposals import NEVER, Judged
 
 Bools = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
@@ -96,20 +96,15 @@ def _task_report(case: Evidence) -> TaskReport:
     golden = np.array([item.golden for item in judged.items], dtype=bool)
     new_live = judged.new_live.double().cpu().numpy()
     new_candidate = judged.new_candidate.double().cpu().numpy()
-    served = [
-        judged.labels[answer] if said is None else said
-        for said, answer in zip(case.served, new_live.argmax(1) if len(new_targets) else [], strict=True)
-    ]
-    truth = [judged.labels[target] for target in new_targets]
-    hits = [said == label for said, label in zip(served, truth, strict=True)]
-    learned = _right(new_candidate, new_targets)[~np.array(hits, dtype=bool)]
+    hits = _answered_right(judged, new_live, case.served)
+    learned = _right(new_candidate, new_targets)[~hits]
     return TaskReport(
         overall=paired_test(was, now),
         heldout=paired_test(was[heldout], now[heldout]),
         golden=paired_test(was[golden], now[golden]),
         forgetting=paired_test(was[absent], now[absent]),
         classes=_class_reports(judged.labels, targets, was, now, new_targets),
-        prequential=float(np.mean(hits)) if hits else None,
+        prequential=float(hits.mean()) if len(hits) and new_live.max() > NEVER / 2 else None,
         corrections=len(learned),
         corrections_right=float(learned.mean()) if len(learned) else None,
         ece_live=_ece(live, targets, case.live_temperature),
@@ -175,7 +170,19 @@ def _holm(classes: Sequence[ClassReport], alpha: float) -> list[ClassReport]:
 def _right(scores: Scores, targets: npt.NDArray[np.int64]) -> Bools:
     if not len(targets):
         return np.zeros(0, dtype=bool)
-    return np.asarray(scores.argmax(1) == targets, dtype=bool)
+    return np.asarray((scores.argmax(1) == targets) & (scores.max(1) > NEVER / 2), dtype=bool)
+
+
+def _answered_right(judged: Judged, new_live: Scores, served: Sequence[str | None]) -> Bools:
+    """Progressive validation: was the answer that was served, or else the live head's, the label that came?"""
+    would = _right(new_live, judged.new_targets.cpu().numpy())
+    return np.array(
+        [
+            guess if said is None else said == judged.labels[target]
+            for said, guess, target in zip(served, would, judged.new_targets.tolist(), strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 def _ece(scores: Scores, targets: npt.NDArray[np.int64], temperature: float) -> float | None:

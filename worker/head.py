@@ -129,7 +129,8 @@ class RidgeHead:
         """Lower Cholesky factor of Gram + lambda I, (p, p) float64."""
         shifted = self.gram.clone()
         shifted.diagonal().add_(regularisation)
-        return torch.linalg.cholesky(shifted)
+        factor: Tensor = torch.linalg.cholesky(shifted)
+        return factor
 
     def copy(self) -> RidgeHead:
         """An independent copy."""

@@ -6,71 +6,15 @@ candidate is discarded and leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from worker.head import RidgeHead, RowChange
 from worker.panel import Panel, PanelItem, PanelView, balanced
+from worker.proposals import NEVER, Candidate, Change, Example, Judged
 
 Tensor = torch.Tensor
-NEVER = -1e4
-"""Offset of a label without samples: it is never answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A sample with its features (p,) and what the panel needs to know. `eligible`: no encoder was trained on it."""
-
-    sample_id: str
-    label: str
-    weight: float
-    features: Tensor
-    order: str
-    heldout: bool = False
-    golden: bool = False
-    pinned: bool = False
-    eligible: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What enters and what leaves. `members` are the learned samples of each label in `TaskLearner.stirred`."""
-
-    adds: Sequence[Example] = ()
-    removes: Sequence[Example] = ()
-    members: Mapping[str, Sequence[Example]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the gate sees of a task. Scores are corrected for class priors; leave-one-out on the panel.
-
-    items (m), targets (m,), live and candidate (m, C); for what is new: new_targets (k,), new_live and
-    new_candidate (k, C). Columns the live head does not have hold `NEVER`.
-    """
-
-    labels: tuple[str, ...]
-    items: Sequence[PanelItem]
-    targets: Tensor
-    live: Tensor
-    candidate: Tensor
-    new_targets: Tensor
-    new_live: Tensor
-    new_candidate: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A proposed head. Exactly one of `commit` and `discard` must be called, before the next proposal."""
-
-    labels: tuple[str, ...]
-    weights: Tensor
-    offsets: Tensor
-    judged: Judged
-    commit: Callable[[], None]
-    discard: Callable[[], None]
 
 
 class TaskLearner:
@@ -152,7 +96,13 @@ class TaskLearner:
             self.panel.trim()
 
         return Candidate(
-            tuple(labels), weights, self.offsets(counts), judged, commit, lambda: self.panel.truncate(seated)
+            tuple(labels),
+            weights,
+            self.offsets(counts),
+            self.head.regularisation,
+            judged,
+            commit,
+            lambda: self.panel.truncate(seated),
         )
 
     def propose_regularisation(self, value: float) -> Candidate:
@@ -167,7 +117,9 @@ class TaskLearner:
             self.head = head
             self.panel.move_to(after)
 
-        return Candidate(tuple(self.labels), head.weights, self.offsets(self.counts), judged, commit, lambda: None)
+        return Candidate(
+            tuple(self.labels), head.weights, self.offsets(self.counts), value, judged, commit, lambda: None
+        )
 
     def seat(self, examples: Sequence[Example]) -> None:
         """Puts learned samples on the panel; after a restart."""

@@ -64,6 +64,10 @@ class Publisher:
         self._keep = keep_versions
         self._libraries = _installed()
 
+    def encoder_folder(self, number: int) -> Path:
+        """Where a written version's encoder lies."""
+        return self._artefacts.path(number) / ENCODER_FOLDER
+
     async def write(self, draft: Draft) -> NewVersion:
         """Writes the folder of the next number; nothing serves it yet."""
         number = await self._ledger.next_number()

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import structlog
 import torch
-from app.core.classifier.classifier import load_classifier
 
+from app.core.classifier.classifier import load_classifier
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.samples import Sample
 from app.core.domain.versions import LedgerAction, Version
 from app.core.ports import ArtefactStore, Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.head import RowChange
-from worker.learner import Change, Example, TaskLearner
+from worker.learner import TaskLearner
+from worker.proposals import Change, Example
 from worker.selection import DEFAULT
 from worker.snapshots import Snapshots
 from worker.state import LearnerState, embeddings_of

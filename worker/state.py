@@ -17,7 +17,8 @@ from app.core.domain.samples import Sample, Split
 from app.core.ports import Encoder, Floats, SampleStore
 from app.core.settings import Settings
 from worker.head import RidgeHead
-from worker.learner import Candidate, Example, TaskLearner
+from worker.learner import TaskLearner
+from worker.proposals import Candidate, Example
 from worker.selection import DEFAULT
 
 _ENCODE_CHUNK = 512
@@ -27,7 +28,10 @@ _ENCODE_CHUNK = 512
 class LearnerState:
     """The live version's encoder and the learners on it. `version` is 0 before there is one.
 
-    `trained` are the ids that this encoder, or one it descends from, was trained on.
+    `trained` are the ids that this encoder, or one it descends from, was trained on; `unsaved` counts the samples that
+    came or went since the last snapshot. `encoder_watermark` is the largest `seq` the encoder's training could have
+    seen; `refused_at` how many samples were new to it when the gate last refused a consolidation, so that the same one
+    is not tried again at once.
     """
 
     version: int
@@ -38,6 +42,9 @@ class LearnerState:
     tasks: dict[str, TaskLearner] = field(default_factory=dict)
     trained: frozenset[str] = frozenset()
     watermark: int = 0
+    encoder_watermark: int = 0
+    refused_at: int = 0
+    unsaved: int = 0
     novelty: Novelty | None = None
     novelty_samples: int = 0
 
@@ -50,7 +57,7 @@ class LearnerState:
         """The learner of a task, made empty where there is none."""
         if name not in self.tasks:
             self.tasks[name] = TaskLearner(
-                RidgeHead(self.features.dimension, regularisation, device=device_of(self.settings)),
+                RidgeHead(self.features.width, regularisation, device=device_of(self.settings)),
                 panel_limit=self.settings.gate_items,
                 young_class_size=self.settings.young_class_size,
                 prior_correction=self.settings.prior_correction,

@@ -320,6 +320,10 @@ class ArtefactStore(Protocol):
         """
         ...
 
+    def path(self, number: int) -> Path:
+        """The folder a version has or would have."""
+        ...
+
     def remove(self, numbers: Sequence[int]) -> int:
         """Removes version folders, then the blobs nothing links to; returns the bytes freed."""
         ...

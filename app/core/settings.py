@@ -102,7 +102,7 @@ class Settings(BaseSettings):
 
     learn_batch: int = Field(default=64, ge=1, le=4096)
     """Most samples in one head update."""
-    bulk_batch: int = Field(default=16_384, ge=1, le=100_000)
+    bulk_batch: int = Field(default=2048, ge=1, le=100_000)
     """Samples taken in one step while a bulk import is queued."""
     sweep_seconds: float = Field(default=2.0, gt=0.0)
     """How often the learner looks in SQL for queued samples that Redis did not bring."""

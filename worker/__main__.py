@@ -1,0 +1,123 @@
+"""`python -m worker`: learns until SIGTERM. `--drain`: learns everything queued, without Redis, then ends.
+
+The learner's composition root: the only place here that names adapters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import torch
+
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.encoder_folder import encoder_digest
+from app.core.classifier.export import export_encoder
+from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.db.engine import SystemClock, connect
+from app.core.db.migrate import check_current
+from app.core.db.samples import SqlSampleStore
+from app.core.db.versions import SqlVersionLedger
+from app.core.domain.errors import PawlError
+from app.core.logs import configure_logs
+from app.core.ports import Encoder
+from app.core.settings import Settings, load_settings
+from app.core.streams.redis_stream import RedisFeedbackStream
+from worker.consolidator import Consolidator
+from worker.consumer import Consumer
+from worker.encoders import first_state
+from worker.housekeeping import Housekeeping
+from worker.learning import Learning
+from worker.publisher import Publisher
+from worker.recovery import Recovery
+from worker.snapshots import Snapshots
+from worker.state import LearnerState
+from worker.succession import Succession
+
+log = structlog.get_logger("worker")
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[Consumer]:
+    """Puts a learner together and closes its connections afterwards."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    clock = SystemClock()
+    engine = connect(settings.sql_url)
+    stream = RedisFeedbackStream(settings.stream_url)
+    samples = SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction)
+    ledger = SqlVersionLedger(engine, clock)
+    artefacts = FolderArtefactStore(settings.artefacts_path)
+    snapshots = Snapshots(settings.snapshots_path)
+    publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
+    recovery = Recovery(samples, ledger, artefacts, snapshots, settings)
+
+    def open_encoder(folder: Path, digest: str) -> Encoder:
+        return OnnxEncoder(folder, threads=settings.threads, digest=digest)
+
+    def export(source: str, into: Path) -> str:
+        return export_encoder(source, into, max_tokens=settings.max_tokens, sha256=settings.encoder_sha256)
+
+    def empty_state() -> LearnerState:
+        return first_state(settings, export, encoder_digest, open_encoder)
+
+    succession = Succession(samples, ledger, publisher, recovery, settings)
+    try:
+        await check_current(engine)
+        yield Consumer(
+            samples,
+            ledger,
+            stream,
+            Learning(samples, ledger, publisher, recovery, settings),
+            Consolidator(samples, ledger, succession, open_encoder, clock, settings),
+            Housekeeping(publisher, snapshots, settings),
+            empty_state,
+            clock,
+            settings,
+        )
+    finally:
+        await stream.close()
+        await engine.dispose()
+
+
+async def work(settings: Settings, *, drain: bool) -> None:
+    """Runs a learner until it is told to stop or, with `drain`, until nothing is queued."""
+    async with build(settings) as consumer:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, consumer.stop)
+        if drain:
+            await consumer.drain(_print_left)
+        else:
+            await consumer.run()
+
+
+async def _print_left(left: int) -> None:
+    sys.stdout.write(json.dumps({"queued": left}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("--drain", action="store_true", help="learn everything that is queued, then end")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level)
+        asyncio.run(work(settings, drain=arguments.drain))
+    except PawlError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The parent's side of a consolidation: starts the child, relays its progress, and turns its result into a version.
+
+The child (`python -m worker.consolidation`) has its own memory and its own crash. It writes into a job folder only, so
+whatever happens to it, the live version and the store stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from app.core.domain.errors import ParentNotLive, PawlError
+from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
+from app.core.settings import Settings
+from worker.learning import Learning
+from worker.state import LearnerState
+from worker.succession import Succession
+
+_EVENT_SECONDS = 1.0
+_CHECK_SECONDS = 5.0
+_STOP_SECONDS = 3.0
+log = structlog.get_logger(__name__)
+
+
+class Consolidator:
+    """At most one consolidation at a time."""
+
+    def __init__(
+        self,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        succession: Succession,
+        open_encoder: Callable[[Path, str], Encoder],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._samples = samples
+        self._ledger = ledger
+        self._succession = succession
+        self._open_encoder = open_encoder
+        self._clock = clock
+        self._settings = settings
+        self._folder: Path | None = None
+        self._trigger = ""
+        self._child: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._checked = 0.0
+        self.progress: dict[str, Any] = {}
+        """The child's last word, for the heartbeat."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether a child has ended and waits to be concluded."""
+        return self._watch is not None and self._watch.done()
+
+    async def wanted(self, state: LearnerState, stream: FeedbackStream) -> bool:
+        """Whether one is due: asked for by hand, enough new samples, or old enough ones."""
+        if self._child is not None:
+            return False  # a request made meanwhile stays where it is until this one is done
+        asked = await stream.consolidation_asked()
+        self._trigger = asked or await self._due(state) or ""
+        return bool(self._trigger)
+
+    async def start(self, state: LearnerState) -> None:
+        """Starts the child on the live version."""
+        folder = self._settings.home_path / "consolidations" / f"{state.version:08d}-{time.time_ns()}"
+        folder.mkdir(parents=True)
+        job = {
+            "version": state.version,
+            "trigger": self._trigger,
+            "watermark": state.watermark,
+            "seed": self._settings.seed,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        self._folder = folder
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "worker.consolidation", str(folder), stdout=asyncio.subprocess.PIPE
+        )
+        self._watch = asyncio.create_task(self._relay(self._child))
+        await self._ledger.append_event("consolidation_started", {"version": state.version, "trigger": self._trigger})
+        log.info("consolidation_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
+
+    async def conclude(self, learning: Learning) -> None:
+        """Makes a candidate of the child's result and passes it through the gate. Failures leave all as it was."""
+        child, folder = self._child, self._folder
+        if child is None or folder is None or learning.state is None:
+            return
+        try:
+            result = self._result(child, folder)
+            encoder = await asyncio.to_thread(self._open_encoder, folder / "encoder", result["encoder_digest"])
+            embeddings = await asyncio.to_thread(_embeddings, folder)
+            await self._samples.put_embeddings(encoder.digest, embeddings)
+            for _ in range(3):  # a roll-back or another learner may come in between
+                try:
+                    await self._succession.take_over(learning, encoder, folder / "encoder", result, self._trigger)
+                    break
+                except ParentNotLive:
+                    await learning.catch_up()
+        except (PawlError, OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
+            log.exception("consolidation_failed")
+            await self._ledger.append_event("consolidation_failed", {"problem": str(error)[:500]})
+        finally:
+            self._clear()
+
+    async def stop(self) -> None:
+        """Ends a running child; the next start of the learner finds everything as it was before."""
+        if self._child is not None and self._child.returncode is None:
+            self._child.terminate()
+            try:
+                await asyncio.wait_for(self._child.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                self._child.kill()
+                await self._child.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        self._clear()
+
+    async def _due(self, state: LearnerState) -> str | None:
+        now = time.monotonic()
+        if now - self._checked < _CHECK_SECONDS:
+            return None
+        self._checked = now
+        after, hours = self._settings.consolidate_after, self._settings.consolidate_age_hours
+        fresh = state.samples - len(state.trained)
+        if after and fresh - state.refused_at >= after:
+            return f"{fresh} samples the encoder has not seen"
+        if hours and fresh > state.refused_at:
+            oldest = [page[0].created_at for task in state.tasks if (page := await self._unseen(state, task))]
+            if oldest and self._clock.now() - min(oldest) > timedelta(hours=hours):
+                return f"a sample the encoder has not seen is older than {hours} h"
+        return None
+
+    async def _unseen(self, state: LearnerState, task: str) -> list[Any]:
+        return await self._samples.learned(task, state.encoder_watermark, 1)
+
+    async def _relay(self, child: asyncio.subprocess.Process) -> None:
+        """Turns the child's lines into events, about one a second."""
+        if child.stdout is None:
+            raise RuntimeError("the child was started without a pipe")
+        told = 0.0
+        async for line in child.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            new_phase = said.get("phase") != self.progress.get("phase")
+            self.progress = said
+            if new_phase or time.monotonic() - told > _EVENT_SECONDS:
+                told = time.monotonic()
+                with contextlib.suppress(PawlError):  # progress is for the eye; training goes on without SQL
+                    await self._ledger.append_event("consolidation_progress", said)
+        await child.wait()
+
+    def _result(self, child: asyncio.subprocess.Process, folder: Path) -> dict[str, Any]:
+        if child.returncode != 0:
+            problem = self.progress.get("problem", "see the worker's log")
+            raise RuntimeError(f"the child ended with {child.returncode}: {problem}")
+        result = json.loads((folder / "result.json").read_text())
+        return dict(result)
+
+    def _clear(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = self._child = self._watch = None
+        self.progress = {}
+
+
+def _embeddings(folder: Path) -> dict[str, Floats]:
+    ids = json.loads((folder / "ids.json").read_text())
+    z = load_file(folder / "embeddings.safetensors")["z"]
+    return dict(zip(ids, z, strict=True))

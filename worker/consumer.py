@@ -1,0 +1,238 @@
+"""The learner's loop: read -> learn -> gate -> publish -> ack; sweep, reclaim, back off, dead-letter, heartbeat.
+
+Redis wakes it, SQL feeds it. A sample is acknowledged on the stream only after it is in a final state in SQL; one the
+stream lost is found by the sweep; one delivered twice is passed over because of its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from app.core.domain.errors import ParentNotLive, StoreUnavailable
+from app.core.domain.samples import Sample, SampleState
+from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, VersionLedger
+from app.core.settings import Settings
+from worker.consolidator import Consolidator
+from worker.housekeeping import Housekeeping
+from worker.learning import Learning
+from worker.state import LearnerState
+
+_BOOTSTRAP_LIMIT = 20_000
+_LONGEST_BACKOFF = 5.0
+log = structlog.get_logger(__name__)
+
+
+class Consumer:
+    """Drives learning until it is stopped. One at a time works; others stand by for its lease."""
+
+    def __init__(
+        self,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        stream: FeedbackStream,
+        learning: Learning,
+        consolidator: Consolidator,
+        housekeeping: Housekeeping,
+        first_state: Callable[[], LearnerState],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._samples = samples
+        self._ledger = ledger
+        self._stream = stream
+        self._learning = learning
+        self._consolidator = consolidator
+        self._housekeeping = housekeeping
+        self._first_state = first_state
+        self._clock = clock
+        self._settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._stopping = asyncio.Event()
+        self._attempts: Counter[str] = Counter()
+        self._activity = "starting"
+        self._leading = False
+
+    def stop(self) -> None:
+        """Asks the loop to end after the step in hand."""
+        self._stopping.set()
+        self._housekeeping.interrupt()
+
+    async def run(self) -> None:
+        """Works until `stop`. Outages of SQL and Redis are waited out with growing pauses."""
+        heartbeat = asyncio.create_task(self._beat())
+        backoff = 0.1
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._turn()
+                    backoff = 0.1
+                except ParentNotLive as error:
+                    log.info("another_learner_was_faster", problem=str(error))
+                except (StoreUnavailable, ConnectionError) as error:
+                    log.warning("waiting_for_a_server", problem=str(error), seconds=backoff)
+                    await self._pause(backoff)
+                    backoff = min(2 * backoff, _LONGEST_BACKOFF)
+        finally:
+            heartbeat.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await heartbeat
+            await self._consolidator.stop()
+            await self._housekeeping.finish(self._learning.state)
+            await self._leave()
+
+    async def drain(self, progress: Callable[[int], Awaitable[None]]) -> None:
+        """Learns everything that is queued in SQL, without Redis, then returns. `progress` gets what is left."""
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            while not self._leading:
+                await self._pause(0.05)
+            while (left := (await self._samples.backlog()).length) and not self._stopping.is_set():
+                await progress(left)
+                await self._learning.catch_up()
+                if not await self._learn([sample.id for sample in await self._queued(timedelta(0))]):
+                    break  # what is left cannot be learned yet: too little for a first version
+            await progress((await self._samples.backlog()).length)
+            await self._housekeeping.finish(self._learning.state)
+        finally:
+            heartbeat.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await heartbeat
+            await self._leave()
+
+    async def _turn(self) -> None:
+        if not self._leading:
+            await self._pause(0.05)
+            return
+        entries, redis = await self._receive()
+        # Without Redis the sweep is the only way in, so it takes even the youngest.
+        age = timedelta(seconds=self._settings.sweep_seconds if redis else 0.0)
+        swept: list[Sample] = []
+        if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
+            swept = await self._queued(age)
+        if entries or swept or self._consolidator.finished:
+            await self._housekeeping.pause()
+        if self._housekeeping.busy:
+            return  # a chore may be promoting: until it is done the ledger and the state may differ
+        await self._learning.catch_up()
+        await self._consume(entries)
+        if self._consolidator.finished:
+            self._activity = "consolidating"
+            await self._consolidator.conclude(self._learning)
+        if swept:
+            await self._learn([sample.id for sample in swept])
+        self._activity = "idle"
+        if not entries:
+            self._housekeeping.resume(self._learning)
+
+    async def _receive(self) -> tuple[list[StreamEntry], bool]:
+        """What the stream has, waiting a moment for it; and whether Redis could be reached."""
+        settings = self._settings
+        try:
+            entries = await self._stream.read(self.name, settings.learn_batch, block_ms=200)
+            if self._housekeeping.due("reclaim", settings.reclaim_seconds):
+                entries += await self._stream.reclaim(self.name, int(settings.reclaim_seconds * 1e3), 100)
+            state = self._learning.state
+            if state is not None and await self._consolidator.wanted(state, self._stream):
+                await self._consolidator.start(state)
+        except ConnectionError as error:
+            log.warning("redis_unreachable", problem=str(error))
+            await self._pause(0.1)
+            return [], False
+        return entries, True
+
+    async def _queued(self, age: timedelta) -> list[Sample]:
+        limit = self._settings.bulk_batch if self._learning.state is not None else _BOOTSTRAP_LIMIT
+        return await self._samples.queued(limit, older_than=self._clock.now() - age)
+
+    async def _consume(self, entries: Sequence[StreamEntry]) -> None:
+        if not entries:
+            return
+        ids = list(dict.fromkeys(sample_id for entry in entries for sample_id in entry.sample_ids))
+        settled = True
+        for start in range(0, len(ids), self._settings.bulk_batch):
+            settled = await self._learn(ids[start : start + self._settings.bulk_batch]) and settled
+        if settled:
+            await self._stream.ack([entry.entry_id for entry in entries])
+        # else they stay pending: SQL holds the samples as queued and the sweep tries again
+
+    async def _learn(self, ids: Sequence[str]) -> bool:
+        """Learns a batch; isolates and finally buries a sample that cannot be learned. False: not all are settled."""
+        self._activity = "learning"
+        try:
+            if self._learning.state is None:
+                return await self._bootstrap()
+            await self._learning.learn(ids)
+        except (ParentNotLive, StoreUnavailable, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
+            return await self._isolate(ids, error)
+        for sample_id in ids:
+            self._attempts.pop(sample_id, None)
+        return True
+
+    async def _isolate(self, ids: Sequence[str], error: Exception) -> bool:
+        log.error("learning_failed", samples=len(ids), error=repr(error), exc_info=error)
+        if len(ids) > 1:
+            middle = len(ids) // 2
+            first = await self._learn(ids[:middle])
+            return await self._learn(ids[middle:]) and first
+        sample_id = ids[0]
+        self._attempts[sample_id] += 1
+        if self._attempts[sample_id] < self._settings.max_attempts:
+            await self._pause(min(0.1 * 2 ** self._attempts[sample_id], _LONGEST_BACKOFF))
+            return False
+        del self._attempts[sample_id]
+        await self._samples.settle(SampleState.DEAD, {sample_id: f"could not be learned: {error!r}"[:500]})
+        await self._ledger.append_event("feedback_dead", {"id": sample_id, "error": repr(error)[:500]})
+        return True
+
+    async def _bootstrap(self) -> bool:
+        """The first version, once there is enough: `bootstrap_samples` samples and two labels in one task."""
+        found = await self._samples.queued(_BOOTSTRAP_LIMIT)
+        labels: dict[str, set[str]] = {}
+        for sample in found:
+            labels.setdefault(sample.task, set()).add(sample.label)
+        if len(found) < self._settings.bootstrap_samples or max(map(len, labels.values()), default=0) < 2:
+            return False
+        self._activity = "bootstrapping"
+        await self._ledger.append_event("bootstrap_started", {"samples": len(found)})
+        started = time.perf_counter()
+        state = await asyncio.to_thread(self._first_state)
+        version = await self._learning.bootstrap(state, [sample.id for sample in found])
+        log.info("bootstrapped", version=version.number, samples=len(found), seconds=time.perf_counter() - started)
+        return True
+
+    async def _beat(self) -> None:
+        """Renews the lease; a learner that cannot reach SQL loses it, and a promotion is refused anyway then."""
+        was_leading = False
+        while True:
+            state = self._learning.state
+            details = {"version": state.version, "samples": state.samples} if state is not None else {}
+            details |= self._consolidator.progress
+            try:
+                self._leading = await self._ledger.acquire_lease(
+                    self.name, self._settings.lease_seconds, self._activity, details
+                )
+            except StoreUnavailable:
+                self._leading = False
+            if self._leading != was_leading:
+                log.info("leading" if self._leading else "standing_by", name=self.name)
+                was_leading = self._leading
+            await asyncio.sleep(self._settings.lease_seconds / 4)
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self._ledger.release_lease(self.name)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)

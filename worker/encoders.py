@@ -1,0 +1,35 @@
+"""The encoder a first version starts from, exported once per home."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from app.core.classifier.features import RandomFeatures
+from app.core.ports import Encoder
+from app.core.settings import Settings
+from worker.state import LearnerState
+
+Export = Callable[[str, Path], str]
+"""(source, empty folder) -> encoder digest; writes the encoder folder."""
+Open = Callable[[Path, str], Encoder]
+"""(encoder folder, digest) -> encoder."""
+
+
+def first_state(
+    settings: Settings, export: Export, digest_of: Callable[[Path], str], open_encoder: Open
+) -> LearnerState:
+    """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
+    name = hashlib.sha256(f"{settings.encoder}\n{settings.encoder_sha256}\n{settings.max_tokens}".encode()).hexdigest()
+    folder = settings.home_path / "encoders" / name[:16]
+    if not folder.is_dir():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        export(settings.encoder, unfinished)
+        unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
+    encoder = open_encoder(folder, digest_of(folder))
+    features = RandomFeatures.create(encoder.dimension, settings.random_features, settings.seed)
+    return LearnerState(0, encoder, folder, features, settings)

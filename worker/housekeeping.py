@@ -1,0 +1,89 @@
+"""Work for quiet moments: choosing lambda again, snapshots, retention. It gives way as soon as feedback comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import structlog
+
+from app.core.domain.errors import PawlError
+from app.core.settings import Settings
+from worker.learning import Learning
+from worker.publisher import Publisher
+from worker.snapshots import Snapshots
+from worker.state import LearnerState
+
+_QUIET = 0.5
+"""Seconds without feedback before housekeeping starts."""
+log = structlog.get_logger(__name__)
+
+
+class Housekeeping:
+    """Runs one chore at a time in the background; `pause` waits until it has given way."""
+
+    def __init__(self, publisher: Publisher, snapshots: Snapshots, settings: Settings) -> None:
+        self._publisher = publisher
+        self._snapshots = snapshots
+        self._settings = settings
+        self._interrupted = threading.Event()
+        self._chore: asyncio.Task[None] | None = None
+        self._last: dict[str, float] = {}
+        self._busy_at = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a chore has the state in hand."""
+        return self._chore is not None and not self._chore.done()
+
+    def due(self, what: str, seconds: float) -> bool:
+        """Whether `seconds` have passed since this was last due."""
+        now = time.monotonic()
+        if now - self._last.get(what, 0.0) < seconds:
+            return False
+        self._last[what] = now
+        return True
+
+    def interrupt(self) -> None:
+        """Asks the chore in hand to give way; callable from a signal handler."""
+        self._interrupted.set()
+
+    async def pause(self) -> None:
+        """Interrupts the chore in hand and waits until it has let go of the state."""
+        self._busy_at = time.monotonic()
+        self._interrupted.set()
+        if self._chore is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._chore
+            self._chore = None
+
+    def resume(self, learning: Learning) -> None:
+        """Starts the next chore if it has been quiet for a moment and none is running."""
+        if not self.busy and time.monotonic() - self._busy_at > _QUIET:
+            self._interrupted.clear()
+            self._chore = asyncio.create_task(self._work(learning))
+
+    async def finish(self, state: LearnerState | None) -> None:
+        """Before the process ends: gives way and keeps a snapshot, so that the next start is quick."""
+        await self.pause()
+        await self._snapshot(state, at_least=1)
+
+    async def _work(self, learning: Learning) -> None:
+        try:
+            await learning.maintain(self._interrupted.is_set)
+            await self._snapshot(learning.state, at_least=self._settings.snapshot_every)
+            if self.due("retention", 5.0):
+                gone = await self._publisher.retire_old()
+                if gone:
+                    log.info("artefacts_removed", versions=len(gone))
+        except (PawlError, ConnectionError, OSError) as error:
+            log.warning("housekeeping_failed", problem=str(error))
+
+    async def _snapshot(self, state: LearnerState | None, at_least: int) -> None:
+        if state is None or state.unsaved < at_least:
+            return
+        path = await asyncio.to_thread(self._snapshots.save, state)
+        state.unsaved = 0
+        log.info("snapshot", version=state.version, bytes=path.stat().st_size)

@@ -1,0 +1,293 @@
+"""One learning step: candidate -> gate -> artefact -> ledger -> commit. A step either becomes a version or leaves no
+trace but the report of why not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from app.core.domain.gate_reports import GateReport
+from app.core.domain.samples import Origin, Sample, SampleState
+from app.core.domain.versions import Json, LedgerChange, NewVersion, Version, VersionKind
+from app.core.ports import Encoder, SampleStore, VersionLedger
+from app.core.settings import Settings
+from worker.gate import Evidence, judge
+from worker.intake import sort_out
+from worker.proposals import Candidate, without_live
+from worker.publisher import Draft, Publisher
+from worker.recovery import Recovery
+from worker.selection import choose_regularisation, choose_temperature, is_due
+from worker.state import LearnerState
+
+RANK_UPDATE_LIMIT = 512
+"""Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
+_TEMPERATURE_STEP = 0.1  # relative change of a temperature that is worth a version
+_NOVELTY_GROWTH = 1.2
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one candidate is made of: proposals per task, and what they do to the samples."""
+
+    kind: VersionKind
+    trigger: str
+    candidates: Mapping[str, Candidate]
+    adds: Sequence[Sample] = ()
+    removes: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    forced: str | None = None
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Learning:
+    """Turns samples into versions of the heads.
+
+    Not thread-safe and not re-entrant: one coroutine drives it.
+    """
+
+    def __init__(
+        self,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        publisher: Publisher,
+        recovery: Recovery,
+        settings: Settings,
+    ) -> None:
+        self._samples = samples
+        self._ledger = ledger
+        self._publisher = publisher
+        self._recovery = recovery
+        self._settings = settings
+        self.state: LearnerState | None = None
+
+    async def catch_up(self, encoder: Encoder | None = None) -> LearnerState | None:
+        """Brings the state to the live version, whoever promoted it; None while there is none."""
+        live = await self._ledger.live()
+        if live is None:
+            self.state = None
+        elif self.state is None:
+            self.state = await self._recovery.open(live, encoder)
+        elif self.state.version != live.number and not await self._recovery.follow(self.state, live):
+            self.state = await self._recovery.open(live, self.state.encoder)
+        return self.state
+
+    async def learn(self, sample_ids: Sequence[str]) -> None:
+        """Learns what of these is to be learned. Afterwards each is in a final state, or an error says why not.
+
+        Raises `ParentNotLive` when another learner was faster; call again.
+        """
+        state = self.state
+        if state is None:
+            raise RuntimeError("there is no version to learn on yet")
+        batch = await self._samples.get_many(sample_ids)
+        intake = sort_out(batch, await self._samples.rivals(batch))
+        if intake.retractions:
+            reasons = {sample.id: "retracted by the client" for sample in intake.retractions}
+            step = await self._propose(state, [], intake.retractions, {})
+            # A client's right to take a sample back does not depend on what it does to the accuracy.
+            await self._run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
+        if intake.adds:
+            await self._learn(state, intake.adds, intake.removes, intake.dropped)
+        elif intake.dropped:
+            await self._samples.settle(SampleState.RETRACTED, intake.dropped)
+
+    async def _learn(
+        self,
+        state: LearnerState,
+        adds: Sequence[Sample],
+        removes_of: Callable[[Sequence[Sample]], dict[str, Sample]],
+        dropped: Mapping[str, str],
+    ) -> None:
+        """Learns a batch; where the gate refuses it, its halves, so that only what does harm is left out."""
+        removes = removes_of(adds)
+        step = await self._propose(state, adds, list(removes.values()), dropped)
+        step = replace(step, removes=_replaced(adds, removes_of))
+        version, report = await self._run(state, step, last=len(adds) == 1)
+        if version is None and len(adds) > 1:
+            middle = len(adds) // 2
+            await self._learn(state, adds[:middle], removes_of, {})
+            await self._learn(state, adds[middle:], removes_of, {})
+            # The dropped stay queued: whether a newer label stands is known only now, so the next sweep decides.
+        elif version is None:
+            log.warning("sample_quarantined", sample=adds[0].id, reasons=list(report.reasons))
+
+    async def bootstrap(self, state: LearnerState, sample_ids: Sequence[str]) -> Version:
+        """Makes the first version out of an empty state: statistics, then lambda, then temperatures."""
+        batch = await self._samples.get_many(sample_ids)
+        intake = sort_out(batch, await self._samples.rivals(batch))
+        step = await self._propose(state, intake.adds, [], intake.dropped, bulk=True)
+        candidates: dict[str, Candidate] = {}
+        temperatures: dict[str, float] = {}
+        for name, first in step.candidates.items():
+            learner = state.tasks[name]
+            await asyncio.to_thread(first.commit)
+            value = await asyncio.to_thread(choose_regularisation, learner) or learner.head.regularisation
+            chosen = await asyncio.to_thread(learner.propose_regularisation, value)
+            candidates[name] = replace(chosen, judged=without_live(chosen.judged, first.judged))
+        await self._recovery.seat_golden(state)
+        for name, candidate in candidates.items():
+            await asyncio.to_thread(candidate.commit)
+            temperatures[name] = await asyncio.to_thread(choose_temperature, state.tasks[name])
+        step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates, temperatures=temperatures)
+        version, report = await self._run(state, step)
+        if version is None:
+            raise RuntimeError(f"the first version was refused: {report.reasons}")
+        self.state = state
+        return version
+
+    async def maintain(self, stop: Callable[[], bool]) -> bool:
+        """Work for quiet moments: lambda, temperatures and novelty follow the store. Returns whether a version came."""
+        state = self.state
+        if state is None:
+            return False
+        candidates: dict[str, Candidate] = {}
+        temperatures: dict[str, float] = {}
+        for name, learner in state.tasks.items():
+            if not is_due(learner):
+                continue
+            value = await asyncio.to_thread(choose_regularisation, learner, stop)
+            if value is None:
+                continue
+            if value != learner.head.regularisation:
+                candidates[name] = await asyncio.to_thread(learner.propose_regularisation, value)
+            chosen = await asyncio.to_thread(choose_temperature, learner)
+            if abs(chosen / learner.temperature - 1) > _TEMPERATURE_STEP:
+                temperatures[name] = chosen
+        if not candidates and not temperatures:
+            return False
+        step = Step(VersionKind.HEAD, "regularisation", candidates, temperatures=temperatures)
+        version, _ = await self._run(state, step)
+        return version is not None
+
+    async def _propose(
+        self,
+        state: LearnerState,
+        adds: Sequence[Sample],
+        removes: Sequence[Sample],
+        dropped: Mapping[str, str],
+        *,
+        bulk: bool = False,
+    ) -> Step:
+        candidates: dict[str, Candidate] = {}
+        embed = update = 0.0
+        for task in sorted({sample.task for sample in (*adds, *removes)}):
+            begun = time.perf_counter()
+            own_adds, own_removes = _of(adds, task), _of(removes, task)
+            change = await self._recovery.change(state, task, own_adds, own_removes)
+            embed += time.perf_counter() - begun
+            begun = time.perf_counter()
+            many = bulk or len(own_adds) + len(own_removes) > RANK_UPDATE_LIMIT
+            candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
+            update += time.perf_counter() - begun
+        imported = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
+        kind, trigger = (VersionKind.IMPORT, "import") if imported else (VersionKind.HEAD, "feedback")
+        timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
+        return Step(kind, trigger, candidates, adds, {}, dropped, timings=timings)
+
+    async def _run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
+        """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
+        try:
+            written, report = await self._written(state, step)
+            if not report.accepted:
+                reason = "; ".join(report.reasons)[:500]
+                harmful = {sample.id: reason for sample in step.adds} if last else {}
+                await self._publisher.refuse(written, report, harmful)
+                _finish(step, commit=False)
+                return None, report
+            promoted = await self._publisher.promote(
+                written,
+                report,
+                LedgerChange(
+                    learned=tuple(sample.id for sample in step.adds),
+                    unlearned=dict(step.removes),
+                    dropped=dict(step.dropped),
+                ),
+            )
+        except BaseException:
+            _finish(step, commit=False)
+            raise
+        # The version is live: from here the state must follow, so nothing may stop the commits.
+        await asyncio.shield(asyncio.to_thread(_finish, step, commit=True))
+        self._note(state, promoted, step)
+        return promoted, report
+
+    async def _written(self, state: LearnerState, step: Step) -> tuple[NewVersion, GateReport]:
+        temperatures = {name: step.temperatures.get(name, one.temperature) for name, one in state.tasks.items()}
+        begun = time.perf_counter()
+        written = await self._publisher.write(self._draft(state, step, temperatures))
+        wrote = time.perf_counter()
+        evidence = {
+            task: Evidence(
+                candidate.judged,
+                state.tasks[task].temperature,
+                temperatures[task],
+                [sample.served_label for sample in _of(step.adds, task)],
+            )
+            for task, candidate in step.candidates.items()
+        }
+        report = await asyncio.to_thread(
+            judge, evidence, self._settings, size_bytes=written.size_bytes, forced=step.forced
+        )
+        judged = time.perf_counter()
+        timings = {name: round(value, 2) for name, value in step.timings.items()}
+        timings |= {"write_ms": round((wrote - begun) * 1e3, 2), "gate_ms": round((judged - wrote) * 1e3, 2)}
+        return replace(written, metrics={**written.metrics, **_measured(report), "timings": timings}), report
+
+    def _draft(self, state: LearnerState, step: Step, temperatures: Mapping[str, float]) -> Draft:
+        novelty = state.novelty
+        if novelty is None or state.samples > _NOVELTY_GROWTH * state.novelty_samples:
+            novelty = state.refresh_novelty()
+        values = {name: one.head.regularisation for name, one in state.tasks.items()}
+        chosen: Json = {
+            "regularisation": values | {name: one.regularisation for name, one in step.candidates.items()},
+            "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in state.tasks.items()},
+        }
+        return Draft(
+            kind=step.kind,
+            trigger=step.trigger,
+            parent=state.version or None,
+            encoder_folder=state.encoder_folder,
+            encoder_digest=state.encoder.digest,
+            heads=state.heads(dict(step.candidates), dict(temperatures)),
+            features=state.features,
+            novelty=novelty,
+            settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
+            watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
+            samples_new=len(step.adds),
+            metrics=chosen,
+        )
+
+    def _note(self, state: LearnerState, version: Version, step: Step) -> None:
+        state.version, state.watermark = version.number, version.watermark
+        state.unsaved += len(step.adds) + len(step.removes)
+        state.encoder_folder = self._publisher.encoder_folder(version.number)  # the parent's may be retired soon
+        for name, temperature in step.temperatures.items():
+            state.tasks[name].temperature = temperature
+
+
+def _finish(step: Step, *, commit: bool) -> None:
+    for candidate in step.candidates.values():
+        (candidate.commit if commit else candidate.discard)()
+
+
+def _of(samples: Sequence[Sample], task: str) -> list[Sample]:
+    return [sample for sample in samples if sample.task == task]
+
+
+def _replaced(adds: Sequence[Sample], removes_of: Callable[[Sequence[Sample]], dict[str, Sample]]) -> dict[str, str]:
+    return {old: f"replaced by {new.id}" for new in adds for old in removes_of([new])}
+
+
+def _measured(report: GateReport) -> Json:
+    return {
+        "accuracy": {task: one.overall.candidate for task, one in report.tasks.items() if one.overall.items},
+        "prequential": {task: one.prequential for task, one in report.tasks.items() if one.prequential is not None},
+        "ece": {task: one.ece_candidate for task, one in report.tasks.items() if one.ece_candidate is not None},
+    }

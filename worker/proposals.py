@@ -1,0 +1,80 @@
+"""What is proposed to a task's head, and what the gate gets to see of it. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from worker.panel import PanelItem
+
+Tensor = torch.Tensor
+NEVER = -1e4
+"""Offset of a label without samples: it is never answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sample with its features (p,) and what the panel needs to know. `eligible`: no encoder was trained on it."""
+
+    sample_id: str
+    label: str
+    weight: float
+    features: Tensor
+    order: str
+    heldout: bool = False
+    golden: bool = False
+    pinned: bool = False
+    eligible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What enters and what leaves. `members` are the learned samples of each label in `TaskLearner.stirred`."""
+
+    adds: Sequence[Example] = ()
+    removes: Sequence[Example] = ()
+    members: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate sees of a task. Scores are corrected for class priors; leave-one-out on the panel.
+
+    items (m), targets (m,), live and candidate (m, C); for what is new: new_targets (k,), new_live and
+    new_candidate (k, C). Columns the live head does not have hold `NEVER`.
+    """
+
+    labels: tuple[str, ...]
+    items: Sequence[PanelItem]
+    targets: Tensor
+    live: Tensor
+    candidate: Tensor
+    new_targets: Tensor
+    new_live: Tensor
+    new_candidate: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed head. Exactly one of `commit` and `discard` must be called, before the next proposal."""
+
+    labels: tuple[str, ...]
+    weights: Tensor
+    offsets: Tensor
+    regularisation: float
+    judged: Judged
+    commit: Callable[[], None]
+    discard: Callable[[], None]
+
+
+def without_live(judged: Judged, first: Judged) -> Judged:
+    """A judgement with nothing to compare with: every label of the live side is `NEVER`. `first` saw the arrivals."""
+    return replace(
+        judged,
+        live=torch.full_like(judged.candidate, NEVER),
+        new_targets=first.new_targets,
+        new_live=torch.full_like(first.new_candidate, NEVER),
+        new_candidate=first.new_candidate,
+    )
