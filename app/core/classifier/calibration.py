@@ -5,22 +5,21 @@ Networks").
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from app.core.ports import Floats
-
 MIN_TEMPERATURE = 0.005
 MAX_TEMPERATURE = 20.0
 PRIOR_TEMPERATURE = 0.1
+Real = TypeVar("Real", np.float32, np.float64)
 _PRIOR_DEVIATION = 0.5  # of log T; T between 0.037 and 0.27 is within two of them
 
 
-def softmax(scores: Floats) -> Floats:
-    """exp(s) / sum exp(s) over the last axis, float32, safe for large scores."""
-    odds: Floats = np.exp(scores - scores.max(axis=-1, keepdims=True)).astype(np.float32, copy=False)
+def softmax(scores: npt.NDArray[Real]) -> npt.NDArray[Real]:
+    """exp(s) / sum exp(s) over the last axis, in the precision of the scores; safe for large ones."""
+    odds: npt.NDArray[Real] = np.exp(scores - scores.max(axis=-1, keepdims=True))
     odds /= odds.sum(axis=-1, keepdims=True)
     return odds
 
@@ -42,19 +41,21 @@ def fit_temperature(scores: npt.NDArray[Any], targets: npt.NDArray[Any]) -> floa
     """
     from scipy.optimize import minimize_scalar  # 0.2 s and 30 MB that the serving process does not need
 
-    scores = np.asarray(scores, dtype=np.float64)
     _check(scores, targets)
-    centred = scores - scores.max(axis=1, keepdims=True, initial=-np.inf) if scores.size else scores
-    right = centred[np.arange(len(targets)), targets]
+    # float32: its exp is 8 times as fast, and the place of the minimum is wanted to three digits only
+    scores = np.asarray(scores, dtype=np.float32)
+    centred = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
+    right = float(centred[np.arange(len(targets)), targets].sum(dtype=np.float64))
+    odds = np.empty_like(centred)
 
     def loss(log_t: float) -> float:
-        t = math.exp(log_t)
-        likelihood = np.log(np.exp(centred / t).sum(axis=1)) - right / t
+        np.multiply(centred, np.float32(math.exp(-log_t)), out=odds)
+        np.exp(odds, out=odds)
         prior = ((log_t - math.log(PRIOR_TEMPERATURE)) / _PRIOR_DEVIATION) ** 2 / 2
-        return float(likelihood.sum()) + prior
+        return float(np.log(odds.sum(axis=1)).sum(dtype=np.float64)) - right * math.exp(-log_t) + prior
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
     return math.exp(float(found.x))
 
 
