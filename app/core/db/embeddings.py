@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.engine import chunked, insert_or, reading, writing
+from app.core.db.engine import among, chunked, insert_or, reading, writing
 from app.core.db.tables import embeddings as table
 from app.core.ports import Floats
 
@@ -48,7 +48,7 @@ class EmbeddingTable:
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
                 query = select(table.c.sample_id, table.c.vector)
-                query = query.where(table.c.encoder_digest == encoder_digest, table.c.sample_id.in_(ids))
+                query = query.where(table.c.encoder_digest == encoder_digest, among(connection, table.c.sample_id, ids))
                 for sample_id, vector in await connection.execute(query):
                     found[sample_id] = np.frombuffer(vector, dtype=_STORED).astype(np.float32)
         return found

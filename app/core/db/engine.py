@@ -13,14 +13,29 @@ from enum import IntEnum
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Insert, Table, event, exc, func, make_url, select
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Insert,
+    String,
+    Table,
+    any_,
+    event,
+    exc,
+    func,
+    literal,
+    make_url,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.core.domain.errors import SettingInvalid, StoreUnavailable
 
 BUSY_SECONDS = 10.0
-_IN_CHUNK = 500  # values in one IN (...): SQLite counts variables, and PostgreSQL plans long lists slowly
+_CHUNK = 1000  # rows or ids in one statement
 _WRITE = "pawl_write"
 _WRITER_LOCK = "pawl_writer_lock"
 _STRIPES = 64
@@ -175,13 +190,25 @@ def insert_or(connection: AsyncConnection, table: Table) -> postgresql.Insert | 
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def among(connection: AsyncConnection, column: Column[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """`column IN (values)` with one parameter for all values.
+
+    A parameter for each would meet SQLite's limit on variables, and PostgreSQL compares a long list of them row by row
+    (measured: 10,000 texts looked up in 10,000 rows took 10 s instead of 0.3 s).
+    """
+    if connection.dialect.name == "postgresql":
+        return column == any_(literal(list(values), postgresql.ARRAY(String)))
+    each = func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(select(each.c.value))
+
+
 async def insert_many(connection: AsyncConnection, statement: Insert, rows: Iterable[dict[str, Any]]) -> None:
-    """Inserts any number of rows, a thousand at a time, so that the parameters in memory stay bounded."""
-    for chunk in chunked(rows, 1000):
+    """Inserts any number of rows, a chunk at a time, so that the parameters in memory stay bounded."""
+    for chunk in chunked(rows):
         await connection.execute(statement, chunk)
 
 
-def chunked(values: Iterable[T], size: int = _IN_CHUNK) -> Iterator[Sequence[T]]:
+def chunked(values: Iterable[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
     """Lists of at most `size` values, in order."""
     iterator = iter(values)
     while chunk := list(islice(iterator, size)):

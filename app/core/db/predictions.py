@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, func, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.engine import chunked, insert_or, reading, writing
+from app.core.db.engine import among, chunked, insert_or, reading, writing
 from app.core.db.tables import predictions as table
 from app.core.domain.predictions import Prediction
 
@@ -29,7 +29,7 @@ class SqlPredictionLog:
         async with writing(self._engine) as connection:
             statement = insert_or(connection, table).on_conflict_do_nothing()
             # Sorted: two writers of the same ids wait for each other instead of deadlocking.
-            for chunk in chunked(sorted(predictions, key=lambda prediction: prediction.id), 1000):
+            for chunk in chunked(sorted(predictions, key=lambda prediction: prediction.id)):
                 await connection.execute(statement, [asdict(prediction) for prediction in chunk])
 
     async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
@@ -37,7 +37,7 @@ class SqlPredictionLog:
         found: dict[str, Prediction] = {}
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(prediction_ids)):
-                for row in await connection.execute(select(table).where(table.c.id.in_(ids))):
+                for row in await connection.execute(select(table).where(among(connection, table.c.id, ids))):
                     found[row.id] = Prediction(*row)
         return found
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.db.acceptance import Acceptance, Standing, plan_acceptance
 from app.core.db.embeddings import EmbeddingTable
-from app.core.db.engine import LockSpace, SystemClock, chunked, insert_many, reading, serialise, writing
+from app.core.db.engine import LockSpace, SystemClock, among, chunked, insert_many, reading, serialise, writing
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
@@ -93,7 +93,7 @@ class SqlSampleStore(EmbeddingTable):
         # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
         for ids in chunked(sorted(plan.superseded)):
             await lock_samples(connection, ids)
-            await connection.execute(update(table).where(table.c.id.in_(ids)).values(superseded=True))
+            await connection.execute(update(table).where(among(connection, table.c.id, ids)).values(superseded=True))
         now = self._clock.now()
         rows = (
             {
@@ -132,7 +132,7 @@ class SqlSampleStore(EmbeddingTable):
         found: list[Sample] = []
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
-                found += await _select(connection, table.c.id.in_(ids))
+                found += await _select(connection, among(connection, table.c.id, ids))
         return sorted(found, key=lambda sample: sample.seq)
 
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
@@ -159,7 +159,9 @@ class SqlSampleStore(EmbeddingTable):
         found: list[Sample] = []
         async with reading(self._engine) as connection:
             for digests in chunked({sample.text_digest for sample in samples}):
-                found += await _select(connection, table.c.text_digest.in_(digests), table.c.state.in_(states))
+                found += await _select(
+                    connection, among(connection, table.c.text_digest, digests), table.c.state.in_(states)
+                )
         found = [sample for sample in found if (sample.task, sample.text_digest) in texts and sample.id not in own]
         return sorted(found, key=lambda sample: sample.seq)
 
@@ -238,7 +240,7 @@ async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Seque
     Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
     """
     columns = (table.c.id, table.c.state, table.c.retract_requested)
-    query = select(*columns).where(table.c.id.in_(ids)).order_by(table.c.id).with_for_update()
+    query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
     return (await connection.execute(query)).all()
 
 
@@ -264,7 +266,7 @@ async def _active(connection: AsyncConnection, digests: Collection[str]) -> list
     rows: list[Row[*tuple[Any, ...]]] = []
     for chunk in chunked(digests):
         query = select(table.c.seq, *columns, *flags)
-        query = query.where(table.c.text_digest.in_(chunk), table.c.state.in_(states))
+        query = query.where(among(connection, table.c.text_digest, chunk), table.c.state.in_(states))
         rows += await connection.execute(query)
     rows.sort(key=lambda row: int(row.seq))
     return [

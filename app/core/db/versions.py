@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.core.db.engine import SystemClock, chunked, insert_many, reading, writing
+from app.core.db.engine import SystemClock, among, chunked, insert_many, reading, writing
 from app.core.db.events import EventTable, add_events
 from app.core.db.leases import LeaseTable
 from app.core.db.promotion import (
@@ -133,7 +133,7 @@ class SqlVersionLedger(EventTable, LeaseTable):
     async def _apply(self, connection: AsyncConnection, number: int, plan: Promotion) -> None:
         now = self._clock.now()
         for ids in chunked(plan.learned):
-            learned = update(samples).where(samples.c.id.in_(ids))
+            learned = update(samples).where(among(connection, samples.c.id, ids))
             await connection.execute(
                 learned.values(state=SampleState.LEARNED.value, reason=None, learned_in_version=number, updated_at=now)
             )

@@ -1,0 +1,261 @@
+"""In-memory twins of the SQL stores, with the same semantics: for tests, trials and single-process use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from app.core.db.acceptance import Arrival, Standing, plan_acceptance
+from app.core.db.engine import SystemClock
+from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
+from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.predictions import Prediction
+from app.core.domain.samples import (
+    ACTIVE_STATES,
+    Backlog,
+    IdempotencyKey,
+    NewSample,
+    Receipt,
+    Sample,
+    SampleState,
+    digest_text,
+)
+from app.core.domain.versions import Event, LearnerStatus, LedgerAction, LedgerRow, Version
+from app.core.ports import Clock, Floats
+
+
+@dataclass(slots=True)
+class _Answered:
+    body_digest: str
+    receipts: list[Receipt]
+    at: datetime
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """What the twins share, as the SQL stores share an engine. Its methods do not wait, so nothing comes between."""
+
+    samples: dict[str, Sample] = field(default_factory=dict)
+    """By id, in the order of `seq`."""
+    superseded: set[str] = field(default_factory=set)
+    embeddings: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    answered: dict[str, _Answered] = field(default_factory=dict)
+    versions: dict[int, Version] = field(default_factory=dict)
+    ledger: list[LedgerRow] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    events_written: int = 0
+    learner: LearnerStatus | None = None
+
+    def move(self, sample_id: str, state: SampleState, reason: str | None, now: datetime) -> None:
+        """Gives a sample another state."""
+        self.samples[sample_id] = replace(self.samples[sample_id], state=state, reason=reason, updated_at=now)
+
+
+class MemorySampleStore:
+    """`SampleStore` in memory."""
+
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        clock: Clock | None = None,
+        *,
+        heldout_fraction: float = 0.1,
+        idempotency_hours: float = 24.0,
+    ) -> None:
+        self._database = database
+        self._clock = clock or SystemClock()
+        self._heldout_fraction = heldout_fraction
+        self._idempotency_life = timedelta(hours=idempotency_hours)
+
+    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+        """See `SampleStore.accept`."""
+        now, answered = self._clock.now(), self._database.answered
+        if key is not None:
+            for expired in [name for name, one in answered.items() if one.at <= now - self._idempotency_life]:
+                del answered[expired]
+            if key.key in answered:
+                if answered[key.key].body_digest != key.body_digest:
+                    raise IdempotencyConflict(key=key.key)
+                return list(answered[key.key].receipts)
+        texts = {(item.task, digest_text(item.text)) for item in items}
+        active = [
+            Standing(
+                one.id,
+                one.task,
+                one.text_digest,
+                one.label,
+                one.state,
+                one.retract_requested,
+                one.id in self._database.superseded,
+            )
+            for one in self._select(lambda one: one.state in ACTIVE_STATES and (one.task, one.text_digest) in texts)
+        ]
+        plan = plan_acceptance(items, active, self._heldout_fraction)
+        self._database.superseded.update(plan.superseded)
+        for arrival in plan.arrivals:
+            self._add(arrival, now)
+        if key is not None:
+            answered[key.key] = _Answered(key.body_digest, list(plan.receipts), now)
+        return plan.receipts
+
+    def _add(self, arrival: Arrival, now: datetime) -> None:
+        standing, item = arrival.standing, arrival.item
+        self._database.samples[standing.id] = Sample(
+            id=standing.id,
+            seq=len(self._database.samples) + 1,
+            task=item.task,
+            text=item.text,
+            text_digest=standing.text_digest,
+            label=item.label,
+            weight=item.weight,
+            source=item.source,
+            origin=item.origin,
+            prediction_id=item.prediction_id,
+            served_version=item.served_version,
+            served_label=item.served_label,
+            split=arrival.split,
+            pinned=item.pinned,
+            state=standing.state,
+            reason=None,
+            learned_in_version=None,
+            retract_requested=False,
+            created_at=now,
+            updated_at=now,
+        )
+        if standing.superseded:
+            self._database.superseded.add(standing.id)
+
+    async def get(self, sample_id: str) -> Sample:
+        """See `SampleStore.get`."""
+        try:
+            return self._database.samples[sample_id]
+        except KeyError:
+            raise SampleNotFound(sample_id=sample_id) from None
+
+    async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
+        """See `SampleStore.get_many`."""
+        wanted = set(sample_ids)
+        return self._select(lambda one: one.id in wanted)
+
+    async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
+        """See `SampleStore.queued`."""
+        waiting = self._select(
+            lambda one: one.state is SampleState.QUEUED or (one.state is SampleState.LEARNED and one.retract_requested)
+        )
+        return [one for one in waiting if older_than is None or one.updated_at < older_than][:limit]
+
+    async def backlog(self) -> Backlog:
+        """See `SampleStore.backlog`."""
+        waiting = self._select(lambda one: one.state is SampleState.QUEUED)
+        return Backlog(len(waiting), waiting[0].created_at if waiting else None)
+
+    async def rivals(self, samples: Sequence[Sample]) -> list[Sample]:
+        """See `SampleStore.rivals`."""
+        texts = {(sample.task, sample.text_digest) for sample in samples}
+        own = {sample.id for sample in samples}
+        states = (SampleState.QUEUED, SampleState.LEARNED)
+        return self._select(
+            lambda one: one.state in states and (one.task, one.text_digest) in texts and one.id not in own
+        )
+
+    async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
+        """See `SampleStore.settle`. Raises `ValueError` for a state that only acceptance or a version can give."""
+        if state not in SETTLED_STATES:
+            raise ValueError(f"a sample cannot be settled as {state.value}")
+        queued = self._select(lambda one: one.id in reasons and one.state is SampleState.QUEUED)
+        now = self._clock.now()
+        for sample in queued:
+            self._database.move(sample.id, state, reasons[sample.id], now)
+        return len(queued)
+
+    async def request_retraction(self, sample_id: str) -> Sample:
+        """See `SampleStore.request_retraction`. A golden sample is retracted at once, too."""
+        sample, now = await self.get(sample_id), self._clock.now()
+        if sample.state is SampleState.LEARNED:
+            if not sample.retract_requested:
+                self._database.samples[sample_id] = replace(sample, retract_requested=True, updated_at=now)
+        elif sample.state in ACTIVE_STATES:
+            self._database.move(sample_id, SampleState.RETRACTED, RETRACTED_BY_CLIENT, now)
+        return self._database.samples[sample_id]
+
+    async def label_counts(self, task: str) -> dict[str, int]:
+        """See `SampleStore.label_counts`."""
+        return dict(Counter(sample.label for sample in self._select(_in(task, SampleState.LEARNED))))
+
+    async def tasks(self) -> list[str]:
+        """See `SampleStore.tasks`."""
+        states = (SampleState.LEARNED, SampleState.QUEUED)
+        return sorted({sample.task for sample in self._select(lambda one: one.state in states)})
+
+    async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
+        """See `SampleStore.learned`."""
+        return [one for one in self._select(_in(task, SampleState.LEARNED)) if one.seq > after_seq][:limit]
+
+    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
+        """See `SampleStore.learned_with_label`."""
+        return [one for one in self._select(_in(task, SampleState.LEARNED)) if one.label == label][:limit]
+
+    async def golden(self, task: str, limit: int) -> list[Sample]:
+        """See `SampleStore.golden`."""
+        return self._select(_in(task, SampleState.GOLDEN))[:limit]
+
+    async def put_embeddings(self, encoder_digest: str, embeddings: Mapping[str, Floats]) -> None:
+        """See `SampleStore.put_embeddings`."""
+        for sample_id, vector in embeddings.items():
+            self._database.embeddings[encoder_digest, sample_id] = np.array(vector, dtype=np.float32)
+
+    async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
+        """See `SampleStore.get_embeddings`."""
+        kept = self._database.embeddings
+        return {id: kept[encoder_digest, id].copy() for id in sample_ids if (encoder_digest, id) in kept}
+
+    async def drop_embeddings(self, keep: Sequence[str]) -> int:
+        """See `SampleStore.drop_embeddings`."""
+        gone = [key for key in self._database.embeddings if key[0] not in keep]
+        for key in gone:
+            del self._database.embeddings[key]
+        return len(gone)
+
+    async def versions_trained_on(self, sample_id: str) -> list[int]:
+        """See `SampleStore.versions_trained_on`."""
+        trained = (sample_id, LedgerAction.ENCODER)
+        return sorted(row.version for row in self._database.ledger if (row.sample_id, row.action) == trained)
+
+    def _select(self, condition: Callable[[Sample], bool]) -> list[Sample]:
+        return [sample for sample in self._database.samples.values() if condition(sample)]
+
+
+class MemoryPredictionLog:
+    """`PredictionLog` in memory."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def write(self, predictions: Sequence[Prediction]) -> None:
+        """See `PredictionLog.write`."""
+        for prediction in predictions:
+            self._database.predictions.setdefault(prediction.id, prediction)
+
+    async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
+        """See `PredictionLog.get_many`."""
+        known = self._database.predictions
+        return {id: known[id] for id in prediction_ids if id in known}
+
+    async def expire(self, before: datetime, keep: int) -> int:
+        """See `PredictionLog.expire`."""
+        known = self._database.predictions
+        oldest_first: Iterable[Prediction] = sorted(known.values(), key=lambda one: (one.created_at, one.id))
+        fresh = [prediction for prediction in oldest_first if prediction.created_at >= before]
+        kept = fresh[max(0, len(fresh) - keep) :]
+        gone = len(known) - len(kept)
+        self._database.predictions = {prediction.id: prediction for prediction in kept}
+        return gone
+
+
+def _in(task: str, state: SampleState) -> Callable[[Sample], bool]:
+    return lambda one: one.task == task and one.state is state

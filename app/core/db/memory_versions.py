@@ -1,0 +1,159 @@
+"""The in-memory twin of the SQL version ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import timedelta
+from typing import Any
+
+from app.core.db.engine import SystemClock, to_json
+from app.core.db.memory import MemoryDatabase
+from app.core.db.promotion import Standing, named_samples, plan_promotion, promotion_events, refusal_event
+from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from app.core.domain.samples import SampleState
+from app.core.domain.versions import (
+    Event,
+    Json,
+    LearnerStatus,
+    LedgerChange,
+    LedgerRow,
+    NewVersion,
+    Version,
+    VersionState,
+)
+from app.core.ports import Clock
+
+
+class MemoryVersionLedger:
+    """`VersionLedger` in memory."""
+
+    def __init__(self, database: MemoryDatabase, clock: Clock | None = None) -> None:
+        self._database = database
+        self._clock = clock or SystemClock()
+
+    async def live(self) -> Version | None:
+        """See `VersionLedger.live`."""
+        return next((one for one in self._database.versions.values() if one.state is VersionState.LIVE), None)
+
+    async def get(self, number: int) -> Version:
+        """See `VersionLedger.get`."""
+        try:
+            return self._database.versions[number]
+        except KeyError:
+            raise VersionNotFound(number=number) from None
+
+    async def page(self, before: int | None, limit: int) -> list[Version]:
+        """See `VersionLedger.page`."""
+        newest_first = sorted(self._database.versions.values(), key=lambda one: -one.number)
+        return [one for one in newest_first if before is None or one.number < before][:limit]
+
+    async def next_number(self) -> int:
+        """See `VersionLedger.next_number`."""
+        return max(self._database.versions, default=0) + 1
+
+    async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.promote`."""
+        database, live = self._database, await self.live()
+        live_number = None if live is None else live.number
+        if live_number != version.parent:
+            raise ParentNotLive(parent=version.parent, live=live_number)
+        known = [database.samples[id] for id in named_samples(change) if id in database.samples]
+        standings = {one.id: Standing(one.state, one.retract_requested) for one in known}
+        plan = plan_promotion(version, change, standings)
+        promoted = self._insert(version, VersionState.LIVE)
+        if live is not None:
+            database.versions[live.number] = replace(live, state=VersionState.RETIRED)
+        now = self._clock.now()
+        for id in plan.learned:
+            database.move(id, SampleState.LEARNED, None, now)
+            database.samples[id] = replace(database.samples[id], learned_in_version=version.number)
+        for id, (state, reason) in plan.moves.items():
+            database.move(id, state, reason, now)
+        database.ledger += plan.rows
+        for type, payload in promotion_events(version, change):
+            await self.append_event(type, payload)
+        return promoted
+
+    async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.refuse`. Samples that are not queued any more are left as they are."""
+        refused = self._insert(version, VersionState.REFUSED)
+        samples, now = self._database.samples, self._clock.now()
+        queued = [id for id in change.quarantined if id in samples and samples[id].state is SampleState.QUEUED]
+        for id in queued:
+            self._database.move(id, SampleState.QUARANTINED, change.quarantined[id], now)
+        await self.append_event(*refusal_event(version, len(queued)))
+        return refused
+
+    def _insert(self, version: NewVersion, state: VersionState) -> Version:
+        if version.number in self._database.versions:
+            problem = f"number {version.number} was taken meanwhile"
+            raise CandidateStale(parent=version.parent, live=None, problem=problem)
+        now = self._clock.now()
+        values: dict[str, Any] = {field.name: getattr(version, field.name) for field in fields(version)}
+        values.update(heads=dict(version.heads), metrics=_stored(version.metrics), gate=_stored(version.gate))
+        promoted_at = now if state is VersionState.LIVE else None
+        new = Version(**values, state=state, created_at=now, promoted_at=promoted_at, artefacts_kept=True)
+        self._database.versions[new.number] = new
+        return new
+
+    async def ledger(self, after_version: int, up_to_version: int | None = None) -> list[LedgerRow]:
+        """See `VersionLedger.ledger`."""
+        last = max(self._database.versions, default=0) if up_to_version is None else up_to_version
+        return [row for row in self._database.ledger if after_version < row.version <= last]
+
+    async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
+        """See `VersionLedger.mark_artefacts_gone`."""
+        versions = self._database.versions
+        for number in versions.keys() & set(numbers):
+            versions[number] = replace(versions[number], artefacts_kept=False)
+
+    async def append_event(self, type: str, payload: Json) -> Event:
+        """See `VersionLedger.append_event`."""
+        self._database.events_written += 1
+        event = Event(self._database.events_written, type, _stored(payload), self._clock.now())
+        self._database.events.append(event)
+        return event
+
+    async def events(self, after_id: int, limit: int) -> list[Event]:
+        """See `VersionLedger.events`."""
+        return [event for event in self._database.events if event.id > after_id][:limit]
+
+    async def last_event_id(self) -> int:
+        """See `VersionLedger.last_event_id`."""
+        return self._database.events[-1].id if self._database.events else 0
+
+    async def expire_events(self, keep: int) -> int:
+        """See `VersionLedger.expire_events`."""
+        gone = max(0, len(self._database.events) - keep)
+        del self._database.events[:gone]
+        return gone
+
+    async def acquire_lease(self, holder: str, seconds: float, state: str, details: Json) -> bool:
+        """See `VersionLedger.acquire_lease`."""
+        last, now = self._database.learner, self._clock.now()
+        if last is not None and last.holder != holder and last.expires_at > now:
+            return False
+        expires_at = now + timedelta(seconds=seconds)
+        self._database.learner = LearnerStatus(holder, state, now, expires_at, _stored(details))
+        return True
+
+    async def release_lease(self, holder: str) -> None:
+        """See `VersionLedger.release_lease`."""
+        last = self._database.learner
+        if last is not None and last.holder == holder:
+            self._database.learner = replace(last, expires_at=self._clock.now())
+
+    async def learner_status(self) -> LearnerStatus | None:
+        """See `VersionLedger.learner_status`."""
+        return self._database.learner
+
+    async def ping(self) -> None:
+        """See `VersionLedger.ping`. Memory is always there."""
+
+
+def _stored(value: Json) -> Json:
+    """What comes back from a database: a copy in plain JSON values."""
+    copy: Json = json.loads(to_json(value))
+    return copy
