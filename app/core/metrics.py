@@ -1,0 +1,84 @@
+"""The app's metrics, in a registry of their own, so that two apps in one process do not collide.
+
+Everything that has a limit has a gauge here; gauges are read when they are scraped, not on the way of a request.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class AppMetrics:
+    """Counters, gauges and histograms of one app."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        self.requests = Counter(
+            "pawl_http_requests", "Requests answered", ("route", "method", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "pawl_http_request_seconds", "Time to a full answer", ("route",), registry=registry, buckets=_SECONDS
+        )
+        self.predicted = Counter("pawl_predicted_texts", "Texts answered", registry=registry)
+        self.queued_texts = Gauge("pawl_predict_queue_texts", "Texts waiting for the encoder", registry=registry)
+        self.queue_limit = Gauge("pawl_predict_queue_limit", "Most texts that may wait", registry=registry)
+        self.expired_texts = Counter(
+            "pawl_predict_expired_texts", "Texts dropped before compute: deadline or client gone", registry=registry
+        )
+        self.batch_texts = Histogram("pawl_batch_texts", "Texts in a batch", registry=registry, buckets=_TEXTS)
+        self.batch_seconds = Histogram(
+            "pawl_batch_seconds", "Time of a batch in encoder and head", registry=registry, buckets=_SECONDS
+        )
+        self.version_waiters = Gauge("pawl_version_waiters", "Requests waiting for min_version", registry=registry)
+
+        self.live_version = Gauge("pawl_live_version", "Number of the version that answers here", registry=registry)
+        self.leased_versions = Gauge(
+            "pawl_leased_versions", "Replaced versions that requests still hold", registry=registry
+        )
+        self.swaps = Counter("pawl_version_swaps", "Versions put live here", registry=registry)
+        self.drained = Counter("pawl_versions_drained", "Replaced versions released", registry=registry)
+        self.load_failures = Counter("pawl_version_load_failures", "Failed tries to load a version", registry=registry)
+        self.load_seconds = Histogram(
+            "pawl_version_load_seconds", "Verify, load and warm up a version", registry=registry, buckets=_SECONDS
+        )
+
+        self.prediction_buffer = Gauge(
+            "pawl_prediction_buffer", "Answers waiting to be written to SQL", registry=registry
+        )
+        self.predictions_dropped = Counter(
+            "pawl_predictions_dropped", "Answers dropped from a full buffer", registry=registry
+        )
+        self.prediction_write_failures = Counter(
+            "pawl_prediction_write_failures", "Failed writes of the prediction log", registry=registry
+        )
+
+        self.feedback_accepted = Counter("pawl_feedback_accepted", "Feedback items answered 202", registry=registry)
+        self.feedback_backlog = Gauge("pawl_feedback_backlog", "Feedback waiting to be learned", registry=registry)
+        self.feedback_limit = Gauge("pawl_feedback_backlog_limit", "Most feedback that may wait", registry=registry)
+        self.announcements = Gauge("pawl_announcements", "Sample ids waiting for the stream", registry=registry)
+        self.announce_failures = Counter(
+            "pawl_announce_failures", "Ids the stream did not take (the sweep brings them)", registry=registry
+        )
+        self.listeners = Gauge("pawl_event_listeners", "Open event streams", registry=registry)
+        self.background_failures = Counter(
+            "pawl_background_failures",
+            "Background tasks restarted after an unexpected error",
+            ("task",),
+            registry=registry,
+        )
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,194 @@
+"""Rolling back goes forward: an older (or refused) version's artefacts become a new version.
+
+Numbers only grow, so nobody who saw version 12 is ever answered by version 7: they are answered by 13, which has 7's
+files and a reason. What the versions between had learned moves to `quarantined`; released, it is learned again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from app.core.domain.errors import (
+    AlreadyLive,
+    ArtefactCorrupt,
+    ArtefactsGone,
+    ParentNotLive,
+    StoreUnavailable,
+)
+from app.core.domain.gate_reports import GateReport
+from app.core.domain.manifest import MANIFEST_FILE
+from app.core.domain.versions import (
+    Json,
+    LedgerAction,
+    LedgerChange,
+    LedgerRow,
+    NewVersion,
+    Version,
+    VersionKind,
+    VersionState,
+)
+from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
+
+PENDING_EVENT = "unlearn_pending"
+_TRIES = 5
+_IDS_KEPT = 1000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the samples in a target version differ from those in the live one, by the ledger."""
+
+    gone: tuple[str, ...]
+    """Learned since, so not in the target's head."""
+    back: tuple[str, ...]
+    """Taken out since, so in the target's head again: retracted labels that come back until the next head update."""
+
+
+def compare(rows: Sequence[LedgerRow]) -> Difference:
+    """The difference that the rows between target and live version make, in the order they were written."""
+    first: dict[str, LedgerAction] = {}
+    last: dict[str, LedgerAction] = {}
+    for row in rows:
+        if row.action is not LedgerAction.ENCODER:
+            first.setdefault(row.sample_id, row.action)
+            last[row.sample_id] = row.action
+    ends = {(LedgerAction.LEARN, LedgerAction.LEARN): "gone", (LedgerAction.UNLEARN, LedgerAction.UNLEARN): "back"}
+    sides = {sample_id: ends.get((first[sample_id], last[sample_id])) for sample_id in last}
+    return Difference(
+        gone=tuple(sample_id for sample_id, side in sides.items() if side == "gone"),
+        back=tuple(sample_id for sample_id, side in sides.items() if side == "back"),
+    )
+
+
+async def promote_again(
+    number: int,
+    *,
+    reason: str,
+    promoted_by: str,
+    ledger: VersionLedger,
+    artefacts: ArtefactStore,
+    stream: FeedbackStream,
+) -> Version:
+    """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
+
+    Samples that a client retracted after `number` was made are in its head again; their ids are in the gate report
+    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out.
+
+    Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `ParentNotLive` when the learner
+    promoted new versions during every one of five tries.
+    """
+    for attempt in range(1, _TRIES + 1):
+        target = await ledger.get(number)
+        live = await ledger.live()
+        if live is not None and live.number == number:
+            raise AlreadyLive(number=number)
+        kept = await asyncio.to_thread(artefacts.kept)
+        if not target.artefacts_kept or number not in kept:
+            raise ArtefactsGone(number=number)
+        # a folder without a row may be a candidate that the learner is about to promote: its number is left alone
+        new_number = max(await ledger.next_number(), max(kept) + 1)
+        rows = await ledger.ledger(_content_of(target), live.number if live is not None else None)
+        plan = _Plan(new_number, target, live, compare(rows) if live is not None else Difference((), ()))
+        folder = await asyncio.to_thread(plan.link, artefacts)
+        try:
+            version = await ledger.promote(plan.candidate(folder, reason, promoted_by), plan.change(promoted_by))
+        except ParentNotLive:
+            await asyncio.to_thread(_remove_own, artefacts, folder)
+            if attempt == _TRIES:
+                raise
+            continue
+        await asyncio.to_thread(plan.keep_linked, artefacts, folder)
+        await _tell(version, plan, ledger, stream)
+        return version
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    number: int
+    target: Version
+    live: Version | None
+    difference: Difference
+
+    def link(self, artefacts: ArtefactStore) -> VersionFolder:
+        """Verifies the target's files in full and links them under the new number."""
+        source = artefacts.open(self.target.number)
+        manifest = replace(
+            source.manifest,
+            version=self.number,
+            parent=self.live.number if self.live is not None else None,
+            kind=VersionKind.ROLLBACK,
+        )
+        return artefacts.link(self.number, self.target.number, manifest)
+
+    def keep_linked(self, artefacts: ArtefactStore, folder: VersionFolder) -> None:
+        """Links again where a candidate of the learner, started under the same number and now stale, came between."""
+        try:
+            if artefacts.open(self.number).manifest == folder.manifest:
+                return
+        except ArtefactCorrupt:
+            log.warning("rollback_linked_again", version=self.number)
+        artefacts.link(self.number, self.target.number, folder.manifest)
+
+    def change(self, promoted_by: str) -> LedgerChange:
+        why = f"roll-back to version {self.target.number} by {self.number} ({promoted_by})"
+        return LedgerChange(quarantined=dict.fromkeys(self.difference.gone, why))
+
+    def candidate(self, folder: VersionFolder, reason: str, promoted_by: str) -> NewVersion:
+        target = self.target
+        report = GateReport(accepted=True, reasons=(), tasks={}, forced=reason)
+        return NewVersion(
+            number=self.number,
+            parent=folder.manifest.parent,
+            kind=VersionKind.ROLLBACK,
+            trigger="forced" if target.state is VersionState.REFUSED else "rollback",
+            encoder_digest=target.encoder_digest,
+            heads=target.heads,
+            manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
+            size_bytes=target.size_bytes,
+            watermark=target.watermark,
+            metrics=target.metrics,
+            gate={**report.to_json(), "target": target.number, **self.pending()},
+            promoted_by=promoted_by,
+            reason=reason,
+        )
+
+    def pending(self) -> Json:
+        back = self.difference.back
+        return {"pending_unlearn": list(back[:_IDS_KEPT]), "pending_unlearn_count": len(back)}
+
+
+def _content_of(target: Version) -> int:
+    """The version whose ledger says what the target's head has learned, as far as the ledger knows it."""
+    if target.state is VersionState.REFUSED:
+        return target.parent or 0  # a refused batch never entered the ledger
+    return target.number
+
+
+def _remove_own(artefacts: ArtefactStore, folder: VersionFolder) -> None:
+    try:
+        if artefacts.open(folder.number).manifest == folder.manifest:
+            artefacts.remove([folder.number])
+    except ArtefactCorrupt:
+        return  # being written by somebody else
+
+
+async def _tell(version: Version, plan: _Plan, ledger: VersionLedger, stream: FeedbackStream) -> None:
+    """Best effort: the version is live, whatever fails here."""
+    log.warning("version_promoted_by_hand", version=version.number, target=plan.target.number)
+    try:
+        await stream.hint_version(version.number)
+    except ConnectionError:
+        log.warning("version_hint_failed", version=version.number)
+    if plan.difference.back:
+        try:
+            await ledger.append_event(PENDING_EVENT, {"version": version.number, **plan.pending()})
+        except StoreUnavailable as error:
+            log.warning("event_not_written", type=PENDING_EVENT, problem=str(error))

@@ -1,0 +1,204 @@
+"""The composition root of the HTTP service. Nothing connects or loads before the lifespan starts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import errors, openapi
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.classifier import load_classifier
+from app.core.db.engine import connect
+from app.core.db.migrate import upgrade
+from app.core.db.predictions import SqlPredictionLog
+from app.core.db.samples import SqlSampleStore
+from app.core.db.versions import SqlVersionLedger
+from app.core.domain.errors import StoreUnavailable
+from app.core.logs import configure_logs
+from app.core.metrics import AppMetrics
+from app.core.ports import (
+    ArtefactStore,
+    Encoder,
+    FeedbackStream,
+    PredictionLog,
+    SampleStore,
+    VersionFolder,
+    VersionLedger,
+)
+from app.core.settings import Settings
+from app.core.streams.redis_stream import RedisFeedbackStream
+from app.routes import events, feedback, health, model, predict, versions
+from app.serving.background import back_off
+from app.serving.edge import Edge
+from app.serving.engine import ServedClassifier
+from app.serving.service import Ports, Service
+
+log = structlog.get_logger(__name__)
+
+_KEEP_ALIVE_SECONDS = 75
+_DESCRIPTION = """Classifies texts, learns from corrections, and never slips back.
+
+Send a text to `/v1/predict`; send the right label to `/v1/feedback`; the next version has learned it. Every error is
+an RFC 9457 problem."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    samples: SampleStore | None = None,
+    predictions: PredictionLog | None = None,
+    ledger: VersionLedger | None = None,
+    stream: FeedbackStream | None = None,
+    artefacts: ArtefactStore | None = None,
+) -> FastAPI:
+    """The app. A port that is not given is built from the settings when the lifespan starts, and closed when it ends.
+
+    The `Service` is `app.state.service` while the lifespan lasts.
+    """
+    metrics = AppMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            engine = None
+            if samples is None or predictions is None or ledger is None:
+                engine = await _open_database(settings, stack)
+            transport = stream
+            if transport is None:
+                transport = RedisFeedbackStream(settings.stream_url)
+                stack.push_async_callback(transport.close)
+            ports = Ports(
+                samples=samples or _sample_store(engine, settings),
+                predictions=predictions or SqlPredictionLog(_given(engine)),
+                ledger=ledger or SqlVersionLedger(_given(engine)),
+                stream=transport,
+                artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
+            )
+            service = app.state.service = Service(settings, ports, partial(_load, settings.threads), metrics)
+            async with service.running():
+                yield
+
+    app = FastAPI(
+        title="Pawl",
+        version=_installed_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    errors.install(app)
+    for routes in (predict, feedback, versions, model, events, health):
+        app.include_router(routes.router)
+    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def _load(threads: int, folder: VersionFolder, encoder: Encoder | None) -> ServedClassifier:
+    return load_classifier(folder, encoder=encoder, threads=threads)
+
+
+def _given(engine: AsyncEngine | None) -> AsyncEngine:
+    if engine is None:
+        raise AssertionError("a store is built only where the database was opened")
+    return engine
+
+
+def _sample_store(engine: AsyncEngine | None, settings: Settings) -> SampleStore:
+    return SqlSampleStore(
+        _given(engine),
+        heldout_fraction=settings.heldout_fraction,
+        idempotency_hours=settings.idempotency_retention_hours,
+    )
+
+
+async def _open_database(settings: Settings, stack: AsyncExitStack) -> AsyncEngine:
+    """An engine whose schema is brought up to date now, or later where the database is away."""
+    if settings.database_url is None:
+        settings.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = connect(settings.sql_url)
+    stack.push_async_callback(engine.dispose)
+    try:
+        await upgrade(engine)
+    except StoreUnavailable as error:
+        log.warning("database_unavailable", problem=str(error))
+        migrating = asyncio.create_task(_migrate_later(engine))
+        stack.push_async_callback(_cancel, migrating)
+    return engine
+
+
+async def _migrate_later(engine: AsyncEngine) -> None:
+    attempt = 0
+    while True:
+        attempt += 1
+        await asyncio.sleep(back_off(attempt, longest=5.0))
+        try:
+            await upgrade(engine)
+        except StoreUnavailable as error:
+            log.debug("database_unavailable", problem=str(error))
+        else:
+            log.info("database_ready")
+            return
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """Tells the app about a stop before it waits for requests in flight: event streams do not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._pawl = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains; see `uvicorn.Server.shutdown`."""
+        service: Service | None = getattr(self._pawl.state, "service", None)
+        if service is not None:
+            service.drain()
+        await super().shutdown(sockets)
+
+
+def make_server(settings: Settings, app: FastAPI) -> uvicorn.Server:
+    """A uvicorn server for the app: uvloop and httptools, no access log, drains within `drain_seconds`."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+    return _Server(config, app)
+
+
+def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
+    """Runs the service until SIGTERM or SIGINT; on `sockets` where they are given, else on `host` and `port`."""
+    configure_logs(settings.log_level)
+    server = make_server(settings, create_app(settings))
+    server.run(sockets=list(sockets) if sockets is not None else None)
+
+
+def _installed_version() -> str:
+    try:
+        return version("pawl-server")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"

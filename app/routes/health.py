@@ -1,0 +1,31 @@
+"""`/livez`, `/readyz`, `/metrics`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import PlainTextResponse, Response
+
+from app.openapi import problems
+from app.routes.access import json_response, service_of
+from app.schemas import StatusOut
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="The process answers", response_model=StatusOut, responses=problems())
+async def is_alive(request: Request) -> Response:
+    """Depends on nothing outside the process."""
+    return json_response({"status": "alive", "version": service_of(request).engine.number or None})
+
+
+@router.get("/readyz", summary="A version is loaded and warm", response_model=StatusOut, responses=problems(503))
+async def is_ready(request: Request) -> Response:
+    """Stays 200 while the next version loads; 503, with what to do, without a version and while the process drains."""
+    return json_response({"status": "ready", "version": service_of(request).engine.check_ready().number})
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=problems())
+async def get_metrics(request: Request) -> Response:
+    """The text format."""
+    return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

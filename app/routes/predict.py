@@ -1,0 +1,72 @@
+"""`POST /v1/predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from app.core.domain.errors import UnknownTask
+from app.core.domain.identifiers import PREDICTION_PREFIX, new_identifier
+from app.core.domain.predictions import Answer, Prediction
+from app.openapi import BODY, problems
+from app.routes.access import json_response, service_of
+from app.routes.body import check_count, document, invalid_body, read_body
+from app.schemas import PredictRequest, PredictResponse
+from app.serving.service import Service
+
+router = APIRouter(tags=["predictions"])
+
+_BODY = TypeAdapter(PredictRequest)
+
+
+@router.post(
+    "/v1/predict",
+    summary="Label texts with the live version",
+    response_model=PredictResponse,
+    responses=problems(*BODY, 409, 429, 503, 504),
+    openapi_extra=document(_BODY),
+)
+async def predict(request: Request) -> Response:
+    """Answers keep the order of the texts and all come from one version, which `x-pawl-version` names.
+
+    With `min_version`, the answer comes from that version or a later one: read your own correction.
+    """
+    service = service_of(request)
+    settings = service.settings
+    body = await read_body(request, _BODY, settings.max_texts)
+    texts = body.all_texts
+    check_count("texts", len(texts), settings.max_texts)
+    if body.wait_ms > settings.max_wait_ms:
+        detail = f"at most {settings.max_wait_ms}"
+        raise invalid_body(f"#/wait_ms: {detail}", [{"detail": detail, "pointer": "#/wait_ms"}])
+    if body.min_version is not None:
+        await service.engine.wait_for(body.min_version, body.wait_ms / 1000)
+    with service.engine.lease() as version:
+        head = version.manifest.heads.get(body.task)
+        if head is None:
+            raise UnknownTask(task=body.task, version=version.number, known=sorted(version.manifest.heads))
+        top_k = min(body.top_k, len(head.labels))
+        answers = await service.batcher.submit(version, texts, task=body.task, top_k=top_k)
+        number = version.number
+    ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
+    predictions = [
+        {"id": id, "label": one.label, "score": one.score, "scores": one.scores, "novelty": one.novelty}
+        for id, one in zip(ids, answers, strict=True)
+    ]
+    return json_response({"version": number, "predictions": predictions}, headers={"x-pawl-version": str(number)})
+
+
+def _log(
+    service: Service, version: int, task: str, texts: Sequence[str], answers: Sequence[Answer]
+) -> Sequence[str | None]:
+    now = datetime.now(UTC)
+    rows = [
+        Prediction(new_identifier(PREDICTION_PREFIX), version, task, text, answer.label, answer.score, now)
+        for text, answer in zip(texts, answers, strict=True)
+    ]
+    service.recorder.record(rows)
+    return [row.id for row in rows]

@@ -1,0 +1,96 @@
+"""`GET /v1/versions`, `GET /v1/versions/{number}`, `POST /v1/versions/{number}/promote`, `POST /v1/consolidations`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from app.core.domain.errors import ArtefactCorrupt, Conflict, Unavailable
+from app.core.domain.versions import Version
+from app.core.rollback import promote_again
+from app.openapi import BODY, problems
+from app.routes.access import json_response, service_of
+from app.routes.body import document, read_body
+from app.schemas import ConsolidationOut, PromoteRequest, VersionOut, VersionPage, VersionSummary
+
+router = APIRouter(tags=["versions"])
+
+_BODY = TypeAdapter(PromoteRequest)
+_LARGEST = 2**31 - 1  # numbers are 32-bit integers in SQL
+
+Number = Annotated[int, Path(ge=1, le=_LARGEST, description="The version's number.", examples=[12])]
+
+
+def _summary(version: Version) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in VersionSummary.model_fields}
+
+
+def _full(version: Version) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in VersionOut.model_fields}
+
+
+@router.get("/v1/versions", summary="The lineage", response_model=VersionPage, responses=problems(422, 503))
+async def list_versions(
+    request: Request,
+    before: Annotated[int | None, Query(ge=1, le=_LARGEST, description="Only numbers below it.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most versions in the answer.")] = 50,
+) -> Response:
+    """Newest first, refused candidates included. For the next page, give `next` as `before`."""
+    page = await service_of(request).ports.ledger.page(before, limit + 1)
+    shown = page[:limit]
+    following = shown[-1].number if len(page) > limit else None
+    return json_response({"items": [_summary(version) for version in shown], "next": following})
+
+
+@router.get(
+    "/v1/versions/{number}", summary="One version", response_model=VersionOut, responses=problems(404, 422, 503)
+)
+async def get_version(request: Request, number: Number) -> Response:
+    """Lineage, metrics, digests, and the full report of the gate."""
+    return json_response(_full(await service_of(request).ports.ledger.get(number)))
+
+
+@router.post(
+    "/v1/versions/{number}/promote",
+    status_code=200,
+    summary="Roll back, or force a refused version",
+    response_model=VersionOut,
+    responses=problems(*BODY, 404, 409, 503),
+    openapi_extra=document(_BODY),
+)
+async def promote_version(request: Request, number: Number) -> Response:
+    """Makes the version's artefacts live under a new number. What was learned since then moves to `quarantined`."""
+    service = service_of(request)
+    body = await read_body(request, _BODY, service.settings.max_texts)
+    try:
+        version = await promote_again(
+            number,
+            reason=body.reason,
+            promoted_by="api",
+            ledger=service.ports.ledger,
+            artefacts=service.ports.artefacts,
+            stream=service.ports.stream,
+        )
+    except ArtefactCorrupt as error:
+        raise Conflict(problem=f"version {number} cannot serve. {error}") from error
+    return json_response(_full(version), headers={"location": f"/v1/versions/{version.number}"})
+
+
+@router.post(
+    "/v1/consolidations",
+    status_code=202,
+    summary="Ask for a consolidation now",
+    response_model=ConsolidationOut,
+    responses=problems(503),
+    tags=["learning"],
+)
+async def ask_consolidation(request: Request) -> Response:
+    """The learner starts one when it can; `/v1/events` tells how it goes. A body, if there is one, is not read."""
+    try:
+        await service_of(request).ports.stream.ask_consolidation("api")
+    except ConnectionError as error:
+        raise Unavailable(problem="the learner cannot be asked, because Redis is away.") from error
+    return json_response({"state": "asked"}, 202)

@@ -1,0 +1,51 @@
+"""Background tasks that live as long as the app."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from app.core.metrics import AppMetrics
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+def back_off(attempt: int, first: float = 0.1, longest: float = _LONGEST_PAUSE_SECONDS) -> float:
+    """Seconds to wait after failure number `attempt` (from 1): doubles up to `longest`."""
+    return min(longest, first * 2.0 ** min(attempt - 1, 30))
+
+
+class Background:
+    """Starts loops, restarts one that ends in an unexpected error, and stops all of them."""
+
+    def __init__(self, metrics: AppMetrics) -> None:
+        self._metrics = metrics
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Runs `loop` until it returns or `stop` is called."""
+        self._tasks.append(asyncio.create_task(self._keep(name, loop), name=name))
+
+    async def stop(self) -> None:
+        """Cancels all loops and waits until they have ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        attempt = 0
+        while True:
+            try:
+                await loop()
+            except Exception:
+                attempt += 1
+                self._metrics.background_failures.labels(name).inc()
+                log.exception("background_task_failed", task=name)
+                await asyncio.sleep(back_off(attempt))
+            else:
+                return

@@ -1,0 +1,93 @@
+"""The outermost layer of every request, in plain ASGI: request id, body limit, metrics, and the last catch."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.metrics import AppMetrics
+from app.errors import Problem, internal_problem
+
+log = structlog.get_logger(__name__)
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class Edge:
+    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length."""
+
+    def __init__(self, app: ASGIApp, *, metrics: AppMetrics, max_body_bytes: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._limit = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; passes everything that is not HTTP on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id, length = _read_headers(scope)
+        status = 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", [])
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            if length is not None and length > self._limit:
+                await self._too_large().response()(scope, receive, send_named)
+            else:
+                await self._app(scope, self._limited(receive), send_named)
+        except Exception:
+            log.exception("request_failed", path=scope["path"], request_id=request_id.decode())
+            if status:
+                raise
+            await internal_problem().response()(scope, receive, send_named)
+        finally:
+            self._observe(scope, status, time.perf_counter() - started)
+
+    def _limited(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def receive_limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._limit:
+                    raise self._too_large()
+            return message
+
+        return receive_limited
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"The body is larger than {self._limit} bytes.", slug="body-too-large")
+
+    def _observe(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
+        # the route's template, not the path: paths come from clients and would make labels without end
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if route != "unmatched" else ""
+        self._metrics.requests.labels(route, method, status or 499).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+
+
+def _read_headers(scope: Scope) -> tuple[bytes, int | None]:
+    """The client's request id where it is sane, else a new one; and the declared length of the body."""
+    request_id, length = b"", None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            request_id = value
+        elif name == b"content-length" and value.isdigit():
+            length = int(value[:19])
+    return request_id or secrets.token_hex(12).encode(), length

@@ -1,0 +1,172 @@
+"""The live version, and who holds it.
+
+One reference is replaced on a swap. A request leases the version it starts with and finishes on it; a replaced version
+is let go when its last lease ends. Everything here runs on the event loop, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from app.core.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, VersionNotReached
+from app.core.domain.manifest import Manifest
+from app.core.domain.predictions import Answer
+from app.core.metrics import AppMetrics
+from app.core.ports import Encoder, Floats
+
+log = structlog.get_logger(__name__)
+
+
+class ServedClassifier(Protocol):
+    """What serving needs of a loaded version. Plain sync; the methods run in the batcher's thread."""
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the version is made of."""
+        ...
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, which the next version with the same digest takes over."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """Embeddings z, shape (len(texts), d)."""
+        ...
+
+    def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:
+        """One answer for each row of z; `top_k` beyond the number of labels gives all labels."""
+        ...
+
+
+class LoadedVersion:
+    """A classifier in memory, since when it serves, and how many requests hold it."""
+
+    __slots__ = ("classifier", "leases", "since")
+
+    def __init__(self, classifier: ServedClassifier) -> None:
+        self.classifier = classifier
+        self.leases = 0
+        self.since = datetime.now(UTC)
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        return self.classifier.number
+
+
+def nothing_learned() -> PawlError:
+    """The error of a service that has no version because none was ever promoted."""
+    return NoLiveVersion(problem="nothing has been learned.")
+
+
+class Engine:
+    """Holds the version that answers."""
+
+    def __init__(self, metrics: AppMetrics, max_waiters: int) -> None:
+        self._live: LoadedVersion | None = None
+        self._replaced: set[LoadedVersion] = set()
+        self._changed = asyncio.Event()
+        self._draining = False
+        self._metrics = metrics
+        self._waiters = 0
+        self._max_waiters = max_waiters
+        self.absence: Callable[[], PawlError] = nothing_learned
+        """Makes the error that says why there is no version; the reloader knows."""
+        metrics.leased_versions.set_function(lambda: len(self._replaced))
+        metrics.version_waiters.set_function(lambda: self._waiters)
+
+    @property
+    def live(self) -> LoadedVersion | None:
+        """The version new requests get."""
+        return self._live
+
+    @property
+    def number(self) -> int:
+        """The live version's number, 0 while there is none."""
+        return self._live.number if self._live is not None else 0
+
+    @property
+    def draining(self) -> bool:
+        """True once the process is stopping."""
+        return self._draining
+
+    def check_ready(self) -> LoadedVersion:
+        """The live version; raises `Draining`, or what `absence` says."""
+        if self._draining:
+            raise Draining
+        if self._live is None:
+            raise self.absence()
+        return self._live
+
+    @contextmanager
+    def lease(self) -> Iterator[ServedClassifier]:
+        """The live version's classifier, kept until the block ends. Raises as `check_ready`."""
+        version = self.check_ready()
+        version.leases += 1
+        try:
+            yield version.classifier
+        finally:
+            version.leases -= 1
+            if version.leases == 0 and version in self._replaced:
+                self._release(version)
+
+    def swap(self, classifier: ServedClassifier) -> bool:
+        """Puts a warm classifier live; false, and nothing happens, when its number is not above the live one's."""
+        if classifier.number <= self.number:
+            return False
+        old, self._live = self._live, LoadedVersion(classifier)
+        self._metrics.live_version.set(classifier.number)
+        self._metrics.swaps.inc()
+        log.info("version_swapped", version=classifier.number, replaced=old.number if old else None)
+        if old is not None:
+            self._replaced.add(old)
+            if old.leases == 0:
+                self._release(old)
+        self._wake_waiters()
+        return True
+
+    def _release(self, version: LoadedVersion) -> None:
+        self._replaced.discard(version)
+        self._metrics.drained.inc()
+        log.info("version_drained", version=version.number)
+
+    def _wake_waiters(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def drain(self) -> None:
+        """Refuses new requests from now on; those that hold a lease finish."""
+        self._draining = True
+        self._wake_waiters()
+
+    async def wait_for(self, number: int, seconds: float) -> None:
+        """Returns once version `number` or a later one is live; waits at most `seconds`.
+
+        Raises `VersionNotReached` after it, `QueueFull` when too many wait already, and as `check_ready`.
+        """
+        if self.number >= number and not self._draining:
+            return
+        if self._waiters >= self._max_waiters:
+            raise QueueFull(queue="min_version", limit=self._max_waiters, retry_after=1)
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(seconds):
+                while self.number < number and not self._draining:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise VersionNotReached(wanted=number, live=self.check_ready().number) from None
+        finally:
+            self._waiters -= 1
+        self.check_ready()

@@ -1,0 +1,126 @@
+"""Events as server-sent events. One query every quarter of a second tells all listeners whether there is news."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from app.core.domain.errors import Draining, QueueFull, StoreUnavailable
+from app.core.domain.versions import Event
+from app.core.metrics import AppMetrics
+from app.core.ports import VersionLedger
+from app.core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.25
+_HEARTBEAT_SECONDS = 15.0
+_PAGE = 500
+_RETRY_AFTER_SECONDS = 5
+HEARTBEAT = b": heartbeat\n\n"
+
+
+class Listener:
+    """One open stream: `chunks`, and a place among the listeners that `close` gives back."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        self.chunks = chunks
+        self._leave: Callable[[], None] | None = leave
+
+    def close(self) -> None:
+        """Gives the place back; once."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+
+class EventFeed:
+    """Follows the events in SQL for any number of listeners up to `max_listeners`."""
+
+    def __init__(self, ledger: VersionLedger, settings: Settings, metrics: AppMetrics) -> None:
+        self._ledger = ledger
+        self._limit = settings.max_listeners
+        self._listeners = 0
+        self._last_id = 0
+        self._closed = False
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        metrics.listeners.set_function(lambda: self._listeners)
+
+    def close(self) -> None:
+        """Ends all streams."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Asks SQL for the newest event's id while somebody listens."""
+        while not self._closed:
+            await self._wanted.wait()
+            try:
+                newest = await self._ledger.last_event_id()
+            except StoreUnavailable:
+                log.debug("events_unavailable")
+            else:
+                if newest > self._last_id:
+                    self._last_id = newest
+                    self._wake()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def listen(self, after_id: int | None) -> Listener:
+        """A stream of events with ids above `after_id`; None means from now on. The caller must `close` it.
+
+        Raises `QueueFull`, `Draining` or `StoreUnavailable`.
+        """
+        if self._closed:
+            raise Draining
+        if self._listeners >= self._limit:
+            raise QueueFull(queue="event listener", limit=self._limit, retry_after=_RETRY_AFTER_SECONDS)
+        self._listeners += 1
+        try:
+            after = await self._ledger.last_event_id() if after_id is None else after_id
+        except BaseException:
+            self._leave()
+            raise
+        self._wanted.set()
+        return Listener(self._stream(after), self._leave)
+
+    def _leave(self) -> None:
+        self._listeners -= 1
+        if not self._listeners:
+            self._wanted.clear()
+
+    async def _stream(self, after: int) -> AsyncIterator[bytes]:
+        yield b"retry: 1000\n\n"
+        while not self._closed:
+            changed = self._changed
+            page = await self._page(after)
+            for event in page:
+                after = event.id
+                yield encode(event)
+            if len(page) == _PAGE:
+                continue
+            try:
+                async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                yield HEARTBEAT
+
+    async def _page(self, after: int) -> list[Event]:
+        try:
+            return await self._ledger.events(after, _PAGE)
+        except StoreUnavailable:
+            return []
+
+
+def encode(event: Event) -> bytes:
+    """One event in the `text/event-stream` format; `data` is JSON with `created_at` beside the payload."""
+    data = json.dumps({"created_at": event.created_at.isoformat(), **event.payload})
+    kind = event.type.replace("\n", " ").replace("\r", " ")
+    return f"id: {event.id}\nevent: {kind}\ndata: {data}\n\n".encode()

@@ -1,0 +1,101 @@
+"""Feedback after it is durable: telling the learner, and knowing how much waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from app.core.domain.errors import QueueFull, StoreUnavailable
+from app.core.domain.samples import Backlog
+from app.core.metrics import AppMetrics
+from app.core.ports import FeedbackStream, SampleStore
+from app.core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_MOST_PENDING = 10_000
+_MOST_IN_ONE_CALL = 500
+_REFRESH_SECONDS = 1.0
+_RETRY_AFTER_SECONDS = 10
+
+
+class Announcer:
+    """Puts accepted ids on the stream, outside the request: a 202 does not wait for Redis.
+
+    Ids that the stream does not take are dropped here: they are in SQL, and the learner's sweep finds them.
+    """
+
+    def __init__(self, stream: FeedbackStream, metrics: AppMetrics) -> None:
+        self._stream = stream
+        self._metrics = metrics
+        self._pending: deque[str] = deque()
+        self._filled = asyncio.Event()
+        self._is_down = False
+        metrics.announcements.set_function(lambda: len(self._pending))
+
+    def announce(self, sample_ids: Sequence[str]) -> None:
+        """Queues ids for the stream."""
+        room = max(0, _MOST_PENDING - len(self._pending))
+        self._pending.extend(sample_ids[:room])
+        if len(sample_ids) > room:
+            self._metrics.announce_failures.inc(len(sample_ids) - room)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Sends what is queued, as it comes."""
+        while True:
+            await self._filled.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Sends what is queued now; never raises for a stream that is gone."""
+        self._filled.clear()
+        while self._pending:
+            ids = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_IN_ONE_CALL))]
+            try:
+                await self._stream.announce(ids)
+            except ConnectionError as error:
+                self._metrics.announce_failures.inc(len(ids))
+                if not self._is_down:
+                    log.warning("stream_unavailable", problem=str(error))
+                self._is_down = True
+            else:
+                self._is_down = False
+
+
+class BacklogWatch:
+    """Knows how much feedback is queued without counting for each request; refreshed about once a second."""
+
+    def __init__(self, samples: SampleStore, settings: Settings, metrics: AppMetrics) -> None:
+        self._samples = samples
+        self._limit = settings.max_queued
+        self._length = 0
+        metrics.feedback_backlog.set_function(lambda: self._length)
+        metrics.feedback_limit.set(self._limit)
+
+    def admit(self, count: int) -> None:
+        """Raises `QueueFull` when `count` more items would go beyond `max_queued`."""
+        if self._length + count > self._limit:
+            raise QueueFull(queue="feedback", limit=self._limit, retry_after=_RETRY_AFTER_SECONDS)
+
+    def add(self, count: int) -> None:
+        """Counts items accepted since the last refresh."""
+        self._length += count
+
+    async def refresh(self) -> Backlog:
+        """Asks SQL. Raises `StoreUnavailable`."""
+        backlog = await self._samples.backlog()
+        self._length = backlog.length
+        return backlog
+
+    async def run(self) -> None:
+        """Refreshes for ever; keeps the last count while SQL is down."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                log.debug("backlog_unavailable")
+            await asyncio.sleep(_REFRESH_SECONDS)

@@ -1,0 +1,115 @@
+"""Answers on their way to SQL: a bounded buffer and a writer in the background.
+
+A prediction never waits for SQL and never fails because of it. Feedback may name a prediction before it is written,
+so a look-up asks the buffer first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from app.core.domain.errors import StoreUnavailable
+from app.core.domain.predictions import Prediction
+from app.core.metrics import AppMetrics
+from app.core.ports import PredictionLog, VersionLedger
+from app.core.settings import Settings
+from app.serving.background import back_off
+
+log = structlog.get_logger(__name__)
+
+_WRITE_EVERY_SECONDS = 0.05
+_ROWS_PER_WRITE = 1000
+_RETENTION_EVERY_SECONDS = 60.0
+
+
+class PredictionRecorder:
+    """Takes answers, writes them in batches, finds them by id."""
+
+    def __init__(self, predictions: PredictionLog, settings: Settings, metrics: AppMetrics) -> None:
+        self._predictions = predictions
+        self._limit = settings.prediction_buffer
+        self._character_limit = settings.prediction_buffer_characters
+        self._metrics = metrics
+        self._buffer: OrderedDict[str, Prediction] = OrderedDict()
+        self._characters = 0
+        self._filled = asyncio.Event()
+        metrics.prediction_buffer.set_function(lambda: len(self._buffer))
+
+    def record(self, predictions: Sequence[Prediction]) -> None:
+        """Buffers answers; drops the oldest beyond the limits."""
+        for prediction in predictions:
+            self._buffer[prediction.id] = prediction
+            self._characters += len(prediction.text)
+        while len(self._buffer) > self._limit or self._characters > self._character_limit:
+            _, dropped = self._buffer.popitem(last=False)
+            self._characters -= len(dropped.text)
+            self._metrics.predictions_dropped.inc()
+        self._filled.set()
+
+    async def find(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
+        """The predictions that are known. Raises `StoreUnavailable` when SQL is needed and gone."""
+        found = {one: self._buffer[one] for one in prediction_ids if one in self._buffer}
+        missing = [one for one in dict.fromkeys(prediction_ids) if one not in found]
+        if missing:
+            found.update(await self._predictions.get_many(missing))
+        return found
+
+    async def run(self) -> None:
+        """Writes what is buffered, about every 50 ms while there is something; keeps it while SQL is down."""
+        failures = 0
+        while True:
+            await self._filled.wait()
+            await asyncio.sleep(back_off(failures) if failures else _WRITE_EVERY_SECONDS)
+            try:
+                await self.flush()
+            except StoreUnavailable as error:
+                if not failures:
+                    log.warning("prediction_log_unavailable", problem=str(error))
+                failures += 1
+                self._metrics.prediction_write_failures.inc()
+            else:
+                failures = 0
+
+    async def flush(self) -> None:
+        """Writes everything that is buffered now. Raises `StoreUnavailable`."""
+        while self._buffer:
+            rows = list(itertools.islice(self._buffer.values(), _ROWS_PER_WRITE))
+            await self._predictions.write(rows)
+            # removed only now: until the commit, a look-up has to find them here
+            for row in rows:
+                if self._buffer.pop(row.id, None) is not None:
+                    self._characters -= len(row.text)
+        self._filled.clear()
+
+
+class Retention:
+    """Removes old predictions and events from SQL."""
+
+    def __init__(self, predictions: PredictionLog, ledger: VersionLedger, settings: Settings) -> None:
+        self._predictions = predictions
+        self._ledger = ledger
+        self._age = timedelta(hours=settings.prediction_retention_hours)
+        self._prediction_rows = settings.prediction_retention_rows
+        self._event_rows = settings.event_retention_rows
+
+    async def run(self) -> None:
+        """Applies the limits once a minute."""
+        while True:
+            try:
+                await self.apply(datetime.now(UTC))
+            except StoreUnavailable as error:
+                log.warning("retention_failed", problem=str(error))
+            await asyncio.sleep(_RETENTION_EVERY_SECONDS)
+
+    async def apply(self, now: datetime) -> None:
+        """Applies the limits. Raises `StoreUnavailable`."""
+        predictions = await self._predictions.expire(now - self._age, self._prediction_rows)
+        events = await self._ledger.expire_events(self._event_rows)
+        if predictions or events:
+            log.info("retention", predictions=predictions, events=events)

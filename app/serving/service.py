@@ -1,0 +1,93 @@
+"""All that the routes use, put together once, and its life from start to drained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from app.core.domain.errors import StoreUnavailable
+from app.core.metrics import AppMetrics
+from app.core.ports import ArtefactStore, FeedbackStream, PredictionLog, SampleStore, VersionLedger
+from app.core.settings import Settings
+from app.serving.background import Background
+from app.serving.batcher import Batcher
+from app.serving.engine import Engine
+from app.serving.event_feed import EventFeed
+from app.serving.intake import Announcer, BacklogWatch
+from app.serving.prediction_log import PredictionRecorder, Retention
+from app.serving.reloader import Load, Reloader
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside."""
+
+    samples: SampleStore
+    predictions: PredictionLog
+    ledger: VersionLedger
+    stream: FeedbackStream
+    artefacts: ArtefactStore
+
+
+class Service:
+    """One app's parts. Make it inside a running event loop."""
+
+    def __init__(self, settings: Settings, ports: Ports, load: Load, metrics: AppMetrics) -> None:
+        self.settings = settings
+        self.ports = ports
+        self.metrics = metrics
+        self.engine = Engine(metrics, max_waiters=settings.predict_queue)
+        self.batcher = Batcher(settings, metrics)
+        self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
+        self.announcer = Announcer(ports.stream, metrics)
+        self.backlog = BacklogWatch(ports.samples, settings, metrics)
+        self.feed = EventFeed(ports.ledger, settings, metrics)
+        self.reloader = Reloader(
+            engine=self.engine,
+            ledger=ports.ledger,
+            stream=ports.stream,
+            artefacts=ports.artefacts,
+            load=load,
+            settings=settings,
+            metrics=metrics,
+        )
+        self._retention = Retention(ports.predictions, ports.ledger, settings)
+
+    def drain(self) -> None:
+        """Stops taking requests: not ready at once, event streams end, requests in flight finish."""
+        self.engine.drain()
+        self.feed.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Background work for the block; drains and flushes at its end, within `drain_seconds`."""
+        background = Background(self.metrics)
+        self.batcher.start()
+        background.start("reloader", self.reloader.run)
+        background.start("version_hints", self.reloader.follow_hints)
+        background.start("prediction_log", self.recorder.run)
+        background.start("announcer", self.announcer.run)
+        background.start("backlog", self.backlog.run)
+        background.start("events", self.feed.run)
+        background.start("retention", self._retention.run)
+        try:
+            yield
+        finally:
+            self.drain()
+            await background.stop()
+            await self.batcher.close()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            async with asyncio.timeout(max(1.0, self.settings.drain_seconds)):
+                await self.announcer.flush()
+                await self.recorder.flush()
+        except (TimeoutError, StoreUnavailable) as error:
+            log.warning("flush_incomplete", problem=str(error) or "out of time")
