@@ -68,35 +68,39 @@ def promote(service: Service, number: int, reason: str, as_json: bool) -> None:
         print_line(f"version {version['number']} is live, with the model of version {number}")
 
 
-def consolidate(service: Service, wait: bool, seconds: float = 24 * 3600.0) -> None:
-    """Asks for a consolidation; with `wait`, returns when its candidate was promoted or refused.
+def consolidate(service: Service, wait: bool) -> None:
+    """Asks for a consolidation; with `wait`, shows its progress and returns when a version came of it.
 
-    Raises `CommandFailed` when it was refused.
+    Raises `CommandFailed` when the gate refused its candidate, or when it failed.
     """
-    before = _newest(service)
-    service.post("/v1/consolidations", {})
     if not wait:
+        service.post("/v1/consolidations", {})
         print_line("asked for a consolidation; follow it with `pawl status` or GET /v1/events")
         return
+    asked = False
+    with notes.status("waiting for the learner") as shown:
+        for kind, data in service.events():
+            if not asked:  # only now, when nothing it does can be missed
+                service.post("/v1/consolidations", {})
+                asked = True
+            if kind == "consolidation_progress":
+                steps = f" {data['done']}/{data['total']}" if data.get("total") else ""
+                shown.update(f"{data.get('phase')}{steps}")
+            elif kind == "consolidation_failed":
+                raise CommandFailed(f"the consolidation failed: {data.get('problem')}", "The live version stays.")
+            elif data.get("kind") == "consolidation":
+                _tell_outcome(kind, data)
+                return
 
-    def finished() -> dict[str, Any] | None:
-        versions = service.get("/v1/versions", limit=50)["items"]
-        made = [v for v in versions if v["number"] > before and v["kind"] == "consolidation"]
-        return made[0] if made else None
 
-    with notes.status("consolidating"):
-        version = _wait_for(finished, seconds, "the consolidation has not ended yet; see `pawl status`", every=1.0)
-    if version["state"] == "refused":
+def _tell_outcome(kind: str, data: dict[str, Any]) -> None:
+    number = data["version"]
+    if kind != "version_promoted":
         raise CommandFailed(
-            f"candidate {version['number']} was refused by the gate; the live version stays",
-            f"See why with `pawl versions {version['number']}`.",
+            f"the gate refused candidate {number}; the live version stays",
+            f"See why with `pawl versions {number}`.",
         )
-    print_line(f"version {version['number']} is live")
-
-
-def _newest(service: Service) -> int:
-    items = service.get("/v1/versions", limit=1)["items"]
-    return int(items[0]["number"]) if items else 0
+    print_line(f"version {number} is live")
 
 
 def _wait_for(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +15,8 @@ from app.commands.terminal import CommandFailed
 from app.core.settings import Settings
 
 RUN_FILE = "run.json"
+_SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15 s
+_RECONNECT_SECONDS = 1.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, not listened on
 
 
@@ -69,6 +73,24 @@ class Service:
         response = self._request("GET", "/readyz")
         return int(_json_object(response, self.url)["version"]) if response.is_success else None
 
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Type and payload of everything that happens from the first `next` on; opens the stream again if it breaks."""
+        last: int | None = None
+        while True:
+            headers = {} if last is None else {"last-event-id": str(last)}
+            limits = httpx.Timeout(5.0, read=_SILENCE_SECONDS)
+            try:
+                with self._client.stream("GET", "/v1/events", headers=headers, timeout=limits) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise CommandFailed(_problem(response), _advice(response.status_code))
+                    yield "opened", {}
+                    for number, kind, data in _parse_events(response.iter_lines()):
+                        last = number
+                        yield kind, data
+            except httpx.HTTPError:
+                time.sleep(_RECONNECT_SECONDS)
+
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         response = self._request(method, path, **arguments)
         if response.is_success:
@@ -87,6 +109,19 @@ class Service:
             raise CommandFailed(f"{self.url} did not answer in time", "See `pawl doctor`.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandFailed(f"talking to {self.url} failed: {error}") from error
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Server-sent events as (id, type, payload); comments are skipped."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        if {"id", "event", "data"} <= fields.keys():
+            yield int(fields["id"]), fields["event"], json.loads(fields["data"])
+        fields = {}
 
 
 def _json_object(response: httpx.Response, url: str) -> dict[str, Any]:

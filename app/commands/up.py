@@ -176,6 +176,10 @@ class _Run:
                 number = await self._served(client, expected)
                 waiting = (await stores.samples.backlog()).length if training else 0
                 live = await stores.ledger.live() if training else live
+                if training and live is None and not waiting:  # one transaction does both: no version will come
+                    raise CommandFailed(
+                        f"none of the {queued} texts that waited could be learned", f"See {self._home / 'logs'}."
+                    )
                 if number is not None and not waiting and (live is None or number >= live.number):
                     return number or None
                 what = "waiting for the service"
