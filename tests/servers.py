@@ -185,18 +185,18 @@ class PostgresServer(_Server):
             return False
         return True
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, database: str = "postgres") -> None:
         """One statement as the superuser, outside of a transaction."""
-        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
+        with psycopg.connect(f"host={self.folder} user=postgres dbname={database}", autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
 
-    def create_database(self, template: str = "template0") -> str:
-        """Name of a new database."""
+    def create_database(self) -> str:
+        """Name of a new, empty database."""
         name = f"pawl_{uuid.uuid4().hex[:12]}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name}")
         return name
 
     def drop_database(self, name: str) -> None:
