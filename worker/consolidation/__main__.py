@@ -1,0 +1,91 @@
+"""`python -m worker.consolidation JOB_FOLDER`: the child process of the learner that trains the encoder.
+
+It reads SQL and artefacts, writes into the job's folder alone, and speaks on stdout, one JSON object a line. Killed at
+any moment it leaves no `result.json`, and so nothing that anyone would use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+import torch
+
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.db.engine import connect
+from app.core.db.samples import SqlSampleStore
+from app.core.db.versions import SqlVersionLedger
+from app.core.domain.errors import PawlError
+from app.core.logs import configure_logs
+from app.core.settings import Settings, load_settings
+from worker.consolidation.hardware import thread_count
+from worker.consolidation.progress import Progress
+from worker.consolidation.run import Stores, consolidate
+
+log = structlog.get_logger(__name__)
+
+_NICENESS = 10  # serving and head updates go first
+_PARENT_POLL_SECONDS = 0.5
+
+
+def main() -> int:
+    """Runs one job; returns the exit code."""
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m worker.consolidation JOB_FOLDER\n")
+        return 2
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    progress = Progress(_take_stdout())
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level)
+        os.nice(_NICENESS)
+        torch.set_num_threads(thread_count(settings.threads))
+        torch.set_float32_matmul_precision("high")
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        asyncio.run(_run(Path(sys.argv[1]), settings, progress))
+    except PawlError as error:
+        log.error("consolidation failed", problem=str(error))  # noqa: TRY400 - expected, the message says it all
+        progress.failed(str(error))
+        return 1
+    except Exception as error:
+        log.exception("consolidation failed")
+        progress.failed(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
+    engine = connect(settings.sql_url)
+    try:
+        samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
+        stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
+        await consolidate(folder, stores, settings, progress)
+    finally:
+        await engine.dispose()
+
+
+def _take_stdout() -> TextIO:
+    """The real stdout for progress alone; what libraries print goes to stderr, so that no line is spoilt."""
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(ours, "w", encoding="utf-8")
+
+
+def _follow_parent(parent: int) -> None:
+    """Ends the process when its parent has died: nobody would read the result.
+
+    A poll and not PR_SET_PDEATHSIG, which is sent already when the *thread* that started the child ends.
+    """
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

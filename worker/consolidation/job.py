@@ -1,0 +1,76 @@
+"""What the parent asks for and what it gets: the files of the job's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from app.core.domain.errors import InvalidInput
+from app.core.domain.versions import Json
+from app.core.ports import Floats
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+EMBEDDINGS_FILE = "embeddings.safetensors"
+IDS_FILE = "ids.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`version` is the live version's number; samples with a larger `seq` than `watermark` are not used."""
+
+    version: int
+    trigger: str
+    watermark: int
+    seed: int
+
+    @staticmethod
+    def read(folder: Path) -> Job:
+        """Reads `job.json`; raises `InvalidInput` when it is missing or odd."""
+        try:
+            value = json.loads((folder / JOB_FILE).read_bytes())
+            return Job(int(value["version"]), str(value["trigger"]), int(value["watermark"]), int(value["seed"]))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(problem=f"{folder / JOB_FILE} is not a consolidation job: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`result.json`. `trained` are the ids of the samples the encoder was trained on; none: it is unchanged."""
+
+    encoder_digest: str
+    trained: tuple[str, ...]
+    samples_new: int
+    samples_replayed: int
+    watermark: int
+    metrics: Json
+
+    def write(self, folder: Path) -> None:
+        """Writes `result.json` at once: it is there and whole, or it is not there."""
+        _write_atomically(folder / RESULT_FILE, json.dumps(asdict(self), indent=2, allow_nan=False).encode())
+
+
+def write_embeddings(folder: Path, ids: Sequence[str], z: Floats) -> None:
+    """Writes `embeddings.safetensors` (z, shape (n, d), float32) and `ids.json` in the same order."""
+    save_file({"z": np.ascontiguousarray(z, dtype=np.float32)}, folder / EMBEDDINGS_FILE)
+    _write_atomically(folder / IDS_FILE, json.dumps(list(ids)).encode())
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,43 @@
+"""What the child says on stdout: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+
+class Progress:
+    """Writes progress lines, at most about two a second, and measures how long each phase takes."""
+
+    def __init__(self, stream: TextIO, interval: float = 0.5) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._written = 0.0
+        self.wall_s: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[None]:
+        """Announces a phase and notes its wall time in seconds."""
+        self.write(name, 0, total)
+        started = time.monotonic()
+        yield
+        self.wall_s[name] = round(time.monotonic() - started, 3)
+
+    def due(self) -> bool:
+        """True when the last line is old enough for another; asks no device, so it is cheap to call each step."""
+        return time.monotonic() - self._written >= self._interval
+
+    def write(self, phase: str, done: int, total: int, **metrics: float | str) -> None:
+        """Writes one line at once."""
+        self._written = time.monotonic()
+        line = json.dumps({"phase": phase, "done": done, "total": total, **metrics}, allow_nan=False)
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def failed(self, problem: str) -> None:
+        """Writes the last line of a run that failed."""
+        self._stream.write(json.dumps({"phase": "failed", "problem": problem}) + "\n")
+        self._stream.flush()
