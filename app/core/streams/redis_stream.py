@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +21,7 @@ CONSOLIDATE_KEY = "pawl:consolidate"
 IDS_PER_ENTRY = 500
 _FIELD = "ids"
 _ENTRIES_PER_CALL = 100
+_HINT_SECONDS = 5.0  # how long one wait for a hint lasts
 # A blocked read is answered with UNBLOCKED (Redis 6) or NOGROUP (7) when the stream vanishes under it.
 _GROUP_MISSING = ("NOGROUP", "UNBLOCKED")
 
@@ -34,17 +35,25 @@ class RedisFeedbackStream:
 
     def __init__(self, url: str, *, max_entries: int = 100_000, timeout: float = 5.0) -> None:
         self._max_entries = max_entries
-        self._block_ms = int(timeout * 1000 / 2)
-        # A pooled connection is stale after a restart of the server: one retry, on a fresh one. RESP2 is what
-        # every supported server speaks without a handshake.
+        self._timeout = timeout
+        # A pooled connection is stale after a restart of the server: one retry, on a fresh one.
         self._client = _client(url, timeout, retries=1)
         # The subscription must not reconnect by itself: hints were lost meanwhile, and its reader has to know.
         self._subscriber = _client(url, timeout, retries=0)
 
+    @asynccontextmanager
+    async def _call(self, patience: float = 0.0) -> AsyncIterator[None]:
+        """What the server, or the way to it, refuses is a failed transport. So is no answer in time plus `patience`."""
+        try:
+            async with asyncio.timeout(self._timeout + patience):
+                yield
+        except (RedisError, OSError) as error:
+            raise ConnectionError(f"Redis: {str(error) or 'no answer in time'}") from error
+
     async def announce(self, sample_ids: Sequence[str]) -> None:
         """See `FeedbackStream.announce`."""
         entries = [sample_ids[at : at + IDS_PER_ENTRY] for at in range(0, len(sample_ids), IDS_PER_ENTRY)]
-        with _translated():
+        async with self._call():
             for at in range(0, len(entries), _ENTRIES_PER_CALL):
                 async with self._client.pipeline(transaction=False) as pipeline:
                     for ids in entries[at : at + _ENTRIES_PER_CALL]:
@@ -53,24 +62,14 @@ class RedisFeedbackStream:
 
     async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
         """See `FeedbackStream.read`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + block_ms / 1000
-        with _translated():
-            while True:
-                # Shorter than the socket's timeout, which would take a quiet stream for a dead server.
-                left = min(self._block_ms, int((end - loop.time()) * 1000))
-                entries = await self._read_once(consumer, count, max(left, 0))
-                if entries or left <= 0:
-                    return entries
-
-    async def _read_once(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
-        try:
-            answer = await self._read_group(consumer, count, block_ms)
-        except ResponseError as error:
-            if not str(error).startswith(_GROUP_MISSING):
-                raise
-            await self._create_group()
-            answer = await self._read_group(consumer, count, block_ms)
+        async with self._call(patience=block_ms / 1000):
+            try:
+                answer = await self._read_group(consumer, count, block_ms)
+            except ResponseError as error:
+                if not str(error).startswith(_GROUP_MISSING):
+                    raise
+                await self._create_group()
+                answer = await self._read_group(consumer, count, block_ms)
         return [_entry(id, fields, 1) for _, entries in answer or () for id, fields in entries]
 
     async def _read_group(self, consumer: str, count: int, block_ms: int) -> Any:
@@ -91,7 +90,7 @@ class RedisFeedbackStream:
         XPENDING and XCLAIM instead of XAUTOCLAIM: the count of deliveries is needed, and Redis 6 does not say which
         of the entries it claims are gone from the stream.
         """
-        with _translated():
+        async with self._call():
             try:
                 pending = await self._client.xpending_range(
                     STREAM, GROUP, min="-", max="+", count=count, idle=min_idle_ms
@@ -118,51 +117,51 @@ class RedisFeedbackStream:
         """See `FeedbackStream.ack`."""
         if not entry_ids:
             return
-        with _translated():
-            async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.xack(STREAM, GROUP, *entry_ids)
-                pipeline.xdel(STREAM, *entry_ids)
-                await pipeline.execute()
+        async with self._call(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.xack(STREAM, GROUP, *entry_ids)
+            pipeline.xdel(STREAM, *entry_ids)
+            await pipeline.execute()
 
     async def length(self) -> int:
         """See `FeedbackStream.length`."""
-        with _translated():
+        async with self._call():
             return int(await self._client.xlen(STREAM))
 
     async def hint_version(self, number: int) -> None:
         """See `FeedbackStream.hint_version`."""
-        with _translated():
+        async with self._call():
             await self._client.publish(VERSIONS_CHANNEL, str(number))
 
     async def version_hints(self) -> AsyncIterator[int]:
         """See `FeedbackStream.version_hints`. Subscribes when the first hint is asked for."""
-        with _translated():
-            async with self._subscriber.pubsub(ignore_subscribe_messages=True) as subscription:
+        async with self._subscriber.pubsub(ignore_subscribe_messages=True) as subscription:
+            async with self._call():
                 await subscription.subscribe(VERSIONS_CHANNEL)
-                while True:
-                    message = await subscription.get_message(timeout=self._block_ms / 1000)
-                    if message is not None and str(message["data"]).isdecimal():
-                        yield int(message["data"])
+            while True:
+                async with self._call(patience=_HINT_SECONDS):
+                    message = await subscription.get_message(timeout=_HINT_SECONDS)
+                if message is not None and str(message["data"]).isdecimal():
+                    yield int(message["data"])
 
     async def ask_consolidation(self, trigger: str) -> None:
         """See `FeedbackStream.ask_consolidation`."""
-        with _translated():
+        async with self._call():
             await self._client.set(CONSOLIDATE_KEY, trigger)
 
     async def consolidation_asked(self) -> str | None:
         """See `FeedbackStream.consolidation_asked`."""
-        with _translated():
+        async with self._call():
             trigger = await self._client.getdel(CONSOLIDATE_KEY)
         return None if trigger is None else str(trigger)
 
     async def ping(self) -> None:
         """See `FeedbackStream.ping`."""
-        with _translated():
+        async with self._call():
             await self._client.ping()
 
     async def close(self) -> None:
         """See `FeedbackStream.close`."""
-        with _translated():
+        async with self._call():
             await self._client.aclose()
             await self._subscriber.aclose()
 
@@ -170,22 +169,15 @@ class RedisFeedbackStream:
 def _client(url: str, timeout: float, retries: int) -> Redis:
     return Redis.from_url(
         url,
-        protocol=2,
+        protocol=2,  # what every supported server speaks without a handshake
         decode_responses=True,
-        socket_timeout=timeout,
+        # Calls are timed by `asyncio.timeout` around them. The client's own timeout would end a blocked read, and is
+        # made with `asyncio.wait_for`, which can swallow a cancellation (Python 3.11): the learner would not stop.
+        socket_timeout=None,
         socket_connect_timeout=timeout,
         health_check_interval=15,
         retry=Retry(NoBackoff(), retries),
     )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Whatever the server or the way to it refuses is a failed transport; the caller lives without it."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise ConnectionError(f"Redis: {error}") from error
 
 
 def _entry(entry_id: str, fields: dict[str, str], deliveries: int) -> StreamEntry:
