@@ -28,6 +28,7 @@ from worker.state import LearnerState
 
 _BOOTSTRAP_LIMIT = 20_000
 _LONGEST_BACKOFF = 5.0
+_LONGEST_BOOTSTRAP_PAUSE = 30.0
 log = structlog.get_logger(__name__)
 
 
@@ -58,6 +59,7 @@ class Consumer:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stopping = asyncio.Event()
         self._attempts: Counter[str] = Counter()
+        self._failed_bootstraps = 0
         self._activity = "starting"
         self._leading = False
 
@@ -167,9 +169,9 @@ class Consumer:
     async def _learn(self, ids: Sequence[str]) -> bool:
         """Learns a batch; isolates and finally buries a sample that cannot be learned. False: not all are settled."""
         self._activity = "learning"
+        if self._learning.state is None:
+            return await self._bootstrap()
         try:
-            if self._learning.state is None:
-                return await self._bootstrap()
             await self._learning.learn(ids)
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
@@ -206,8 +208,18 @@ class Consumer:
         self._activity = "bootstrapping"
         await self._ledger.append_event("bootstrap_started", {"samples": len(found)})
         started = time.perf_counter()
-        state = await asyncio.to_thread(self._first_state)
-        version = await self._learning.bootstrap(state, [sample.id for sample in found])
+        try:
+            state = await asyncio.to_thread(self._first_state)
+            version = await self._learning.bootstrap(state, [sample.id for sample in found])
+        except (ParentNotLive, StoreUnavailable, ConnectionError):
+            raise
+        except Exception as error:
+            # An encoder that cannot be loaded, a full disk: no sample's fault, so none is given up for it.
+            log.exception("bootstrap_failed", samples=len(found))
+            await self._ledger.append_event("bootstrap_failed", {"problem": str(error)[:500]})
+            self._failed_bootstraps += 1
+            await self._pause(min(0.5 * 2**self._failed_bootstraps, _LONGEST_BOOTSTRAP_PAUSE))
+            return False
         log.info("bootstrapped", version=version.number, samples=len(found), seconds=time.perf_counter() - started)
         return True
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from app.core.classifier.calibration import expected_calibration_error, softmax
 from app.core.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
@@ -71,7 +71,7 @@ def paired_test(live: Bools, candidate: Bools) -> PairedTest:
     """Exact one-sided McNemar test on paired outcomes (m,)."""
     n = len(live)
     lost, gained = int((live & ~candidate).sum()), int((~live & candidate).sum())
-    p_value = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
+    p_value = float(bdtrc(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
     if not n:
         return PairedTest(0, 0.0, 0.0, 0, 0, 1.0, (0.0, 0.0))
     change = (gained - lost) / n
@@ -186,7 +186,8 @@ def _answered_right(judged: Judged, new_live: Scores, served: Sequence[str | Non
 
 
 def _ece(scores: Scores, targets: npt.NDArray[np.int64], temperature: float) -> float | None:
-    if len(targets) < 100:  # fewer items than this make a 15-bin estimate noise
+    """None where it says nothing: too few items for 15 bins, or, before the first version, nobody who answers."""
+    if len(targets) < 100 or scores.max() < NEVER / 2:
         return None
     return float(expected_calibration_error(softmax(scores / temperature), targets))
 
