@@ -57,7 +57,12 @@ class LearnerState:
         """The learner of a task, made empty where there is none."""
         if name not in self.tasks:
             self.tasks[name] = TaskLearner(
-                RidgeHead(self.features.width, regularisation, device=device_of(self.settings)),
+                RidgeHead(
+                    self.features.width,
+                    regularisation,
+                    dtype=getattr(torch, self.settings.head_precision),
+                    device=device_of(self.settings),
+                ),
                 panel_limit=self.settings.gate_items,
                 young_class_size=self.settings.young_class_size,
                 prior_correction=self.settings.prior_correction,

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Classes with fewer samples count as much as if they had this many (weight size / 2^floor(log2 n))."""
     prior_correction: float = Field(default=0.03, ge=0.0, le=1.0)
     """tau in score_c - tau log n_c: how far frequent labels are held back."""
+    head_precision: Literal["float32", "float64"] = "float64"
+    """Precision of the learner's inverse; float32 halves its memory and is refitted more often to stay exact."""
     closed_labels: bool = False
     """Refuse feedback with a label the live version does not know (422) instead of learning a new class."""
     bootstrap_samples: int = Field(default=10, ge=2)
