@@ -31,16 +31,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pawl {pawl_version()}")
+        raise typer.Exit
+
+
 @cli.callback()
 def root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Shared by all commands."""
-    if show_version:
-        print(f"pawl {pawl_version()}")
-        raise typer.Exit
 
 
 @cli.command()

@@ -6,30 +6,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rich.table import Table
-
 from app.commands.client import Service
-from app.commands.terminal import CommandFailed, notes, out, print_json, print_line
+from app.commands.terminal import CommandFailed, notes, print_json, print_line
 
 POLL_SECONDS = 0.1
+_SHOWN_CHARACTERS = 100
 
 
 def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: bool) -> None:
-    """Answers as a table, or the service's JSON."""
+    """Each text with its labels, novelty and prediction id; or the service's JSON."""
     answer = service.post("/v1/predict", {"texts": texts, "task": task, "top_k": top_k})
     if as_json:
         print_json(answer)
         return
-    table = Table(box=None, pad_edge=False, caption=f"version {answer['version']}", caption_justify="left")
-    for heading in ("label", "score", "novelty", "id", "text"):
-        table.add_column(heading, overflow="fold" if heading == "id" else "ellipsis", no_wrap=heading != "label")
     for text, prediction in zip(texts, answer["predictions"], strict=True):
-        others = [f"{s['label']} {s['score']:.3f}" for s in prediction.get("scores", [])[1:]]
-        label = "\n".join([prediction["label"], *others])
-        table.add_row(
-            label, f"{prediction['score']:.3f}", f"{prediction['novelty']:.2f}", prediction["id"] or "-", text
-        )
-    out.print(table, markup=False)
+        shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "\u2026"
+        scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])
+        print_line(" ".join(shown.split()))
+        print_line(f"  {scores}   novelty {prediction['novelty']:.2f}   {prediction['id'] or ''}".rstrip())
+    print_line(f"version {answer['version']}")
 
 
 def feedback(service: Service, item: dict[str, Any], wait: bool, as_json: bool) -> None:
@@ -77,6 +72,7 @@ def consolidate(service: Service, wait: bool) -> None:
         service.post("/v1/consolidations", {})
         print_line("asked for a consolidation; follow it with `pawl status` or GET /v1/events")
         return
+    service.get("/v1/model")  # says so at once where nothing runs, or where there is nothing to consolidate
     asked = False
     with notes.status("waiting for the learner") as shown:
         for kind, data in service.events():

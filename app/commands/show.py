@@ -46,7 +46,11 @@ def versions(service: Service, limit: int, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("version", "state", "kind", "parent", "new", "replayed", "when", "by", "reason"):
-        table.add_column(heading, justify="right" if heading in {"version", "parent", "new", "replayed"} else "left")
+        table.add_column(
+            heading,
+            no_wrap=heading != "reason",
+            justify="right" if heading in {"version", "parent", "new", "replayed"} else "left",
+        )
     for v in page["items"]:
         style = {"live": "bold green", "refused": "red"}.get(v["state"], "")
         when = f"{ago(v['promoted_at'] or v['created_at'])} ago"
@@ -103,7 +107,7 @@ def _gate(report: dict[str, Any]) -> None:
 
 def _classes(classes: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("  label")
+    table.add_column("  label", no_wrap=True)
     for heading in ("judged on", "recall before", "recall now", "gained", "lost", "p", "new samples"):
         table.add_column(heading, justify="right")
     for c in classes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.commands.terminal import CommandFailed
 from app.core.db.engine import connect
 from app.core.db.migrate import upgrade
 from app.core.db.samples import SqlSampleStore
@@ -30,11 +32,21 @@ class Stores:
         return await self.ledger.live() is not None or bool(await self.samples.tasks())
 
 
+def make_home(settings: Settings) -> Path:
+    """The home, which is made where it is missing. Raises `CommandFailed`."""
+    home = settings.home_path
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"cannot make the folder {home}: {error.strerror}", "Set PAWL_HOME or --home.") from error
+    return home
+
+
 @asynccontextmanager
 async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIterator[Stores]:
     """The stores; with `migrate` the home and the schema are made or brought up to date first."""
-    if migrate and settings.database_url is None:
-        settings.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if migrate:
+        make_home(settings)
     engine = connect(settings.sql_url)
     try:
         if migrate:

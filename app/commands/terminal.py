@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,9 +15,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from app.core.domain.errors import PawlError, SettingInvalid
 from app.core.settings import PREFIX, Settings
 
-out = Console(highlight=False)
+_PIPE_WIDTH = 160  # into a file or a pipe there is no width to fit
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+out = _console(sys.stdout)
 """Results: stdout."""
-notes = Console(stderr=True, highlight=False)
+notes = _console(sys.stderr)
 """Progress, hints and errors: stderr, so that stdout can be piped."""
 
 EXIT_FAILED = 1

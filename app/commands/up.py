@@ -20,7 +20,7 @@ from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
 from app.commands.learning import require_worker
-from app.commands.stores import Stores, announce, open_stores
+from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
 from app.core.settings import Settings
 from app.demo import demo_samples
@@ -37,9 +37,8 @@ _POLL_SECONDS = 0.2
 def up(settings: Settings, *, demo: bool) -> None:
     """Runs until SIGINT or SIGTERM. Raises `CommandFailed` for what stands in the way of a start."""
     require_worker()
-    home = settings.home_path
+    home = make_home(settings)
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _only_one(home):
             port = free_port(settings.host, settings.port)
             asyncio.run(_Run(settings.model_copy(update={"port": port}), demo).run())
@@ -110,7 +109,7 @@ class _Run:
                 await asyncio.wait([starting, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 print_line(await starting)  # or raises what went wrong
-                notes.print(f"API documentation: {self._url}/docs   logs: {self._home / 'logs'}   Ctrl-C stops")
+                self._tell(f"API documentation: {self._url}/docs   logs: {self._home / 'logs'}   Ctrl-C stops")
                 await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
             if not stopping.done() and failing.done():
                 raise failing.result()
