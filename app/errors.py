@@ -11,6 +11,7 @@ from typing import Any, cast
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,6 +37,25 @@ log = structlog.get_logger(__name__)
 
 FieldError = dict[str, str]
 """One entry of `errors`: `detail`, and where: `pointer` (body), `parameter` (path, query) or `header`."""
+
+
+class FieldErrorOut(BaseModel):
+    """One fault and its place: `pointer` into the body (RFC 6901), a `parameter`, or a `header`."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+    header: str | None = None
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457 problem details, as they are documented."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldErrorOut] | None = None
 
 
 class Problem(Exception):

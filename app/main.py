@@ -6,7 +6,7 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -194,7 +194,9 @@ def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) ->
     """Runs the service until SIGTERM or SIGINT; on `sockets` where they are given, else on `host` and `port`."""
     configure_logs(settings.log_level)
     server = make_server(settings, create_app(settings))
-    server.run(sockets=list(sockets) if sockets is not None else None)
+    # uvicorn stops in order and then raises the signal again; a traceback would say nothing more
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=list(sockets) if sockets is not None else None)
 
 
 def _installed_version() -> str:

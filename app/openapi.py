@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.errors import PROBLEM
-from app.schemas import ProblemOut
+from app.errors import PROBLEM, ProblemOut
 
 _MEANING = {
     400: "The body is not JSON, or nested too deeply.",
@@ -45,10 +44,18 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components[ProblemOut.__name__] = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
         _lift_definitions(made["paths"], components)
         _lift_definitions(components, components)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            components.pop(unused, None)
+        _drop_own_validation(made["paths"], components)
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def _drop_own_validation(paths: dict[str, Any], components: dict[str, Any]) -> None:
+    """FastAPI adds a 422 of its own kind to every route with a parameter; where none can happen it goes."""
+    for call in (call for methods in paths.values() for call in methods.values()):
+        if PROBLEM not in call["responses"].get("422", {"content": {PROBLEM: {}}})["content"]:
+            del call["responses"]["422"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components.pop(unused, None)
 
 
 def _lift_definitions(node: Any, components: dict[str, Any]) -> None:

@@ -289,22 +289,3 @@ class StatusOut(BaseModel):
 
     status: str
     version: int | None = None
-
-
-class FieldErrorOut(BaseModel):
-    """One fault and its place: `pointer` into the body (RFC 6901), a `parameter`, or a `header`."""
-
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
-    header: str | None = None
-
-
-class ProblemOut(BaseModel):
-    """RFC 9457 problem details."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldErrorOut] | None = None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import inspect
+from collections.abc import Callable
+from typing import Any
 
-T = TypeVar("T")
 
+async def eventually(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.005) -> Any:
+    """Asks (sync or async) until the answer is true, and returns it, with pauses of `every` seconds.
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], seconds: float = 30.0) -> T:
-    """Asks until the answer is true; raises `TimeoutError`."""
+    Raises `TimeoutError`.
+    """
     async with asyncio.timeout(seconds):
         while True:
             result = condition()
-            value = await result if isinstance(result, Awaitable) else result
-            if value:
-                return value
-            await asyncio.sleep(0.005)
+            if inspect.isawaitable(result):
+                result = await result
+            if result:
+                return result
+            await asyncio.sleep(every)

@@ -98,12 +98,14 @@ class EventFeed:
 
     async def _stream(self, after: int) -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n"
-        while not self._closed:
-            changed = self._changed
+        while True:
+            changed, is_last = self._changed, self._closed
             page = await self._page(after)
             for event in page:
                 after = event.id
                 yield encode(event)
+            if is_last:
+                return
             if len(page) == _PAGE:
                 continue
             try:

@@ -21,7 +21,7 @@ from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySample
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
-from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
+from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind, VersionState
 from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
 from app.main import create_app
@@ -104,7 +104,7 @@ class World:
             task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), tuple(head.labels), head.temperature)
             for task, head in heads.items()
         }
-        parent = max((n for n in self.database.versions if n < number), default=None)
+        parent = next((n for n, one in self.database.versions.items() if one.state is VersionState.LIVE), None)
         manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos)
         folder = self.artefacts.publish(number, manifest, files)
         return NewVersion(
