@@ -29,8 +29,7 @@ def file_sha256(path: Path) -> str:
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The contents of `manifest.json`: the manifest, and under `sha256` the digest of all the rest of it.
 
-    With that digest an altered manifest is noticed without the ledger's help. Equal manifests give equal bytes. Raises
-    `ValueError` where the settings hold NaN.
+    With that digest an altered manifest is noticed without the ledger's help. Equal manifests give equal bytes.
     """
     value = manifest.to_json()
     return _canonical(value | {_SELF: hashlib.sha256(_canonical(value)).hexdigest()})
@@ -88,8 +87,8 @@ def _read_manifest(path: Path) -> Manifest:
         value = json.loads(raw)
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ArtefactCorrupt(path=file, problem="it is not a JSON object")
+    if not isinstance(value, dict) or _canonical(value) != raw:
+        raise ArtefactCorrupt(path=file, problem="it is not as Pawl writes it")
     stated = value.pop(_SELF, None)
     found = hashlib.sha256(_canonical(value)).hexdigest()
     if stated != found:
@@ -102,7 +101,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _canonical(value: Json) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _is_plain(file: Path, root: Path) -> bool:
