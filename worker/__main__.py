@@ -40,6 +40,7 @@ from worker.recovery import Recovery
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.succession import Succession
+from worker.tuning import Tuning
 
 log = structlog.get_logger("worker")
 
@@ -68,6 +69,8 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     def empty_state() -> LearnerState:
         return first_state(settings, export, encoder_digest, open_encoder)
 
+    learning = Learning(samples, ledger, publisher, recovery, settings)
+    tuning = Tuning(learning, samples, recovery)
     succession = Succession(samples, ledger, publisher, recovery, settings)
     try:
         await check_current(engine)
@@ -75,9 +78,10 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             samples,
             ledger,
             stream,
-            Learning(samples, ledger, publisher, recovery, settings),
+            learning,
+            tuning,
             Consolidator(samples, ledger, succession, open_encoder, clock, settings),
-            Housekeeping(publisher, snapshots, settings),
+            Housekeeping(tuning, publisher, snapshots, settings),
             empty_state,
             clock,
             settings,

@@ -25,6 +25,7 @@ from worker.consolidator import Consolidator
 from worker.housekeeping import Housekeeping
 from worker.learning import Learning
 from worker.state import LearnerState
+from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
 _LONGEST_BACKOFF = 5.0
@@ -41,6 +42,7 @@ class Consumer:
         ledger: VersionLedger,
         stream: FeedbackStream,
         learning: Learning,
+        tuning: Tuning,
         consolidator: Consolidator,
         housekeeping: Housekeeping,
         first_state: Callable[[], LearnerState],
@@ -51,6 +53,7 @@ class Consumer:
         self._ledger = ledger
         self._stream = stream
         self._learning = learning
+        self._tuning = tuning
         self._consolidator = consolidator
         self._housekeeping = housekeeping
         self._first_state = first_state
@@ -133,7 +136,7 @@ class Consumer:
             await self._learn([sample.id for sample in swept])
         self._activity = "idle"
         if not entries:
-            self._housekeeping.resume(self._learning)
+            self._housekeeping.resume(self._learning.state)
 
     async def _receive(self) -> tuple[list[StreamEntry], bool]:
         """What the stream has, waiting a moment for it; and whether Redis could be reached."""
@@ -210,7 +213,7 @@ class Consumer:
         started = time.perf_counter()
         try:
             state = await asyncio.to_thread(self._first_state)
-            version = await self._learning.bootstrap(state, [sample.id for sample in found])
+            version = await self._tuning.bootstrap(state, [sample.id for sample in found])
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as error:

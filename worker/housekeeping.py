@@ -11,10 +11,10 @@ import structlog
 
 from app.core.domain.errors import PawlError
 from app.core.settings import Settings
-from worker.learning import Learning
 from worker.publisher import Publisher
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
+from worker.tuning import Tuning
 
 _QUIET = 0.5
 """Seconds without feedback before housekeeping starts."""
@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 class Housekeeping:
     """Runs one chore at a time in the background; `pause` waits until it has given way."""
 
-    def __init__(self, publisher: Publisher, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(self, tuning: Tuning, publisher: Publisher, snapshots: Snapshots, settings: Settings) -> None:
+        self._tuning = tuning
         self._publisher = publisher
         self._snapshots = snapshots
         self._settings = settings
@@ -59,21 +60,23 @@ class Housekeeping:
                 await self._chore
             self._chore = None
 
-    def resume(self, learning: Learning) -> None:
+    def resume(self, state: LearnerState | None) -> None:
         """Starts the next chore if it has been quiet for a moment and none is running."""
         if not self.busy and time.monotonic() - self._busy_at > _QUIET:
             self._interrupted.clear()
-            self._chore = asyncio.create_task(self._work(learning))
+            self._chore = asyncio.create_task(self._work(state))
 
     async def finish(self, state: LearnerState | None) -> None:
         """Before the process ends: gives way and keeps a snapshot, so that the next start is quick."""
         await self.pause()
         await self._snapshot(state, at_least=1)
 
-    async def _work(self, learning: Learning) -> None:
+    async def _work(self, state: LearnerState | None) -> None:
         try:
-            await learning.maintain(self._interrupted.is_set)
-            await self._snapshot(learning.state, at_least=self._settings.snapshot_every)
+            if self.due("golden", 10.0):
+                await self._tuning.seat_golden()
+            await self._tuning.maintain(self._interrupted.is_set)
+            await self._snapshot(state, at_least=self._settings.snapshot_every)
             if self.due("retention", 5.0):
                 gone = await self._publisher.retire_old()
                 if gone:

@@ -122,21 +122,13 @@ class TaskLearner:
         )
 
     def seat(self, examples: Sequence[Example]) -> None:
-        """Puts learned samples on the panel; after a restart."""
+        """Puts learned samples on the panel after a restart, and golden ones, which are never learned."""
         self._seat(examples, {label: column for column, label in enumerate(self.labels)})
 
     def best_seats(self, examples: Sequence[Example]) -> list[Example]:
         """Of these, those that stay on a full panel."""
         index = {label: column for column, label in enumerate(self.labels)}
         return [examples[row] for row in balanced(_panel_items(examples, index), self.panel.limit)]
-
-    def seat_golden(self, examples: Sequence[Example]) -> None:
-        """Adds golden samples to the panel; they are never learned. Labels the head does not know are left out."""
-        seated = {item.sample_id for item in self.panel.items}
-        index = {label: column for column, label in enumerate(self.labels)}
-        known = [e for e in examples if e.label in index and e.sample_id not in seated]
-        if known:
-            self._seat(known, index)
 
     def leave_one_out(self, view: PanelView | None = None) -> Tensor:
         """Corrected leave-one-out scores (m, C) of the panel, now or under another view."""

@@ -18,15 +18,13 @@ from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
-from worker.proposals import Candidate, without_live
+from worker.proposals import Candidate
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
-from worker.selection import choose_regularisation, choose_temperature, is_due
 from worker.state import LearnerState
 
 RANK_UPDATE_LIMIT = 512
 """Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
-_TEMPERATURE_STEP = 0.1  # relative change of a temperature that is worth a version
 _NOVELTY_GROWTH = 1.2
 log = structlog.get_logger(__name__)
 
@@ -72,10 +70,14 @@ class Learning:
         live = await self._ledger.live()
         if live is None:
             self.state = None
-        elif self.state is None:
-            self.state = await self._recovery.open(live, encoder)
-        elif self.state.version != live.number and not await self._recovery.follow(self.state, live):
-            self.state = await self._recovery.open(live, self.state.encoder)
+        elif self.state is None or self.state.version != live.number:
+            # Taken away while it moves: a state that followed the ledger half-way must not be learned on.
+            state, self.state = self.state, None
+            if state is None or not await self._recovery.follow(state, live):
+                state = await self._recovery.open(live, state.encoder if state is not None else encoder)
+            self.state = state
+            if live.gate.get("pending_unlearn_count"):
+                await take_out(self, state)
         return self.state
 
     async def learn(self, sample_ids: Sequence[str]) -> None:
@@ -90,9 +92,9 @@ class Learning:
         intake = sort_out(batch, await self._samples.rivals(batch))
         if intake.retractions:
             reasons = {sample.id: "retracted by the client" for sample in intake.retractions}
-            step = await self._propose(state, [], intake.retractions, {})
+            step = await self.propose(state, [], intake.retractions, {})
             # A client's right to take a sample back does not depend on what it does to the accuracy.
-            await self._run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
+            await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
         if intake.adds:
             await self._learn(state, intake.adds, intake.removes, intake.dropped)
         elif intake.dropped:
@@ -107,9 +109,9 @@ class Learning:
     ) -> None:
         """Learns a batch; where the gate refuses it, its halves, so that only what does harm is left out."""
         removes = removes_of(adds)
-        step = await self._propose(state, adds, list(removes.values()), dropped)
+        step = await self.propose(state, adds, list(removes.values()), dropped)
         step = replace(step, removes=_replaced(adds, removes_of))
-        version, report = await self._run(state, step, last=len(adds) == 1)
+        version, report = await self.run(state, step, last=len(adds) == 1)
         if version is None and len(adds) > 1:
             middle = len(adds) // 2
             await self._learn(state, adds[:middle], removes_of, {})
@@ -118,55 +120,7 @@ class Learning:
         elif version is None:
             log.warning("sample_quarantined", sample=adds[0].id, reasons=list(report.reasons))
 
-    async def bootstrap(self, state: LearnerState, sample_ids: Sequence[str]) -> Version:
-        """Makes the first version out of an empty state: statistics, then lambda, then temperatures."""
-        batch = await self._samples.get_many(sample_ids)
-        intake = sort_out(batch, await self._samples.rivals(batch))
-        step = await self._propose(state, intake.adds, [], intake.dropped, bulk=True)
-        candidates: dict[str, Candidate] = {}
-        temperatures: dict[str, float] = {}
-        for name, first in step.candidates.items():
-            learner = state.tasks[name]
-            await asyncio.to_thread(first.commit)
-            value = await asyncio.to_thread(choose_regularisation, learner) or learner.head.regularisation
-            chosen = await asyncio.to_thread(learner.propose_regularisation, value)
-            candidates[name] = replace(chosen, judged=without_live(chosen.judged, first.judged))
-        await self._recovery.seat_golden(state)
-        for name, candidate in candidates.items():
-            await asyncio.to_thread(candidate.commit)
-            temperatures[name] = await asyncio.to_thread(choose_temperature, state.tasks[name])
-        step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates, temperatures=temperatures)
-        version, report = await self._run(state, step)
-        if version is None:
-            raise RuntimeError(f"the first version was refused: {report.reasons}")
-        self.state = state
-        return version
-
-    async def maintain(self, stop: Callable[[], bool]) -> bool:
-        """Work for quiet moments: lambda, temperatures and novelty follow the store. Returns whether a version came."""
-        state = self.state
-        if state is None:
-            return False
-        candidates: dict[str, Candidate] = {}
-        temperatures: dict[str, float] = {}
-        for name, learner in state.tasks.items():
-            if not is_due(learner):
-                continue
-            value = await asyncio.to_thread(choose_regularisation, learner, stop)
-            if value is None:
-                continue
-            if value != learner.head.regularisation:
-                candidates[name] = await asyncio.to_thread(learner.propose_regularisation, value)
-            chosen = await asyncio.to_thread(choose_temperature, learner)
-            if abs(chosen / learner.temperature - 1) > _TEMPERATURE_STEP:
-                temperatures[name] = chosen
-        if not candidates and not temperatures:
-            return False
-        step = Step(VersionKind.HEAD, "regularisation", candidates, temperatures=temperatures)
-        version, _ = await self._run(state, step)
-        return version is not None
-
-    async def _propose(
+    async def propose(
         self,
         state: LearnerState,
         adds: Sequence[Sample],
@@ -175,6 +129,7 @@ class Learning:
         *,
         bulk: bool = False,
     ) -> Step:
+        """Works out the change of each task's head; nothing moves yet."""
         candidates: dict[str, Candidate] = {}
         embed = update = 0.0
         for task in sorted({sample.task for sample in (*adds, *removes)}):
@@ -191,7 +146,7 @@ class Learning:
         timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
         return Step(kind, trigger, candidates, adds, {}, dropped, timings=timings)
 
-    async def _run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
+    async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
         try:
             written, report = await self._written(state, step)
@@ -270,6 +225,16 @@ class Learning:
         state.encoder_folder = self._publisher.encoder_folder(version.number)  # the parent's may be retired soon
         for name, temperature in step.temperatures.items():
             state.tasks[name].temperature = temperature
+
+
+async def take_out(learning: Learning, state: LearnerState) -> None:
+    """After a roll-back: its artefacts are older than some retractions, the state is not, so the state serves."""
+    candidates = {
+        name: await asyncio.to_thread(one.propose_regularisation, one.head.regularisation)
+        for name, one in state.tasks.items()
+    }
+    reason = "retracted samples were back after a roll-back"
+    await learning.run(state, Step(VersionKind.HEAD, "retraction", candidates, forced=reason))
 
 
 def _finish(step: Step, *, commit: bool) -> None:

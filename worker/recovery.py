@@ -139,9 +139,11 @@ class Recovery:
     async def seat_golden(self, state: LearnerState) -> None:
         """Puts the golden samples on the panels."""
         for task, learner in state.tasks.items():
-            golden = await self._samples.golden(task, self._settings.gate_items)
+            seated = {item.sample_id for item in learner.panel.items}
+            found = await self._samples.golden(task, self._settings.gate_items)
+            golden = [sample for sample in found if sample.id not in seated and sample.label in learner.labels]
             embeddings = await embeddings_of(state, self._samples, golden)
-            await asyncio.to_thread(learner.seat_golden, state.examples(golden, embeddings))
+            await asyncio.to_thread(learner.seat, state.examples(golden, embeddings))
 
     async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
         """Ids that this encoder or one it descends from was trained on.

@@ -145,8 +145,7 @@ def test_golden_samples_judge_and_are_never_learned() -> None:
     golden = [
         Example(f"g{e.sample_id}", e.label, 1.0, e.features, e.order, golden=True) for e in examples("a", 5, seed=7)
     ]
-    task.seat_golden(golden)
-    task.seat_golden(golden)
+    task.seat(golden)
     assert torch.equal(task.head.weights, weights)
     rows = [row for row, item in enumerate(task.panel.items) if item.golden]
     assert len(rows) == 5
