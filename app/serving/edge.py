@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -26,6 +27,8 @@ class Edge:
         self._app = app
         self._metrics = metrics
         self._limit = max_body_bytes
+        self._run = secrets.token_hex(6)
+        self._count = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; passes everything that is not HTTP on."""
@@ -34,6 +37,7 @@ class Edge:
             return
         started = time.perf_counter()
         request_id, length = _read_headers(scope)
+        request_id = request_id or f"{self._run}{next(self._count):012x}".encode()
         status = 0
 
         async def send_named(message: Message) -> None:
@@ -83,11 +87,11 @@ class Edge:
 
 
 def _read_headers(scope: Scope) -> tuple[bytes, int | None]:
-    """The client's request id where it is sane, else a new one; and the declared length of the body."""
+    """The client's request id where it is sane, else nothing; and the declared length of the body."""
     request_id, length = b"", None
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             request_id = value
         elif name == b"content-length" and value.isdigit():
             length = int(value[:19])
-    return request_id or secrets.token_hex(12).encode(), length
+    return request_id, length

@@ -23,6 +23,8 @@ from app.serving.reloader import Load, Reloader
 
 log = structlog.get_logger(__name__)
 
+_FLUSH_SECONDS = 1.5  # after `drain_seconds`; a supervisor waits no more than a few seconds longer
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -66,7 +68,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Background work for the block; drains and flushes at its end, within `drain_seconds`."""
+        """Background work for the block; at its end it drains and writes what is buffered."""
         background = Background(self.metrics)
         self.batcher.start()
         background.start("reloader", self.reloader.run)
@@ -86,7 +88,7 @@ class Service:
 
     async def _flush(self) -> None:
         try:
-            async with asyncio.timeout(max(1.0, self.settings.drain_seconds)):
+            async with asyncio.timeout(_FLUSH_SECONDS):
                 await self.announcer.flush()
                 await self.recorder.flush()
         except (TimeoutError, StoreUnavailable) as error:
