@@ -36,7 +36,6 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """The present moment."""
-        ...
 
 
 class SampleStore(Protocol):
@@ -50,74 +49,57 @@ class SampleStore(Protocol):
         With a `key` seen before: the same body gets the first receipts back, another body raises
         `IdempotencyConflict`.
         """
-        ...
 
     async def get(self, sample_id: str) -> Sample:
         """One sample; raises `SampleNotFound`."""
-        ...
 
     async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
         """The samples that exist, ordered by `seq`. Any number of ids."""
-        ...
 
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
         """Queued samples (and learned ones whose retraction was requested), oldest `seq` first."""
-        ...
 
     async def backlog(self) -> Backlog:
         """How many samples are queued and since when."""
-        ...
 
     async def rivals(self, samples: Sequence[Sample]) -> list[Sample]:
         """All other queued or learned samples that have the same task and normalised text as one of these."""
-        ...
 
     async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
         """Moves queued samples (id -> reason) to a final state without a version; returns how many moved."""
-        ...
 
     async def request_retraction(self, sample_id: str) -> Sample:
         """Retracts a queued or quarantined sample at once; marks a learned one for the learner to take out.
 
         Idempotent. Raises `SampleNotFound`.
         """
-        ...
 
     async def label_counts(self, task: str) -> dict[str, int]:
         """Learned samples per label."""
-        ...
 
     async def tasks(self) -> list[str]:
         """Tasks with at least one learned or queued sample, sorted."""
-        ...
 
     async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
         """A page of learned samples of a task, by `seq`."""
-        ...
 
     async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
         """Learned samples of one label, by `seq`."""
-        ...
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """Golden samples of a task, by `seq`."""
-        ...
 
     async def put_embeddings(self, encoder_digest: str, embeddings: Mapping[str, Floats]) -> None:
         """Keeps the embedding z, shape (d,), of samples under one encoder; replaces what was there."""
-        ...
 
     async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
         """The kept embeddings; ids without one are left out."""
-        ...
 
     async def drop_embeddings(self, keep: Sequence[str]) -> int:
         """Removes the embeddings of all encoders but these; returns how many rows went."""
-        ...
 
     async def versions_trained_on(self, sample_id: str) -> list[int]:
         """Versions whose encoder was trained on the sample."""
-        ...
 
 
 class PredictionLog(Protocol):
@@ -125,15 +107,12 @@ class PredictionLog(Protocol):
 
     async def write(self, predictions: Sequence[Prediction]) -> None:
         """Stores a batch; an id that exists already is left as it is."""
-        ...
 
     async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
         """The predictions that are known and not expired."""
-        ...
 
     async def expire(self, before: datetime, keep: int) -> int:
         """Removes those older than `before` and all but the newest `keep`; returns how many went."""
-        ...
 
 
 class VersionLedger(Protocol):
@@ -141,19 +120,15 @@ class VersionLedger(Protocol):
 
     async def live(self) -> Version | None:
         """The live version."""
-        ...
 
     async def get(self, number: int) -> Version:
         """One version; raises `VersionNotFound`."""
-        ...
 
     async def page(self, before: int | None, limit: int) -> list[Version]:
         """Versions newest first, numbers below `before`."""
-        ...
 
     async def next_number(self) -> int:
         """The number the next candidate takes: one more than any ever used."""
-        ...
 
     async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
         """Makes a candidate live: version row, ledger rows, sample states and event in one transaction.
@@ -161,51 +136,39 @@ class VersionLedger(Protocol):
         Raises `ParentNotLive` when `version.parent` is not the live version any more, or when a sample in the change
         is no longer in the state the change starts from; then nothing was written.
         """
-        ...
 
     async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
         """Records a candidate that the gate refused, with its report; only `quarantined` of the change is used."""
-        ...
 
     async def ledger(self, after_version: int, up_to_version: int | None = None) -> list[LedgerRow]:
         """Ledger rows of versions in (after, up_to], in the order they were written."""
-        ...
 
     async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
         """Notes that retention removed these versions' files."""
-        ...
 
     async def append_event(self, type: str, payload: Json) -> Event:
         """Writes one event."""
-        ...
 
     async def events(self, after_id: int, limit: int) -> list[Event]:
         """Events with a larger id, oldest first."""
-        ...
 
     async def last_event_id(self) -> int:
         """The newest event's id, 0 if there is none."""
-        ...
 
     async def expire_events(self, keep: int) -> int:
         """Removes all but the newest `keep`; returns how many went."""
-        ...
 
     async def acquire_lease(self, holder: str, seconds: float, state: str, details: Json) -> bool:
         """Takes or renews the learner's lease and writes its heartbeat; false while another holder's is valid."""
-        ...
 
     async def release_lease(self, holder: str) -> None:
         """Gives the lease back at once."""
-        ...
 
     async def learner_status(self) -> LearnerStatus | None:
         """The last heartbeat; None if there never was one."""
-        ...
 
     async def ping(self) -> None:
         """Raises `StoreUnavailable` when the database cannot be reached."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,47 +188,36 @@ class FeedbackStream(Protocol):
 
     async def announce(self, sample_ids: Sequence[str]) -> None:
         """Puts ids on the stream (one entry for each 500)."""
-        ...
 
     async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
         """New entries for this consumer, waiting up to `block_ms`. Creates the group where it is missing."""
-        ...
 
     async def reclaim(self, consumer: str, min_idle_ms: int, count: int) -> list[StreamEntry]:
         """Entries that another consumer took and did not finish."""
-        ...
 
     async def ack(self, entry_ids: Sequence[str]) -> None:
         """Marks entries as done and removes them."""
-        ...
 
     async def length(self) -> int:
         """Entries on the stream."""
-        ...
 
     async def hint_version(self, number: int) -> None:
         """Tells the apps that a version was promoted (a hint; they poll SQL too)."""
-        ...
 
     def version_hints(self) -> AsyncIterator[int]:
         """Version numbers as they are hinted. Ends with `ConnectionError` when the server goes away."""
-        ...
 
     async def ask_consolidation(self, trigger: str) -> None:
         """Asks the learner for a consolidation now."""
-        ...
 
     async def consolidation_asked(self) -> str | None:
         """Takes the pending request, if there is one."""
-        ...
 
     async def ping(self) -> None:
         """Raises `ConnectionError` when the server cannot be reached."""
-        ...
 
     async def close(self) -> None:
         """Closes the connections."""
-        ...
 
 
 class Encoder(Protocol):
@@ -274,16 +226,13 @@ class Encoder(Protocol):
     @property
     def digest(self) -> str:
         """Identifies weights, tokenizer and pooling: equal digests give equal embeddings."""
-        ...
 
     @property
     def dimension(self) -> int:
         """d, the length of z."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), unit length, in the order of the texts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,27 +256,21 @@ class ArtefactStore(Protocol):
         `files` maps the path inside the folder to bytes or to an existing file (linked or copied). The manifest's
         `files` table (path -> sha256) is filled in here. Publishing over an unfinished folder replaces it.
         """
-        ...
 
     def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:
         """Makes version `number` with the files of version `source` (roll-back)."""
-        ...
 
     def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
         """Verifies and opens a version; files whose sha256 is in `skip` (loaded and verified before) are not read.
 
         Raises `ArtefactCorrupt` for a missing folder or file, a wrong digest or a bad manifest.
         """
-        ...
 
     def path(self, number: int) -> Path:
         """The folder a version has or would have."""
-        ...
 
     def remove(self, numbers: Sequence[int]) -> int:
         """Removes version folders, then the blobs nothing links to; returns the bytes freed."""
-        ...
 
     def kept(self) -> list[int]:
         """Numbers of the folders that exist."""
-        ...
