@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.domain.errors import VersionNotFound
 from app.core.domain.gate_reports import GateReport
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
 from app.core.ports import ArtefactStore, FeedbackStream, VersionLedger
 
@@ -140,7 +139,7 @@ class Publisher:
             trigger=draft.trigger,
             encoder_digest=draft.encoder_digest,
             heads=infos,
-            manifest_digest=hashlib.sha256(json.dumps(folder.manifest.to_json(), sort_keys=True).encode()).hexdigest(),
+            manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
             size_bytes=sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file()),
             samples_new=draft.samples_new,
             samples_replayed=draft.samples_replayed,
