@@ -70,14 +70,19 @@ class Learning:
         live = await self._ledger.live()
         if live is None:
             self.state = None
-        elif self.state is None or self.state.version != live.number:
+        while live is not None and (self.state is None or self.state.version != live.number):
             # Taken away while it moves: a state that followed the ledger half-way must not be learned on.
             state, self.state = self.state, None
+            encoder = state.encoder if state is not None else encoder
             if state is None or not await self._recovery.follow(state, live):
-                state = await self._recovery.open(live, state.encoder if state is not None else encoder)
+                state = await self._recovery.open(live, encoder)
+            read, live = live, await self._ledger.live()
+            if live is None or live.number != read.number:
+                continue  # promoted meanwhile: the samples just read may be newer than the version they were read for
             self.state = state
             if live.gate.get("pending_unlearn_count"):
                 await take_out(self, state)
+                break
         return self.state
 
     async def learn(self, sample_ids: Sequence[str]) -> None:
