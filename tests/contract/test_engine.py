@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.core.db.engine import connect, redact_url
+from app.core.db.engine import connect, redact_url, writing
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
 from app.core.domain.errors import SettingInvalid, StoreUnavailable
@@ -85,7 +86,7 @@ async def test_a_locked_database_is_unavailable_and_then_available_again(
     path = Path(shutil.copy(sqlite_template, tmp_path))
     async with sql_stores(sqlite_url(path)) as stores:
         other = connect(sqlite_url(path))
-        async with other.connect() as connection:
+        async with writing(other) as connection:
             await connection.execute(text("UPDATE events SET type = type"))
             with pytest.raises(StoreUnavailable, match="locked"):
                 await stores.samples.accept([NewSample("text", "a")])
@@ -126,3 +127,4 @@ async def test_calls_cancelled_at_any_moment_leave_a_store_that_works(stores: St
     receipts = await stores.samples.accept([NewSample(f"text {steps}", "a") for steps in range(60)])
     assert len({receipt.id for receipt in receipts}) == 60
     assert await stores.count("samples") == 60
+    gc.collect()  # a forgotten connection warns when it is collected, and a warning is an error

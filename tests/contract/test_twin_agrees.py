@@ -181,7 +181,7 @@ def test_sqlite_and_its_twin_agree_on_any_sequence_of_calls(sqlite_template: Pat
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=15,
             stateful_step_count=10,
             deadline=None,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),

@@ -114,10 +114,10 @@ async def test_processes_that_migrate_at_once_wait_for_each_other(engine: AsyncE
             env={"PYTHONPATH": str(Path(__file__).parents[2])},
             stderr=asyncio.subprocess.PIPE,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     errors = [(await process.communicate())[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert [process.returncode for process in processes] == [0, 0], errors
     await check_current(engine)
 
 

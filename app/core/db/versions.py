@@ -147,7 +147,7 @@ class SqlVersionLedger(EventTable, LeaseTable):
         if up_to_version is not None:
             query = query.where(ledger.c.version <= up_to_version)
         async with reading(self._engine) as connection:
-            rows = await connection.execute(query.order_by(ledger.c.id))
+            rows = await connection.execute(query.order_by(ledger.c.version, ledger.c.id))
             return [LedgerRow(version, sample_id, LedgerAction(action)) for version, sample_id, action in rows]
 
     async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
