@@ -29,8 +29,9 @@ from app.supervisor import Supervisor
 
 LOCK_FILE = "up.lock"
 _REDIS_SECONDS = 20.0
-_STOP_SECONDS = 7.0  # for app and worker, then KILL; with Redis after them all is gone within ten seconds
-_STOP_REDIS_SECONDS = 2.0
+STOP_SECONDS = 6.5
+"""What app and worker have to end in order before they are killed; Redis has `STOP_REDIS_SECONDS` after them."""
+STOP_REDIS_SECONDS = 1.5
 _POLL_SECONDS = 0.2
 
 
@@ -198,8 +199,8 @@ class _Run:
 
     async def _stop(self) -> None:
         (self._home / RUN_FILE).unlink(missing_ok=True)
-        await self._supervisor.stop(["app", "worker"], _STOP_SECONDS)
-        await self._supervisor.stop(["redis"], _STOP_REDIS_SECONDS)
+        await self._supervisor.stop(["app", "worker"], STOP_SECONDS)
+        await self._supervisor.stop(["redis"], STOP_REDIS_SECONDS)
 
     def _write_run_file(self) -> None:
         """Where other commands find the service. Replaced in one step: a reader sees the old file or the new one."""

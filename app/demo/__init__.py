@@ -1,6 +1,6 @@
 """Labelled texts written for this project, so that a first start has something to learn and to show.
 
-`support.csv`    300 messages to an online shop in 10 intents (task `default`)
+`support.csv`    333 messages to an online shop in 10 intents (task `default`)
 `headlines.csv`  120 invented financial headlines with a topic and a sentiment (tasks `topic` and `sentiment`)
 """
 
