@@ -13,53 +13,14 @@ depends_on = None
 
 def upgrade() -> None:
     """Takes the schema to this revision."""
-    op.create_table(
-        "embeddings",
-        sa.Column("encoder_digest", sa.String(length=64), nullable=False),
-        sa.Column("sample_id", sa.String(length=64), nullable=False),
-        sa.Column("vector", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("encoder_digest", "sample_id", name=op.f("pk_embeddings")),
-    )
-    op.create_table(
-        "events",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("type", sa.String(length=64), nullable=False),
-        sa.Column("payload", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
-        sqlite_autoincrement=True,
-    )
-    op.create_table(
-        "idempotency_keys",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("body_digest", sa.String(length=64), nullable=False),
-        sa.Column("receipts", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
-    )
-    op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
-    op.create_table(
-        "leases",
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("details", sa.JSON(), nullable=False),
-        sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
-    )
-    op.create_table(
-        "predictions",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("task", sa.String(length=64), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("label", sa.Text(), nullable=False),
-        sa.Column("score", sa.Float(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_predictions")),
-    )
-    op.create_index("ix_predictions_created_at_id", "predictions", ["created_at", "id"], unique=False)
+    _create_samples()
+    _create_lineage()
+    _create_predictions_and_embeddings()
+    _create_events_keys_and_leases()
+
+
+def _create_samples() -> None:
+    """Labelled texts."""
     op.create_table(
         "samples",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -114,6 +75,10 @@ def upgrade() -> None:
         sqlite_where=sa.text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')"),
         postgresql_where=sa.text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')"),
     )
+
+
+def _create_lineage() -> None:
+    """Versions and what each learned."""
     op.create_table(
         "versions",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
@@ -158,6 +123,61 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_ledger_sample_id"), "ledger", ["sample_id"], unique=False)
+
+
+def _create_predictions_and_embeddings() -> None:
+    """What was answered and encoded."""
+    op.create_table(
+        "embeddings",
+        sa.Column("encoder_digest", sa.String(length=64), nullable=False),
+        sa.Column("sample_id", sa.String(length=64), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("encoder_digest", "sample_id", name=op.f("pk_embeddings")),
+    )
+    op.create_table(
+        "predictions",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("task", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("score", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_predictions")),
+    )
+    op.create_index("ix_predictions_created_at_id", "predictions", ["created_at", "id"], unique=False)
+
+
+def _create_events_keys_and_leases() -> None:
+    """What the two processes tell each other."""
+    op.create_table(
+        "events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("body_digest", sa.String(length=64), nullable=False),
+        sa.Column("receipts", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
 
 
 def downgrade() -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -21,7 +22,8 @@ from app.core.db.migrate import upgrade
 from app.core.db.predictions import SqlPredictionLog
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
-from app.core.domain.versions import HeadInfo, NewVersion, VersionKind
+from app.core.domain.samples import NewSample, Receipt
+from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
 from app.core.ports import PredictionLog, SampleStore, VersionLedger
 
 on_databases = pytest.mark.parametrize("stores", ["sqlite", "postgresql"], indirect=True)
@@ -50,6 +52,17 @@ class Stores:
     ledger: VersionLedger
     clock: ManualClock
     engine: AsyncEngine | None = None
+
+    async def accept(self, text: str, label: str, **fields: Any) -> Receipt:
+        """One item."""
+        return (await self.samples.accept([NewSample(text, label, **fields)]))[0]
+
+    async def learn(self, *receipts: Receipt) -> int:
+        """Promotes a version that learned these; returns its number."""
+        number, live = await self.ledger.next_number(), await self.ledger.live()
+        learned = tuple(receipt.id for receipt in receipts)
+        await self.ledger.promote(candidate(number, live.number if live else None), LedgerChange(learned=learned))
+        return number
 
     async def count(self, table: str) -> int:
         """Rows of a table, counted in the database itself."""
