@@ -102,6 +102,11 @@ def ago(moment: datetime | str | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def allowed_values(field: str) -> str:
+    """What a setting takes, in words: `integer >= 0 <= 65535`."""
+    return _limits(Settings.model_json_schema()["properties"][field])
+
+
 def _allowed(name: str) -> str:
     """What the setting is for and what it takes, or the nearest setting that exists."""
     known = {PREFIX + field.upper(): field for field in Settings.model_fields}
@@ -109,8 +114,7 @@ def _allowed(name: str) -> str:
         near = get_close_matches(name.upper(), known, n=1)
         return f"Did you mean {near[0]}?" if near else f"The settings are: {', '.join(sorted(known))}."
     field = Settings.model_fields[known[name.upper()]]
-    schema = Settings.model_json_schema()["properties"][known[name.upper()]]
-    limits = _limits(schema)
+    limits = allowed_values(known[name.upper()])
     return f"{name}: {field.description}" + (f" Allowed: {limits}." if limits else "")
 
 
