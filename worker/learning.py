@@ -192,9 +192,13 @@ class Learning:
             )
             for task, candidate in step.candidates.items()
         }
-        report = await asyncio.to_thread(
-            judge, evidence, self._settings, size_bytes=written.size_bytes, forced=step.forced
-        )
+        try:
+            report = await asyncio.to_thread(
+                judge, evidence, self._settings, size_bytes=written.size_bytes, forced=step.forced
+            )
+        except Exception:
+            await self._publisher.discard(written)
+            raise
         judged = time.perf_counter()
         timings = {name: round(value, 2) for name, value in step.timings.items()}
         timings |= {"write_ms": round((wrote - begun) * 1e3, 2), "gate_ms": round((judged - wrote) * 1e3, 2)}

@@ -1,8 +1,8 @@
 """From a set of heads to a version on disk and in the ledger.
 
 Artefacts are written first and content-addressed; then one SQL transaction makes the version live; then the apps are
-told. A crash between any two steps leaves the old version serving: files without a row are overwritten by the next
-candidate with that number, a row without a hint is found by the apps' poll.
+told. A crash between any two steps leaves the old version serving: files without a row are removed by retention, a row
+without a hint is found by the apps' poll.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import structlog
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
-from app.core.domain.errors import VersionNotFound
+from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
-from app.core.ports import ArtefactStore, FeedbackStream, VersionLedger
+from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 _LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION)
@@ -72,9 +72,17 @@ class Publisher:
         number = await self._ledger.next_number()
         return await asyncio.to_thread(self._write, number, draft)
 
+    async def discard(self, version: NewVersion) -> None:
+        """Removes the folder of a candidate that will get no row."""
+        await asyncio.to_thread(self._artefacts.remove, [version.number])
+
     async def promote(self, version: NewVersion, report: GateReport, change: LedgerChange) -> Version:
         """Makes a written candidate live. Raises `ParentNotLive` when another one came first."""
-        promoted = await self._ledger.promote(_judged(version, report), change)
+        try:
+            promoted = await self._ledger.promote(_judged(version, report), change)
+        except ParentNotLive:
+            await self.discard(version)
+            raise
         try:
             await self._stream.hint_version(promoted.number)
         except ConnectionError:  # a hint only: the apps poll SQL
@@ -111,29 +119,19 @@ class Publisher:
 
     def _write(self, number: int, draft: Draft) -> NewVersion:
         heads = {task: head.to_bytes() for task, head in draft.heads.items()}
-        infos = {
-            task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)
-            for task, head in draft.heads.items()
-        }
-        manifest = Manifest(
-            version=number,
-            parent=draft.parent,
-            kind=draft.kind,
-            encoder_digest=draft.encoder_digest,
-            heads=infos,
-            settings=draft.settings,
-            watermark=draft.watermark,
-            libraries=self._libraries,
-        )
         files: dict[str, Path | bytes] = {
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
         files[FEATURES_FILE] = draft.features.to_bytes()
         files[NOVELTY_FILE] = draft.novelty.to_bytes()
         files |= {head_file(task): content for task, content in heads.items()}
-        folder = self._artefacts.publish(number, manifest, files)
+        infos = {
+            task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)
+            for task, head in draft.heads.items()
+        }
+        folder = self._publish(number, draft, infos, files)
         return NewVersion(
-            number=number,
+            number=folder.number,
             parent=draft.parent,
             kind=draft.kind,
             trigger=draft.trigger,
@@ -147,6 +145,30 @@ class Publisher:
             metrics=draft.metrics,
             reason=draft.reason,
         )
+
+    def _publish(
+        self, number: int, draft: Draft, heads: Mapping[str, HeadInfo], files: Mapping[str, Path | bytes]
+    ) -> VersionFolder:
+        """Takes the first number from `number` on that has no folder.
+
+        A folder without a row may be a candidate that another process is about to promote: it must not get new files
+        under a row that names the old ones.
+        """
+        while True:
+            manifest = Manifest(
+                version=number,
+                parent=draft.parent,
+                kind=draft.kind,
+                encoder_digest=draft.encoder_digest,
+                heads=heads,
+                settings=draft.settings,
+                watermark=draft.watermark,
+                libraries=self._libraries,
+            )
+            try:
+                return self._artefacts.publish(number, manifest, files, exclusive=True)
+            except FileExistsError:
+                number += 1
 
 
 def _judged(version: NewVersion, report: GateReport) -> NewVersion:

@@ -250,11 +250,14 @@ class ArtefactStore(Protocol):
     A folder is made of hard links to content-addressed blobs, so an encoder shared by many versions is stored once.
     """
 
-    def publish(self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes]) -> VersionFolder:
+    def publish(
+        self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes], *, exclusive: bool = False
+    ) -> VersionFolder:
         """Writes version `number`: blobs first (temp file, fsync, rename), the manifest last.
 
         `files` maps the path inside the folder to bytes or to an existing file (linked or copied). The manifest's
-        `files` table (path -> sha256) is filled in here. Publishing over an unfinished folder replaces it.
+        `files` table (path -> sha256) is filled in here. What lies there is replaced or, with `exclusive`, left as it
+        is: `FileExistsError`.
         """
 
     def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:

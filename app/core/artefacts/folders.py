@@ -54,12 +54,15 @@ class FolderArtefactStore:
         """Where version `number` lies, if it is kept."""
         return self._versions / f"{number:08d}"
 
-    def publish(self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes]) -> VersionFolder:
-        """Writes version `number`, replacing what is there; see the port.
+    def publish(
+        self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes], *, exclusive: bool = False
+    ) -> VersionFolder:
+        """Writes version `number`, replacing what is there unless `exclusive`; see the port.
 
         Raises:
             ValueError: `number` is not the manifest's.
             ArtefactCorrupt: A path of `files` is odd, or a file changed while it was read.
+            FileExistsError: There is a version `number`, and `exclusive` was asked for.
             OSError: The disk is full, or a file cannot be read; nothing of the version is visible then.
         """
         if manifest.version != number:
@@ -67,6 +70,8 @@ class FolderArtefactStore:
         for name in files:
             check_path(name, self.path(number))
         with self._locked():
+            if exclusive and self.path(number).exists():
+                raise FileExistsError(f"there is a version {number} already")
             return self._assemble(number, manifest, files)
 
     def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:
