@@ -116,6 +116,18 @@ async def test_an_outage_of_postgresql_ends_by_itself(own_postgres: PostgresServ
 
 
 @on_databases
+async def test_two_engines_on_one_database_write_at_once(stores: Stores) -> None:
+    """As app and worker do: each has its own pool, and nothing in memory keeps them apart."""
+    assert stores.engine is not None
+    async with sql_stores(stores.engine.url.render_as_string(hide_password=False)) as others:
+        both = (stores.samples, others.samples)
+        items = [[NewSample(f"text {n % 5}", "a"), NewSample(f"own {n}", "a")] for n in range(20)]
+        answers = await asyncio.gather(*(both[n % 2].accept(one) for n, one in enumerate(items)))
+    assert len({shared.id for shared, _ in answers}) == 5
+    assert await stores.count("samples") == 25
+
+
+@on_databases
 async def test_calls_cancelled_at_any_moment_leave_a_store_that_works(stores: Stores) -> None:
     for steps in range(60):
         call = asyncio.create_task(stores.samples.accept([NewSample(f"text {steps}", "a")]))
