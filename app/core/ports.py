@@ -260,8 +260,8 @@ class ArtefactStore(Protocol):
         is: `FileExistsError`.
         """
 
-    def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:
-        """Makes version `number` with the files of version `source` (roll-back)."""
+    def link(self, number: int, source: int, manifest: Manifest, *, exclusive: bool = False) -> VersionFolder:
+        """Makes version `number` with the files of version `source` (roll-back); `exclusive` as in `publish`."""
 
     def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
         """Verifies and opens a version; files whose sha256 is in `skip` (loaded and verified before) are not read.

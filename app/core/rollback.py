@@ -15,8 +15,8 @@ import structlog
 
 from app.core.domain.errors import (
     AlreadyLive,
-    ArtefactCorrupt,
     ArtefactsGone,
+    Conflict,
     ParentNotLive,
     StoreUnavailable,
 )
@@ -81,8 +81,8 @@ async def promote_again(
     Samples that a client retracted after `number` was made are in its head again; their ids are in the gate report
     as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out.
 
-    Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `ParentNotLive` when the learner
-    promoted new versions during every one of five tries.
+    Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
+    `ParentNotLive`) when the learner promoted new versions during every one of five tries.
     """
     for attempt in range(1, _TRIES + 1):
         target = await ledger.get(number)
@@ -92,22 +92,23 @@ async def promote_again(
         kept = await asyncio.to_thread(artefacts.kept)
         if not target.artefacts_kept or number not in kept:
             raise ArtefactsGone(number=number)
-        # a folder without a row may be a candidate that the learner is about to promote: its number is left alone
         new_number = max(await ledger.next_number(), max(kept) + 1)
         rows = await ledger.ledger(_content_of(target), live.number if live is not None else None)
         plan = _Plan(new_number, target, live, compare(rows) if live is not None else Difference((), ()))
-        folder = await asyncio.to_thread(plan.link, artefacts)
+        try:
+            folder = await asyncio.to_thread(plan.link, artefacts)
+        except FileExistsError:
+            continue  # a candidate that the learner is about to promote: its number is left alone
         try:
             version = await ledger.promote(plan.candidate(folder, reason, promoted_by), plan.change(promoted_by))
         except ParentNotLive:
-            await asyncio.to_thread(_remove_own, artefacts, folder)
+            await asyncio.to_thread(artefacts.remove, [folder.number])
             if attempt == _TRIES:
                 raise
             continue
-        await asyncio.to_thread(plan.keep_linked, artefacts, folder)
         await _tell(version, plan, ledger, stream)
         return version
-    raise AssertionError("unreachable")
+    raise Conflict(problem=f"the learner wrote new versions during every one of {_TRIES} tries.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +127,7 @@ class _Plan:
             parent=self.live.number if self.live is not None else None,
             kind=VersionKind.ROLLBACK,
         )
-        return artefacts.link(self.number, self.target.number, manifest)
-
-    def keep_linked(self, artefacts: ArtefactStore, folder: VersionFolder) -> None:
-        """Links again where a candidate of the learner, started under the same number and now stale, came between."""
-        try:
-            if artefacts.open(self.number).manifest == folder.manifest:
-                return
-        except ArtefactCorrupt:
-            log.warning("rollback_linked_again", version=self.number)
-        artefacts.link(self.number, self.target.number, folder.manifest)
+        return artefacts.link(self.number, self.target.number, manifest, exclusive=True)
 
     def change(self, promoted_by: str) -> LedgerChange:
         why = f"roll-back to version {self.target.number} by {self.number} ({promoted_by})"
@@ -170,14 +162,6 @@ def _content_of(target: Version) -> int:
     if target.state is VersionState.REFUSED:
         return target.parent or 0  # a refused batch never entered the ledger
     return target.number
-
-
-def _remove_own(artefacts: ArtefactStore, folder: VersionFolder) -> None:
-    try:
-        if artefacts.open(folder.number).manifest == folder.manifest:
-            artefacts.remove([folder.number])
-    except ArtefactCorrupt:
-        return  # being written by somebody else
 
 
 async def _tell(version: Version, plan: _Plan, ledger: VersionLedger, stream: FeedbackStream) -> None:

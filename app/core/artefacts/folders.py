@@ -70,20 +70,21 @@ class FolderArtefactStore:
         for name in files:
             check_path(name, self.path(number))
         with self._locked():
-            if exclusive and self.path(number).exists():
-                raise FileExistsError(f"there is a version {number} already")
+            self._check_free(number, exclusive)
             return self._assemble(number, manifest, files)
 
-    def link(self, number: int, source: int, manifest: Manifest) -> VersionFolder:
+    def link(self, number: int, source: int, manifest: Manifest, *, exclusive: bool = False) -> VersionFolder:
         """Makes version `number` with the files of version `source`, which are verified first; see the port.
 
         Raises:
             ValueError: `number` is not the manifest's.
             ArtefactCorrupt: Version `source` is missing or damaged.
+            FileExistsError: There is a version `number`, and `exclusive` was asked for.
         """
         if manifest.version != number:
             raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
         with self._locked():
+            self._check_free(number, exclusive)
             folder = self.open(source)
             return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
 
@@ -169,6 +170,10 @@ class FolderArtefactStore:
         _sync_directory(self._versions)
         self._clear_tmp()
         return VersionFolder(number, final, manifest)
+
+    def _check_free(self, number: int, exclusive: bool) -> None:
+        if exclusive and self.path(number).exists():
+            raise FileExistsError(f"there is a version {number} already")
 
     def _blob(self, digest: str) -> Path:
         return self._blobs / digest[:2] / digest
