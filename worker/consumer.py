@@ -176,6 +176,8 @@ class Consumer:
             return await self._bootstrap()
         try:
             await self._learning.learn(ids)
+            if self._tuning.is_overdue():
+                await self._tuning.maintain(lambda: False)
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others

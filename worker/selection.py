@@ -21,33 +21,41 @@ GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Values of lambda tried; features have a squared norm of about 3."""
 DEFAULT = 0.1
 GROWTH = 1.5
-"""lambda is chosen again when the samples have grown by this factor."""
+"""lambda is chosen again in the next quiet moment when the samples have grown by this factor."""
+OVERDUE = 2.25
+"""... and by this factor at once: under a steady stream there are no quiet moments."""
 _FEWEST = 20
 """Panel items below which lambda stays at the default and the temperature is not fitted."""
 
 
-def is_due(learner: TaskLearner) -> bool:
+def is_due(learner: TaskLearner, growth: float = GROWTH) -> bool:
     """Whether the store has grown enough since lambda was chosen."""
-    return len(learner.panel) >= _FEWEST and learner.samples >= GROWTH * max(learner.regularisation_chosen_at, 1)
+    return len(learner.panel) >= _FEWEST and learner.samples >= growth * max(learner.regularisation_chosen_at, 1)
 
 
 def choose_regularisation(learner: TaskLearner, stop: Callable[[], bool] = lambda: False) -> float | None:
-    """The best lambda among the present value and its neighbours (the whole grid the first time).
+    """The best lambda: from the present value downhill on the grid until both neighbours are worse.
 
     None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
     cannot wait.
     """
-    head = learner.head
     if len(learner.panel) < _FEWEST:
         return None
-    tried = _neighbours(head.regularisation) if learner.regularisation_chosen_at else GRID
-    losses: dict[float, float] = {}
-    for value in tried:
-        if stop():
-            return None
-        losses[value] = _loss(learner, value)
+    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / learner.head.regularisation)))
+    losses: dict[int, float] = {}
+    while True:
+        for index in range(max(best - 1, 0), min(best + 2, len(GRID))):
+            if index in losses:
+                continue
+            if stop():
+                return None
+            losses[index] = _loss(learner, GRID[index])
+        lowest = min(losses, key=lambda index: losses[index])
+        if lowest == best:
+            break
+        best = lowest
     learner.regularisation_chosen_at = learner.samples
-    return min(losses, key=lambda value: losses[value])
+    return GRID[best]
 
 
 def choose_temperature(learner: TaskLearner) -> float:
@@ -75,8 +83,3 @@ def _known(learner: TaskLearner, scores: torch.Tensor) -> tuple[npt.NDArray[np.f
     targets = learner.panel.targets
     seen: Sequence[int] = [index for index, target in enumerate(targets.tolist()) if learner.counts[target] > 1]
     return scores[seen].double().cpu().numpy(), targets[seen].cpu().numpy()
-
-
-def _neighbours(value: float) -> tuple[float, ...]:
-    nearest = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / value)))
-    return GRID[max(nearest - 1, 0) : nearest + 2]

@@ -67,7 +67,6 @@ class Succession:
         begun = time.perf_counter()
         await self._recovery.rebuild(new, version)
         for learner in new.tasks.values():
-            learner.regularisation_chosen_at = 0  # other features: the whole grid again
             value = await asyncio.to_thread(choose_regularisation, learner)
             if value is not None:
                 (await asyncio.to_thread(learner.propose_regularisation, value)).commit()

@@ -14,7 +14,7 @@ from worker.intake import sort_out
 from worker.learning import Learning, Step
 from worker.proposals import Candidate, without_live
 from worker.recovery import Recovery
-from worker.selection import choose_regularisation, choose_temperature, is_due
+from worker.selection import OVERDUE, choose_regularisation, choose_temperature, is_due
 from worker.state import LearnerState
 
 _TEMPERATURE_STEP = 0.1
@@ -52,6 +52,11 @@ class Tuning:
             raise RuntimeError(f"the first version was refused: {report.reasons}")
         self._learning.state = state
         return version
+
+    def is_overdue(self) -> bool:
+        """Whether lambda has waited for a quiet moment too long."""
+        state = self._learning.state
+        return state is not None and any(is_due(learner, OVERDUE) for learner in state.tasks.values())
 
     async def maintain(self, stop: Callable[[], bool]) -> bool:
         """Lambda and temperatures follow the store; returns whether a version came of it."""
