@@ -1,0 +1,143 @@
+"""Learners in the test's own process, on real stores, whose calls to the outside can be made to fail or to be late."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.db.engine import connect
+from app.core.db.migrate import upgrade
+from app.core.db.samples import SqlSampleStore
+from app.core.db.versions import SqlVersionLedger
+from app.core.domain.samples import NewSample
+from app.core.settings import Settings
+from app.core.streams.memory import MemoryFeedbackStream
+from tests.intents import Labelled, labelled
+from tests.processes import TRAINED_SAMPLES, Installation
+from worker.__main__ import build
+from worker.learning import Learning
+from worker.publisher import Publisher
+from worker.recovery import Recovery
+from worker.snapshots import Snapshots
+
+
+class Crash(BaseException):
+    """The process dies here; not an `Exception`, because no code gets to handle that."""
+
+
+Meanwhile = dict[str, Callable[[], Awaitable[None]]]
+"""`before METHOD` or `after METHOD`, of an async one -> what happens at that moment, once."""
+
+
+class Fuse:
+    """Burns at step number `at`, or at the named one; one step before every call that passes and one after it."""
+
+    def __init__(self, at: int | None = None, *, where: str | None = None) -> None:
+        self._at = at
+        self._where = where
+        self._steps = 0
+        self.burnt = ""
+
+    def step(self, where: str) -> None:
+        self._steps += 1
+        if self._steps == self._at or where == self._where:
+            self.burnt = where
+            raise Crash(where)
+
+
+class Fused:
+    """A port whose every async call passes a fuse; a sync one too, in whatever thread it is made."""
+
+    def __init__(self, port: Any, fuse: Fuse, meanwhile: Meanwhile) -> None:
+        self._port = port
+        self._fuse = fuse
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self._pass(f"before {name}")
+            result = await method(*args, **kwargs)
+            await self._pass(f"after {name}")
+            return result
+
+        def call_sync(*args: Any, **kwargs: Any) -> Any:
+            self._fuse.step(f"before {name}")
+            result = method(*args, **kwargs)
+            self._fuse.step(f"after {name}")
+            return result
+
+        return call if iscoroutinefunction(method) else call_sync
+
+    async def _pass(self, where: str) -> None:
+        if where in self._meanwhile:
+            await self._meanwhile.pop(where)()
+        self._fuse.step(where)
+
+
+@dataclass(slots=True)
+class Learner:
+    """A learner without its loop: what one process holds in memory."""
+
+    samples: SqlSampleStore
+    ledger: SqlVersionLedger
+    artefacts: FolderArtefactStore
+    snapshots: Snapshots
+    recovery: Recovery
+    learning: Learning
+    meanwhile: Meanwhile
+
+    async def accept(self, pairs: list[Labelled], **options: Any) -> list[str]:
+        """Queues samples; their ids."""
+        receipts = await self.samples.accept([NewSample(text, label, **options) for text, label in pairs])
+        return [receipt.id for receipt in receipts]
+
+    async def learn_queued(self) -> None:
+        """What the loop does with everything that waits: catch up, then learn."""
+        await self.learning.catch_up()
+        waiting = await self.samples.queued(10_000)
+        if waiting:
+            await self.learning.learn([sample.id for sample in waiting])
+
+
+def new_learner(
+    settings: Settings, engine: AsyncEngine, fuse: Fuse | None = None, meanwhile: Meanwhile | None = None
+) -> Learner:
+    """A learner as after a start of its process."""
+    fuse, meanwhile = fuse or Fuse(), meanwhile if meanwhile is not None else {}
+    samples: Any = Fused(SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction), fuse, meanwhile)
+    ledger: Any = Fused(SqlVersionLedger(engine), fuse, meanwhile)
+    artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
+    stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
+    snapshots = Snapshots(settings.snapshots_path)
+    publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
+    recovery = Recovery(samples, ledger, artefacts, snapshots, settings)
+    learning = Learning(samples, ledger, publisher, recovery, settings)
+    return Learner(samples, ledger, artefacts, snapshots, recovery, learning, meanwhile)
+
+
+@asynccontextmanager
+async def opened(pawl: Installation) -> AsyncIterator[AsyncEngine]:
+    """The installation's database with version 1 in it: where there is none, `labelled(TRAINED_SAMPLES)` is learned."""
+    engine = connect(pawl.settings.sql_url)
+    try:
+        await upgrade(engine)
+        if await SqlVersionLedger(engine).live() is None:
+            pairs = labelled(TRAINED_SAMPLES)
+            await SqlSampleStore(engine).accept([NewSample(text, label) for text, label in pairs])
+            async with build(pawl.settings) as consumer:
+                await consumer.drain(_ignore)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def _ignore(left: int) -> None:
+    """Progress nobody looks at."""
