@@ -78,9 +78,11 @@ def serve() -> None:
 def work() -> None:
     """Run the learner alone (settings from PAWL_...)."""
     from app.commands.learning import require_worker
+    from app.commands.stores import migrate
 
-    _settings()
+    settings = _settings()
     require_worker()
+    asyncio.run(migrate(settings))
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the learner, no shell
 
 

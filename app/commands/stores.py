@@ -64,6 +64,12 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
         await engine.dispose()
 
 
+async def migrate(settings: Settings) -> None:
+    """Brings home and schema up to date."""
+    async with open_stores(settings, migrate=True):
+        pass
+
+
 async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
     """Tells a running learner about new samples. Without Redis its sweep finds them in SQL, a little later."""
     stream = RedisFeedbackStream(settings.stream_url)

@@ -90,6 +90,28 @@ def test_the_first_screen_shows_the_two_commands_and_what_they_print(up: Up) -> 
     assert answer["label"] == shown
 
 
+def test_the_examples_run(up: Up) -> None:
+    def run(name: str, *arguments: str, stdin: str = "") -> list[str]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / name), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=up.env | {"PYTHONPATH": str(ROOT)},
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    corrected = run("correct.py", up.url)
+    assert [line.split()[0] for line in corrected[-3:]] == ["warranty", "warranty", "order_status"]
+    first = up.home / "artefacts" / "versions" / "00000001"
+    [row] = run("offline.py", str(first), "sentiment", stdin="Profit jumps 20% at Nordic grocer\n\n")
+    assert row.split("\t")[0] == "positive"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
