@@ -136,11 +136,13 @@ async def measure(
     samples: int, train: Sequence[Labelled], fresh: Sequence[Labelled], gap: float, rng: random.Random
 ) -> Json:
     """One store size, in a home of its own."""
-    with temporary_home(**({"PAWL_BULK_BATCH": "20000"} if samples > _IMPORTED else {})) as home:
-        home.pawl("import", str(write_csv(home.path / "first.csv", train[: min(samples, _IMPORTED)])))
+    imported = train[: min(samples, _IMPORTED)]
+    seeded = samples - len(imported)
+    with temporary_home(**({"PAWL_BULK_BATCH": "20000"} if seeded else {})) as home:
+        home.pawl("import", str(write_csv(home.path / "first.csv", imported)))
         begun = time.perf_counter()
-        if samples > _IMPORTED:
-            await seed_store(home, train, samples - _IMPORTED, rng)
+        if seeded:
+            await seed_store(home, train, seeded, rng)
         with running(home) as url:
             async with traffic(url) as client:
                 await client.until_learned(samples, "learning the store")
@@ -148,7 +150,12 @@ async def measure(
                 await client.settle(10.0)
                 found = await run(client, fresh, gap, rng, f"{samples} samples: correcting")
                 stored = (await client.request("GET", "/v1/model"))["learner"]["details"].get("samples")
-    return _result(*found) | {"samples": samples, "learned_at_the_end": stored, "seeding_seconds": seeding}
+    return _result(*found) | {
+        "samples": samples,
+        "seeded": seeded,
+        "learned_at_the_end": stored,
+        "seeding_seconds": seeding,
+    }
 
 
 def _result(corrections: Sequence[Correction], versions: Mapping[int, Json], plain: Sequence[float]) -> Json:
