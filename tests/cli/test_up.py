@@ -185,6 +185,23 @@ def test_an_empty_home_without_the_demo(short_folder: Path, tiny_encoder: Path) 
         assert running.end(signal.SIGTERM) == 0
 
 
+def test_postgresql_and_an_outside_redis(
+    short_folder: Path, tiny_encoder: Path, postgres_url: str, redis_url: str
+) -> None:
+    home = short_folder / "outside"
+    env = environment(home, tiny_encoder, PAWL_DATABASE_URL=postgres_url, PAWL_REDIS_URL=redis_url)
+    with Up(env) as running:
+        assert running.ready() == f"ready {running.url} version 1"
+        assert not (home / "redis").exists()
+        assert not (home / "pawl.db").exists()
+        receipt = pawl_json(env, "feedback", "--text", "do you wrap gifts", "--label", "gift_wrapping", "--wait")
+        assert receipt["state"] == "learned"
+        found = {finding["part"]: finding for finding in pawl_json(env, "doctor")}
+        assert found["database"]["detail"].startswith("PostgreSQL")
+        assert found["redis"]["outcome"] == "ok"
+        assert running.end(signal.SIGTERM) == 0
+
+
 def test_ctrl_c_during_the_first_training_leaves_nothing(short_folder: Path, tiny_encoder: Path) -> None:
     home = short_folder / "interrupted"
     with Up(environment(home, tiny_encoder)) as running:
