@@ -95,8 +95,9 @@ async def test_killed_while_training_it_leaves_everything_as_it_was(
     before = world.contents()
     job = await world.write_job(tmp_path / "job")
     child = await asyncio.to_thread(_start_and_wait_for_training, world, job)
-    child.send_signal(how)
-    assert await asyncio.to_thread(child.wait, _DEADLINE) == -how
+    with child:  # closes its pipes
+        child.send_signal(how)
+        assert await asyncio.to_thread(child.wait, _DEADLINE) == -how
     assert [path.name for path in job.iterdir()] == ["job.json"]
     assert world.contents() == before
 
@@ -104,12 +105,11 @@ async def test_killed_while_training_it_leaves_everything_as_it_was(
 async def test_it_ends_when_its_parent_has_died(world: World, tmp_path: Path) -> None:
     job = await world.write_job(tmp_path / "job")
     world.options |= {"epochs": "100", "train_batch": "1", "patience": "10000", "bf16": "off"}
-    parent = world.start(job, before=(sys.executable, "-c", _PARENT))
-    assert parent.stdout is not None
-    child = psutil.Process(int(parent.stdout.readline()))
-    assert json.loads(await asyncio.to_thread(parent.stdout.readline))["phase"] == "loading"
-    parent.kill()
-    parent.wait()
+    with world.start(job, before=(sys.executable, "-c", _PARENT)) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert json.loads(await asyncio.to_thread(parent.stdout.readline))["phase"] == "loading"
+        parent.kill()
     deadline = time.monotonic() + _DEADLINE
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child outlived its parent"

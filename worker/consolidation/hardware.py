@@ -36,3 +36,10 @@ def use_bfloat16(setting: Literal["auto", "on", "off"], device: torch.device) ->
 def thread_count(setting: int) -> int:
     """Threads for the numerics; 0 means one for each core this process may use."""
     return setting or len(os.sched_getaffinity(0))
+
+
+def configure_torch(threads: int) -> None:
+    """Threads, TF32 where a GPU has it, and kernels that give the same numbers each time."""
+    torch.set_num_threads(thread_count(threads))
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
