@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     """Age of the oldest sample the encoder has not seen that triggers one; 0 means never."""
     freeze: str = Field(default="all", pattern="^(head|all|top-[1-9][0-9]*)$")
     """What a consolidation trains: `all` layers, `top-k` of them, or the `head` alone (no encoder training)."""
-    epochs: float = Field(default=4.0, gt=0.0, le=100.0)
+    epochs: float = Field(default=3.0, gt=0.0, le=100.0)
     """Passes over new samples and replay."""
     learning_rate: float = Field(default=5e-5, gt=0.0, lt=1.0)
     """Peak learning rate of AdamW."""
@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     """Weight of the distillation loss on replayed texts."""
     distillation_temperature: float = Field(default=2.0, gt=0.0)
     """Temperature of the distillation loss."""
-    patience: int = Field(default=2, ge=1)
-    """Evaluations without improvement on validation before training stops."""
+    patience: int = Field(default=4, ge=1)
+    """Evaluations (two in an epoch) without improvement on validation before training stops."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """bfloat16 autocast in training: `auto` where the device computes it natively."""
     coreset: int = Field(default=50_000, ge=100)
