@@ -39,6 +39,8 @@ async def test_freezing_all_but_the_head_changes_nothing(world: World, tmp_path:
     assert result["encoder_digest"] == live.encoder_digest == encoder_digest(tmp_path / "job" / "encoder")
     assert result["trained"] == []
     assert result["metrics"]["unchanged"] == "freeze=head"
+    assert json.loads((tmp_path / "job" / "ids.json").read_text()) == []
+    assert load_file(tmp_path / "job" / "embeddings.safetensors")["z"].shape == (0, 32)
 
 
 async def test_without_new_samples_nothing_is_trained(world: World, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 import torch
 
 from app.core.classifier.classifier import load_classifier
+from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec
 from app.core.classifier.export import write_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.torch_encoder import TorchEncoder
@@ -66,7 +68,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     with progress.phase("exporting"):
         digest = write_encoder(
             encoder.module.model,
-            (live.path / ENCODER_FOLDER / "tokenizer.json").read_text(encoding="utf-8"),
+            (live.path / ENCODER_FOLDER / TOKENIZER_FILE).read_text(encoding="utf-8"),
             encoder.spec,
             folder / ENCODER_FOLDER,
         )
@@ -104,6 +106,8 @@ def _select(inputs: Inputs, settings: Settings, seed: int) -> Selection:
 def _leave_unchanged(folder: Path, job: Job, live: VersionFolder, progress: Progress, metrics: Json) -> None:
     """A result that names the live encoder and no trained sample; its embeddings are those the parent has."""
     shutil.copytree(live.path / ENCODER_FOLDER, folder / ENCODER_FOLDER)
+    dimension = EncoderSpec.from_file(folder / ENCODER_FOLDER / SPEC_FILE).dimension
+    write_embeddings(folder, [], np.zeros((0, dimension), dtype=np.float32))
     metrics = {"wall_s": progress.wall_s, **metrics}
     Result(live.manifest.encoder_digest, (), 0, 0, job.watermark, metrics).write(folder)
     progress.write("done", 1, 1)
