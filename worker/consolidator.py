@@ -99,6 +99,11 @@ class Consolidator:
             return
         try:
             result = self._result(child, folder)
+            if result["encoder_digest"] == learning.state.encoder.digest:
+                learning.state.refused_at = learning.state.samples - len(learning.state.trained)
+                await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
+                log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
+                return
             encoder = await asyncio.to_thread(self._open_encoder, folder / "encoder", result["encoder_digest"])
             embeddings = await asyncio.to_thread(_embeddings, folder)
             await self._samples.put_embeddings(encoder.digest, embeddings)

@@ -65,6 +65,7 @@ class Consumer:
         self._failed_bootstraps = 0
         self._activity = "starting"
         self._leading = False
+        self._redis = True
 
     def stop(self) -> None:
         """Asks the loop to end after the step in hand."""
@@ -149,9 +150,14 @@ class Consumer:
             if state is not None and await self._consolidator.wanted(state, self._stream):
                 await self._consolidator.start(state)
         except ConnectionError as error:
-            log.warning("redis_unreachable", problem=str(error))
+            if self._redis:  # said once an outage, not ten times a second
+                log.warning("redis_unreachable", problem=str(error))
+            self._redis = False
             await self._pause(0.1)
             return [], False
+        if not self._redis:
+            log.info("redis_reachable_again")
+        self._redis = True
         return entries, True
 
     async def _queued(self, age: timedelta) -> list[Sample]:

@@ -84,6 +84,9 @@ def consolidate(service: Service, wait: bool) -> None:
                 shown.update(f"{data.get('phase')}{steps}")
             elif kind == "consolidation_failed":
                 raise CommandFailed(f"the consolidation failed: {data.get('problem')}", "The live version stays.")
+            elif kind == "consolidation_unchanged":
+                print_line("training found no better encoder than the live one; nothing changed")
+                return
             elif data.get("kind") == "consolidation":
                 _tell_outcome(kind, data)
                 return
