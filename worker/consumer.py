@@ -19,6 +19,7 @@ import structlog
 
 from app.core.domain.errors import ParentNotLive, StoreUnavailable
 from app.core.domain.samples import Sample, SampleState
+from app.core.domain.versions import Json
 from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, VersionLedger
 from app.core.settings import Settings
 from worker.consolidator import Consolidator
@@ -239,7 +240,11 @@ class Consumer:
         was_leading = False
         while True:
             state = self._learning.state
-            details = {"version": state.version, "samples": state.samples} if state is not None else {}
+            details: Json = {}
+            if state is not None:
+                panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)
+                details = {"version": state.version, "samples": state.samples}
+                details |= {"panel": panel, "panel_limit": self._settings.gate_items}
             details |= self._consolidator.progress
             try:
                 self._leading = await self._ledger.acquire_lease(

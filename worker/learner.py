@@ -124,6 +124,7 @@ class TaskLearner:
     def seat(self, examples: Sequence[Example]) -> None:
         """Puts learned samples on the panel after a restart, and golden ones, which are never learned."""
         self._seat(examples, {label: column for column, label in enumerate(self.labels)})
+        self.panel.trim()
 
     def best_seats(self, examples: Sequence[Example]) -> list[Example]:
         """Of these, those that stay on a full panel."""

@@ -60,6 +60,7 @@ class Recovery:
             await asyncio.to_thread(snapshot.restore, state)
             await self._seat_panel(state, snapshot.panel)
             if await self.follow(state, version):
+                await self.seat_golden(state)
                 log.info("recovered", version=version.number, snapshot=snapshot.version, samples=state.samples)
                 return state
             state = await self._empty(version, state.encoder)
@@ -145,19 +146,23 @@ class Recovery:
             embeddings = await embeddings_of(state, self._samples, golden)
             await asyncio.to_thread(learner.seat, state.examples(golden, embeddings))
 
-    async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
-        """Ids that this encoder or one it descends from was trained on.
+    async def trained_on(self, up_to: int) -> frozenset[str]:
+        """Digests of the texts that an encoder of the lineage was trained on; under any id or task they judge nothing.
 
         A superset is safe (it only keeps samples off the panel), so every encoder row up to the version counts.
         """
         rows = await self._ledger.ledger(0, up_to)
-        return frozenset(row.sample_id for row in rows if row.action is LedgerAction.ENCODER)
+        return await self.digests([row.sample_id for row in rows if row.action is LedgerAction.ENCODER])
+
+    async def digests(self, sample_ids: Sequence[str]) -> frozenset[str]:
+        """Text digests of samples."""
+        return frozenset(sample.text_digest for sample in await self._samples.get_many(sample_ids))
 
     async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
         folder = await asyncio.to_thread(self._artefacts.open, version.number)
         same = encoder if encoder is not None and encoder.digest == version.encoder_digest else None
         model = await asyncio.to_thread(load_classifier, folder, encoder=same, threads=self._settings.threads)
-        trained = await self.trained_on(version.encoder_digest, version.number)
+        trained = await self.trained_on(version.number)
         return LearnerState(
             0, model.encoder, Path(folder.path) / ENCODER_FOLDER, model.features, self._settings, trained=trained
         )

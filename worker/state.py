@@ -28,10 +28,10 @@ _ENCODE_CHUNK = 512
 class LearnerState:
     """The live version's encoder and the learners on it. `version` is 0 before there is one.
 
-    `trained` are the ids that this encoder, or one it descends from, was trained on; `unsaved` counts the samples that
-    came or went since the last snapshot. `encoder_watermark` is the largest `seq` the encoder's training could have
-    seen; `refused_at` how many samples were new to it when the gate last refused a consolidation, so that the same one
-    is not tried again at once.
+    `trained` are digests of the texts that this encoder, or one it descends from, was trained on; `unsaved` counts the
+    samples that came or went since the last snapshot. `encoder_watermark` is the largest `seq` the encoder's training
+    could have seen; `refused_at` how many samples were new to it when the gate last refused a consolidation, so that
+    the same one is not tried again at once.
     """
 
     version: int
@@ -85,7 +85,7 @@ class LearnerState:
                 heldout=sample.split is Split.HELDOUT,
                 golden=sample.split is Split.GOLDEN,
                 pinned=sample.pinned,
-                eligible=sample.id not in self.trained,
+                eligible=sample.text_digest not in self.trained,
             )
             for sample, row in zip(samples, features, strict=True)
         ]

@@ -62,7 +62,7 @@ class Succession:
             folder,
             live.features,
             self._settings,
-            trained=live.trained | frozenset(map(str, result["trained"])),
+            trained=live.trained | await self._recovery.digests([*map(str, result["trained"])]),
         )
         begun = time.perf_counter()
         await self._recovery.rebuild(new, version)

@@ -193,9 +193,13 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
             kept |= set(fresh)
             assert _panel(state) == kept
             learner.snapshots.save(state)
+        texts = [sample.text for sample in await before.samples.get_many(sorted(trained)[:3])]
+        relabelled = await learner.accept([(text, "another label") for text in texts])
+        await learner.learn_queued()
+        assert not set(relabelled) & _panel(state)  # other samples, but texts that the encoder was trained on
         again = await before.samples.get_many(sorted(trained)[:3])
         assert all([await before.samples.versions_trained_on(one.id) for one in again])
-        assert await _actions(before, again) == {LedgerAction.LEARN, LedgerAction.ENCODER}
+        assert await _actions(before, again) == {LedgerAction.LEARN, LedgerAction.UNLEARN, LedgerAction.ENCODER}
     judged = state.task("default").propose_regularisation(0.5).judged
     assert {item.sample_id for item in judged.items} == kept
 
