@@ -103,7 +103,7 @@ def _task_report(case: Evidence) -> TaskReport:
         heldout=paired_test(was[heldout], now[heldout]),
         golden=paired_test(was[golden], now[golden]),
         forgetting=paired_test(was[absent], now[absent]),
-        classes=_class_reports(judged.labels, targets, was, now, new_targets),
+        classes=_class_reports(judged.labels, targets, _right_before(judged, was, now), now, new_targets),
         prequential=float(hits.mean()) if len(hits) and new_live.max() > NEVER / 2 else None,
         corrections=len(learned),
         corrections_right=float(learned.mean()) if len(learned) else None,
@@ -113,6 +113,20 @@ def _task_report(case: Evidence) -> TaskReport:
             item.sample_id for item, a, b in zip(judged.items, was, now, strict=True) if item.pinned and a and not b
         ],
     )
+
+
+def _right_before(judged: Judged, was: Bools, now: Bools) -> Bools:
+    """What the classes are compared with: the present live head or, in a part of a refused batch, the earlier one.
+
+    Otherwise labels that ruin a class together would pass in parts, each of which costs a little less than too much.
+    A part is held to the earlier head in those classes only in which it costs an answer itself. Comparisons over all
+    classes stay with the present: there a batch of new classes, which must cost something, would never get in.
+    """
+    if judged.earlier is None:
+        return was
+    targets = judged.targets.cpu().numpy()
+    then = _right(judged.earlier.double().cpu().numpy(), targets)
+    return np.where(np.isin(targets, targets[then & was & ~now]), then, was)
 
 
 def _class_reports(

@@ -18,7 +18,7 @@ from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
-from worker.proposals import Candidate
+from worker.proposals import Candidate, Standard, measured_by, standard_of
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
 from worker.state import LearnerState
@@ -111,16 +111,25 @@ class Learning:
         adds: Sequence[Sample],
         removes_of: Callable[[Sequence[Sample]], dict[str, Sample]],
         dropped: Mapping[str, str],
+        standards: Mapping[str, Standard] | None = None,
     ) -> None:
-        """Learns a batch; where the gate refuses it, its halves, so that only what does harm is left out."""
+        """Learns a batch; where the gate refuses it, its halves, so that only what does harm is left out.
+
+        The parts of a refused batch are held to the answers from before it (`standards`, by task) as well.
+        """
         removes = removes_of(adds)
         step = await self.propose(state, adds, list(removes.values()), dropped)
         step = replace(step, removes=_replaced(adds, removes_of))
+        if standards is not None:
+            candidates = {task: measured_by(standards[task], one) for task, one in step.candidates.items()}
+            step = replace(step, candidates=candidates)
         version, report = await self.run(state, step, last=len(adds) == 1)
         if version is None and len(adds) > 1:
+            new = {sample.id for sample in adds}
+            standards = standards or {task: standard_of(one.judged, new) for task, one in step.candidates.items()}
             middle = len(adds) // 2
-            await self._learn(state, adds[:middle], removes_of, {})
-            await self._learn(state, adds[middle:], removes_of, {})
+            await self._learn(state, adds[:middle], removes_of, {}, standards)
+            await self._learn(state, adds[middle:], removes_of, {}, standards)
             # The dropped stay queued: whether a newer label stands is known only now, so the next sweep decides.
         elif version is None:
             log.warning("sample_quarantined", sample=adds[0].id, reasons=list(report.reasons))
