@@ -13,7 +13,6 @@ Only samples that no encoder was trained on may sit here (design invariant 8).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +88,8 @@ class Panel:
     def view_after(self, update: RankUpdate) -> PanelView:
         """Scores and leverages as they will be after a proposed update."""
         now = self.view(update.weights.shape[1])
-        gain = self.features @ update.gain
-        projected = self.features @ update.projection.T
+        # One pass over the features, which are far larger than the caches.
+        gain, projected = (self.features @ torch.cat([update.gain, update.projection.T], 1)).chunk(2, dim=1)
         return PanelView(now.scores + gain @ update.innovation, now.leverages - (projected * gain).sum(1))
 
     def seat(self, items: Sequence[PanelItem], features: Tensor, head: RidgeHead) -> None:
@@ -138,21 +137,39 @@ class Panel:
             self._keep(balanced(self.items, self.limit))
 
     def _keep(self, rows: Sequence[int]) -> None:
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self._features.device)
-        self._features[: len(rows)] = self._features[index]
-        self.items = [self.items[row] for row in rows]
+        """Lets these rows stay. Gaps are filled from the end: a full panel loses one row at every correction, and
+        moving all that follow it would cost more than the head update itself.
+        """
+        stay = sorted(rows)
+        gaps = sorted(set(range(len(stay))).difference(stay))
+        movers = stay[len(stay) - len(gaps) :]
+        order = list(range(len(stay)))
+        for gap, mover in zip(gaps, movers, strict=True):
+            order[gap] = mover
+        device = self._features.device
+        self._features[torch.tensor(gaps, dtype=torch.int64, device=device)] = self._features[
+            torch.tensor(movers, dtype=torch.int64, device=device)
+        ]
+        self.items = [self.items[row] for row in order]
+        index = torch.tensor(order, dtype=torch.int64, device=device)
         self._view = PanelView(self._view.scores[index], self._view.leverages[index])
 
 
 def balanced(items: Sequence[PanelItem], limit: int) -> list[int]:
     """Rows of the items that stay when there is room for `limit`, in their order; see `Panel.trim`."""
-    sizes = Counter(item.class_index for item in items)
+    if len(items) <= limit:
+        return list(range(len(items)))
     by_class: dict[int, list[int]] = {}
-    for row in sorted(range(len(items)), key=lambda row: _rank(items[row])):
-        by_class.setdefault(items[row].class_index, []).append(row)
+    for row, item in enumerate(items):
+        by_class.setdefault(item.class_index, []).append(row)
+    sizes = {index: len(rows) for index, rows in by_class.items()}
+    ranked: set[int] = set()  # classes in order; those that lose nothing need none
     gone: set[int] = set()
     for _ in range(len(items) - limit):
         largest = max(sizes, key=lambda index: (sizes[index], index))
+        if largest not in ranked:
+            by_class[largest].sort(key=lambda row: _rank(items[row]))
+            ranked.add(largest)
         gone.add(by_class[largest].pop())
         sizes[largest] -= 1
     return [row for row in range(len(items)) if row not in gone]
