@@ -174,6 +174,7 @@ class TaskLearner:
         levels = torch.tensor([self.level(count) for count in counts]).to(view.scores)
         is_in = torch.tensor(
             [flag and not item.golden for flag, item in zip(learned, self.panel.items, strict=True)],
+            dtype=torch.bool,
             device=targets.device,
         )
         weights = torch.where(is_in, self.panel.weights * levels[targets], 0.0)

@@ -88,6 +88,7 @@ class Recovery:
             change = await self.change(state, task, adds, removes)
             proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=len(own) > 512)
             await asyncio.to_thread(proposal.commit)
+        await _tune(state, version)
         self._note(state, version)
         return True
 
@@ -196,6 +197,20 @@ class Recovery:
     def _note(self, state: LearnerState, version: Version) -> None:
         state.version = version.number
         state.watermark = version.watermark
+
+
+async def _tune(state: LearnerState, version: Version) -> None:
+    """Lambda and temperatures as the version has them: the ledger tells of samples alone."""
+    chosen = _number_map(version, "regularisation")
+    at = _number_map(version, "regularisation_chosen_at")
+    for task, learner in state.tasks.items():
+        value = chosen.get(task, learner.head.regularisation)
+        if value != learner.head.regularisation:
+            candidate = await asyncio.to_thread(learner.propose_regularisation, value)
+            await asyncio.to_thread(candidate.commit)
+        learner.regularisation_chosen_at = int(at.get(task, learner.regularisation_chosen_at))
+        if task in version.heads:
+            learner.temperature = version.heads[task].temperature
 
 
 def _absorb(learner: TaskLearner, examples: Sequence[Example]) -> None:

@@ -1,8 +1,8 @@
 """Snapshots of the learner's statistics, so that a restart does not read the whole store again.
 
 A snapshot is a safetensors file (for each task the Gram matrix, upper triangle, and B, float64) and a JSON file beside
-it that is written last: the version they belong to and the SHA-256 of the tensors. What was learned after it is in the
-ledger, so a lost, old or damaged snapshot costs time, never a label.
+it that is written last: the version they belong to, labels, counts, calibration, panel, and the SHA-256 of it all. What
+was learned after it is in the ledger, so a lost, old or damaged snapshot costs time, never a label.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Snapshots:
                 "panel": [item.sample_id for item in learner.panel.items],
             }
         content = save(tensors)
-        about = {
+        about: dict[str, Any] = {
             "format": _FORMAT,
             "version": state.version,
             "encoder": state.encoder.digest,
-            "sha256": hashlib.sha256(content).hexdigest(),
             "tasks": tasks,
         }
+        about["sha256"] = _digest(about, content)
         path = self._folder / f"{state.version:08d}.safetensors"
         _write(path, content)
         _write(path.with_suffix(".json"), json.dumps(about).encode())
@@ -103,12 +103,19 @@ class Snapshots:
                 if about["format"] != _FORMAT or about["encoder"] != encoder_digest or about["version"] > up_to:
                     continue
                 content = path.with_suffix(".safetensors").read_bytes()
-                if hashlib.sha256(content).hexdigest() == about["sha256"]:
+                if about.pop("sha256") == _digest(about, content):
                     return Snapshot(int(about["version"]), about, load(content))
                 log.warning("snapshot_damaged", path=str(path))
             except (OSError, KeyError, ValueError, SafetensorError) as error:
                 log.warning("snapshot_unusable", path=str(path), error=repr(error))
         return None
+
+
+def _digest(about: dict[str, Any], content: bytes) -> str:
+    """Over both files: a wrong count or lambda would do as much harm as a wrong matrix."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest.update(content)
+    return digest.hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

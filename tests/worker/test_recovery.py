@@ -1,0 +1,184 @@
+"""A learner that starts again holds what the one before it held in memory, whatever it reads it from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.core.domain.versions import VersionKind
+from app.core.rollback import promote_again
+from app.core.streams.memory import MemoryFeedbackStream
+from tests.direct_solve import direct_weights, relative_error
+from tests.intents import labelled
+from tests.learners import Learner, new_learner, opened
+from tests.processes import LENIENT, TRAINED_SAMPLES, Installation, Installer, install, trained_installation
+from worker.learning import Step
+from worker.state import LearnerState
+
+__all__ = ["install", "trained_installation"]
+
+TOLERANCE = 1e-6
+
+
+@dataclass(slots=True)
+class Lived:
+    """A learner after an eventful life, and how to start another one on what it left."""
+
+    pawl: Installation
+    engine: AsyncEngine
+    learner: Learner
+
+    @property
+    def state(self) -> LearnerState:
+        state = self.learner.learning.state
+        assert state is not None
+        return state
+
+    @property
+    def snapshots(self) -> list[Path]:
+        return sorted(self.pawl.settings.snapshots_path.glob("*.json"))
+
+    async def restarted(self) -> LearnerState:
+        state = await new_learner(self.pawl.settings, self.engine).learning.catch_up()
+        assert state is not None
+        return state
+
+
+@pytest.fixture
+async def lived(install: Installer) -> AsyncIterator[Lived]:
+    """Two tasks, replaced and retracted labels, a new one, golden samples, another lambda; a snapshot half-way."""
+    pawl = install.trained(**LENIENT)
+    async with opened(pawl) as engine:
+        learner = new_learner(pawl.settings, engine)
+        lived = Lived(pawl, engine, learner)
+        fresh = iter(labelled(500, seed=2))
+        await learner.learning.catch_up()
+        await learner.accept([next(fresh) for _ in range(10)], golden=True)
+        await learner.accept([next(fresh) for _ in range(40)])
+        await learner.accept([(text, f"mood {label}") for text, label in labelled(30, seed=3)], task="mood")
+        await learner.learn_queued()
+        learner.snapshots.save(lived.state)
+        old = await learner.samples.learned("default")
+        await learner.accept([(old[0].text, "profit"), (old[1].text, "unheard of"), *(next(fresh) for _ in range(9))])
+        for sample in old[2:6]:
+            await learner.samples.request_retraction(sample.id)
+        await learner.learn_queued()
+        await _choose_lambda(lived, 3.0)
+        await learner.accept([next(fresh) for _ in range(3)])
+        await learner.learn_queued()
+        await learner.recovery.seat_golden(lived.state)
+        yield lived
+
+
+async def _choose_lambda(lived: Lived, value: float) -> None:
+    """As housekeeping does when the store has grown."""
+    candidate = lived.state.tasks["default"].propose_regularisation(value)
+    version, _ = await lived.learner.learning.run(
+        lived.state, Step(VersionKind.HEAD, "regularisation", {"default": candidate}, temperatures={"default": 0.5})
+    )
+    assert version is not None
+
+
+async def test_from_a_snapshot_and_the_ledger(lived: Lived) -> None:
+    assert len(lived.snapshots) == 2
+    assert_same(lived.state, await lived.restarted())
+
+
+async def test_from_the_whole_store(lived: Lived) -> None:
+    shutil.rmtree(lived.pawl.settings.snapshots_path)
+    assert_same(lived.state, await lived.restarted())
+
+
+async def test_from_a_snapshot_of_this_very_version(lived: Lived) -> None:
+    lived.learner.snapshots.save(lived.state)
+    assert_same(lived.state, await lived.restarted())
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, tear, Path.unlink])
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+@pytest.mark.parametrize("how_many", [1, 2])
+async def test_a_damaged_snapshot_is_passed_over(
+    lived: Lived, damage: Callable[[Path], None], suffix: str, how_many: int
+) -> None:
+    for path in lived.snapshots[-how_many:]:
+        damage(path.with_suffix(suffix))
+    assert_same(lived.state, await lived.restarted())
+
+
+@pytest.mark.parametrize("by", ["following", "snapshot", "rebuild"])
+async def test_after_a_roll_back(lived: Lived, by: str) -> None:
+    """Version 1's samples but for those retracted since, under version 1's lambda and temperature."""
+    learner = lived.learner
+    await promote_again(
+        1,
+        reason="test",
+        promoted_by="test",
+        ledger=learner.ledger,
+        artefacts=learner.artefacts,
+        stream=MemoryFeedbackStream(),
+    )
+    if by == "rebuild":
+        shutil.rmtree(lived.pawl.settings.snapshots_path)
+    state = await learner.learning.catch_up() if by == "following" else await lived.restarted()
+    assert state is not None
+    first, learned = await learner.ledger.get(1), await learner.samples.learned("default")
+    assert 0 < len(learned) < TRAINED_SAMPLES
+    assert state.samples == len(learned)
+    assert state.tasks["default"].temperature == first.heads["default"].temperature
+    served = lived.pawl.offline(state.version)
+    expected = direct_weights(served, learned, first.metrics["regularisation"]["default"])
+    assert relative_error(served.heads["default"].weights, expected) < 1e-5
+    found = weights_by_label(state, "default")
+    for column, label in enumerate(served.heads["default"].labels):
+        if label in found:
+            assert relative_error(found[label], expected[:, column]) < 1e-5
+
+
+def assert_same(expected: LearnerState, found: LearnerState) -> None:
+    """Everything that the next version depends on."""
+    assert (found.version, found.samples, found.watermark) == (expected.version, expected.samples, expected.watermark)
+    assert set(found.tasks) == set(expected.tasks)
+    for task, own in found.tasks.items():
+        other = expected.tasks[task]
+        assert dict(zip(own.labels, own.counts, strict=True)) == dict(zip(other.labels, other.counts, strict=True))
+        assert own.head.regularisation == other.head.regularisation
+        assert own.temperature == other.temperature
+        assert {item.sample_id for item in own.panel.items} == {item.sample_id for item in other.panel.items}
+        mine, theirs = weights_by_label(found, task), weights_by_label(expected, task)
+        for label, column in theirs.items():
+            assert relative_error(mine[label], column) < TOLERANCE
+        mine, theirs = judged(found, task), judged(expected, task)
+        for sample_id, scores in theirs.items():
+            np.testing.assert_allclose(mine[sample_id], scores, atol=1e-5)
+
+
+def weights_by_label(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Label -> its column of W."""
+    learner = state.tasks[task]
+    columns = learner.head.weights.double().cpu().numpy().T
+    return {label: column for label, column, n in zip(learner.labels, columns, learner.counts, strict=True) if n}
+
+
+def judged(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Sample -> its leave-one-out scores, in the order of the sorted labels."""
+    learner = state.tasks[task]
+    order = np.argsort(learner.labels)
+    scores = learner.leave_one_out().double().cpu().numpy()[:, order]
+    return {item.sample_id: row for item, row in zip(learner.panel.items, scores, strict=True)}
