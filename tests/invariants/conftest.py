@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.invariants.kills import KillRun, Outcome
-from tests.processes import LENIENT, Installation, install, installing, trained_installation
+from tests.processes import LENIENT, Installation, installing
 from tests.servers import RedisServer
-
-__all__ = ["install", "trained_installation"]
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,9 @@ from app.core.streams.memory import MemoryFeedbackStream
 from tests.direct_solve import direct_weights, relative_error
 from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
-from tests.processes import LENIENT, TRAINED_SAMPLES, Installation, Installer, install, trained_installation
+from tests.processes import LENIENT, TRAINED_SAMPLES, Installation, Installer
 from worker.learning import Step
 from worker.state import LearnerState
-
-__all__ = ["install", "trained_installation"]
 
 TOLERANCE = 1e-6
 
