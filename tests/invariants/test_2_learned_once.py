@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from itertools import count, product
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -88,15 +88,17 @@ async def test_two_learners_that_overtake_each_other_learn_each_sample_once(
     """Each believes that it leads, as after a pause longer than its lease: one promotes while the other reads."""
     pawl, engine = stored
     fresh = iter(labelled(5000, seed=3))
-    overtaken: list[str] = []
-    for method in ("learned", "label_counts", "get_embeddings", "get_many", "rivals", "put_embeddings"):
+    overtaken: set[str] = set()
+    methods = ("learned", "label_counts", "get_embeddings", "get_many", "rivals", "put_embeddings", "next_number")
+    for method, greedy in product(methods, (False, True)):
         rival = new_learner(pawl.settings, engine)
         await rival.learning.catch_up()
 
-        async def overtake(rival: Learner = rival, method: str = method) -> None:
-            overtaken.append(method)
-            await rival.accept([next(fresh) for _ in range(3)])
-            await rival.learn_queued()
+        async def overtake(rival: Learner = rival, method: str = method, *, greedy: bool = greedy) -> None:
+            overtaken.add(method)
+            ids = await rival.accept([next(fresh) for _ in range(3)])
+            await rival.learning.catch_up()
+            await (rival.learn_queued() if greedy else rival.learning.learn(ids))
 
         if not from_snapshot:
             shutil.rmtree(pawl.settings.snapshots_path, ignore_errors=True)
@@ -105,8 +107,7 @@ async def test_two_learners_that_overtake_each_other_learn_each_sample_once(
             await slow.accept([next(fresh) for _ in range(3)])
             await _until_learned(slow)
         await _check_lineage(pawl, slow)
-    assert {"get_embeddings", "get_many", "rivals", "put_embeddings"} <= set(overtaken)
-    assert from_snapshot or {"learned", "label_counts"} <= set(overtaken)
+    assert overtaken == set(methods) - ({"learned", "label_counts"} if from_snapshot else set())
 
 
 async def test_two_learners_that_write_a_candidate_at_once_do_not_touch_each_others_files(
