@@ -100,7 +100,7 @@ class Consolidator:
         try:
             result = self._result(child, folder)
             if result["encoder_digest"] == learning.state.encoder.digest:
-                learning.state.refused_at = learning.state.samples - len(learning.state.trained)
+                learning.state.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
                 await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
                 log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
                 return
@@ -140,17 +140,17 @@ class Consolidator:
             return None
         self._checked = now
         after, hours = self._settings.consolidate_after, self._settings.consolidate_age_hours
-        fresh = state.samples - len(state.trained)
-        if after and fresh - state.refused_at >= after:
+        if not after and not hours:
+            return None
+        pages = [await self._samples.learned(task, state.encoder_watermark, max(after, 1)) for task in state.tasks]
+        fresh = sum(len(page) for page in pages)
+        if after and fresh >= after:
             return f"{fresh} samples the encoder has not seen"
-        if hours and fresh > state.refused_at:
-            oldest = [page[0].created_at for task in state.tasks if (page := await self._unseen(state, task))]
-            if oldest and self._clock.now() - min(oldest) > timedelta(hours=hours):
+        if hours and fresh:
+            oldest = min(page[0].created_at for page in pages if page)
+            if self._clock.now() - oldest > timedelta(hours=hours):
                 return f"a sample the encoder has not seen is older than {hours} h"
         return None
-
-    async def _unseen(self, state: LearnerState, task: str) -> list[Any]:
-        return await self._samples.learned(task, state.encoder_watermark, 1)
 
     async def _relay(self, child: asyncio.subprocess.Process) -> None:
         """Turns the child's lines into events, about one a second."""

@@ -234,7 +234,7 @@ class Learning:
             settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
             watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
             samples_new=len(step.adds),
-            metrics=chosen,
+            metrics=chosen | {"encoder_watermark": state.encoder_watermark},
         )
 
     def _note(self, state: LearnerState, version: Version, step: Step) -> None:

@@ -165,7 +165,13 @@ class Recovery:
         model = await asyncio.to_thread(load_classifier, folder, encoder=same, threads=self._settings.threads)
         trained = await self.trained_on(version.number)
         return LearnerState(
-            0, model.encoder, Path(folder.path) / ENCODER_FOLDER, model.features, self._settings, trained=trained
+            0,
+            model.encoder,
+            Path(folder.path) / ENCODER_FOLDER,
+            model.features,
+            self._settings,
+            trained=trained,
+            encoder_watermark=int(version.metrics.get("encoder_watermark", 0)),
         )
 
     async def _counts(self, state: LearnerState, task: str) -> Counter[str]:

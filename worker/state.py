@@ -29,9 +29,8 @@ class LearnerState:
     """The live version's encoder and the learners on it. `version` is 0 before there is one.
 
     `trained` are digests of the texts that this encoder, or one it descends from, was trained on; `unsaved` counts the
-    samples that came or went since the last snapshot. `encoder_watermark` is the largest `seq` the encoder's training
-    could have seen; `refused_at` how many samples were new to it when the gate last refused a consolidation, so that
-    the same one is not tried again at once.
+    samples that came or went since the last snapshot. `encoder_watermark` is the largest `seq` that a
+    consolidation, whether it came to something or not, has looked at.
     """
 
     version: int
@@ -43,7 +42,6 @@ class LearnerState:
     trained: frozenset[str] = frozenset()
     watermark: int = 0
     encoder_watermark: int = 0
-    refused_at: int = 0
     unsaved: int = 0
     novelty: Novelty | None = None
     novelty_samples: int = 0

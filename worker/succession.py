@@ -82,7 +82,7 @@ class Succession:
         ratio = await self._latency_ratio(live, new)
         report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio)
         if not report.accepted:
-            live.refused_at = live.samples - len(live.trained)
+            live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
             return await self._publisher.refuse(written, report, {})
         promoted = await self._publisher.promote(
             written, report, LedgerChange(trained=tuple(map(str, result["trained"])))
@@ -116,7 +116,9 @@ class Succession:
             watermark=live.watermark,
             samples_new=int(result["samples_new"]),
             samples_replayed=int(result["samples_replayed"]),
-            metrics=chosen | {"consolidation": dict(result["metrics"]), "refit_s": round(refit_seconds, 2)},
+            metrics=chosen
+            | {"encoder_watermark": int(result["watermark"])}
+            | {"consolidation": dict(result["metrics"]), "refit_s": round(refit_seconds, 2)},
         )
 
     async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
