@@ -21,6 +21,7 @@ from worker.intake import sort_out
 from worker.proposals import Candidate, Standard, measured_by, standard_of
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
+from worker.selection import temperature_of
 from worker.state import LearnerState
 
 RANK_UPDATE_LIMIT = 512
@@ -145,6 +146,7 @@ class Learning:
     ) -> Step:
         """Works out the change of each task's head; nothing moves yet."""
         candidates: dict[str, Candidate] = {}
+        temperatures: dict[str, float] = {}
         embed = update = 0.0
         for task in sorted({sample.task for sample in (*adds, *removes)}):
             begun = time.perf_counter()
@@ -154,11 +156,13 @@ class Learning:
             begun = time.perf_counter()
             many = bulk or len(own_adds) + len(own_removes) > RANK_UPDATE_LIMIT
             candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
+            if many and (fitted := await asyncio.to_thread(temperature_of, candidates[task].judged)):
+                temperatures[task] = fitted
             update += time.perf_counter() - begun
         imported = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
         kind, trigger = (VersionKind.IMPORT, "import") if imported else (VersionKind.HEAD, "feedback")
         timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
-        return Step(kind, trigger, candidates, adds, {}, dropped, timings=timings)
+        return Step(kind, trigger, candidates, adds, {}, dropped, temperatures=temperatures, timings=timings)
 
     async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""

@@ -16,6 +16,7 @@ import torch
 from app.core.classifier.calibration import fit_temperature, softmax
 from worker.learner import TaskLearner
 from worker.panel import PanelView
+from worker.proposals import Judged
 
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Values of lambda tried; features have a squared norm of about 3."""
@@ -64,6 +65,17 @@ def choose_temperature(learner: TaskLearner) -> float:
         return learner.temperature
     scores, targets = _known(learner, learner.leave_one_out())
     return fit_temperature(scores, targets)
+
+
+def temperature_of(judged: Judged) -> float | None:
+    """The temperature that fits a candidate's own leave-one-out predictions; None where there are too few.
+
+    For changes so large that the live temperature no longer fits: 100 samples became 6,000, accuracy rose from 42 to
+    97 %, and the gate refused it because its calibration error had doubled.
+    """
+    if len(judged.targets) < _FEWEST:
+        return None
+    return fit_temperature(judged.candidate.double().cpu().numpy(), judged.targets.cpu().numpy())
 
 
 def _loss(learner: TaskLearner, value: float) -> float:
