@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -82,6 +83,7 @@ class Consolidator:
             "trigger": self._trigger,
             "watermark": state.watermark,
             "seed": self._settings.seed,
+            "parent": os.getpid(),
         }
         (folder / "job.json").write_text(json.dumps(job))
         self._folder = folder

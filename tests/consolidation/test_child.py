@@ -117,6 +117,15 @@ async def test_it_ends_when_its_parent_has_died(world: World, tmp_path: Path) ->
     assert not (job / "result.json").exists()
 
 
+async def test_it_ends_when_its_parent_died_before_it_could_look(world: World, tmp_path: Path) -> None:
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await gone.wait()
+    job = await world.write_job(tmp_path / "job", parent=gone.pid)
+    code, lines, _ = await _finish(world, job)
+    assert code == 1
+    assert [line for line in lines if line["phase"] == "done"] == []
+
+
 async def test_a_damaged_artefact_ends_in_a_line_that_says_so(world: World, tmp_path: Path) -> None:
     job = await world.write_job(tmp_path / "job")
     weights = world.artefacts.path(1) / "encoder" / "model.safetensors"

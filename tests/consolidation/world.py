@@ -94,11 +94,15 @@ class World:
         version = NewVersion(number, parent, kind, "test", encoder or digest, infos, "0" * 64, 1)
         return (await self.ledger.promote(version, change)).number
 
-    async def write_job(self, folder: Path, *, watermark: int = 10**9, seed: int = 3) -> Path:
+    async def write_job(
+        self, folder: Path, *, watermark: int = 10**9, seed: int = 3, parent: int | None = None
+    ) -> Path:
         """A job for the live version."""
         live = await self.ledger.live()
         assert live is not None
         job = {"version": live.number, "trigger": "test", "watermark": watermark, "seed": seed}
+        if parent is not None:
+            job["parent"] = parent
         return await asyncio.to_thread(_write_job, folder, json.dumps(job))
 
     def environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ def test_a_consolidation_never_trains_on_what_the_store_holds_out(
         heads = {"default": info, "mood": info}
         first = NewVersion(1, None, VersionKind.BOOTSTRAP, "test", "0" * 64, heads, "0" * 64, 1)
         await ledger.promote(first, LedgerChange(learned=learned, trained=tuple(trained)))
-        inputs = await read_inputs(Job(1, "test", 10**9, seed), samples, ledger)
+        inputs = await read_inputs(Job(1, "test", 10**9, seed, os.getpid()), samples, ledger)
         chosen = select(
             inputs.learned,
             inputs.seen,

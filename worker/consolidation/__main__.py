@@ -23,18 +23,13 @@ from app.core.db.versions import SqlVersionLedger
 from app.core.domain.errors import PawlError
 from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
+from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
 
 log = structlog.get_logger(__name__)
 
 _NICENESS = 10  # serving and head updates go first
 _PARENT_POLL_SECONDS = 0.5
-_ENVIRONMENT = {
-    # OpenMP's threads spin while they wait for each other. Where the app needs the cores too they burn what they wait
-    # for: on 2 busy cores, training used 3.6 times the CPU time and was 5 times slower than with passive waiting.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS is not deterministic
-}
 
 
 def main() -> int:
@@ -42,14 +37,15 @@ def main() -> int:
     if len(sys.argv) != 2:
         sys.stderr.write("usage: python -m worker.consolidation JOB_FOLDER\n")
         return 2
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    folder = Path(sys.argv[1])
     progress = Progress(_take_stdout())
     try:
+        threading.Thread(target=_follow_parent, args=(Job.read(folder).parent,), daemon=True).start()
         settings = load_settings()
         configure_logs(settings.log_level)
         os.nice(_NICENESS)
-        asyncio.run(_run(Path(sys.argv[1]), settings, progress))
+        asyncio.run(_run(folder, settings, progress))
     except PawlError as error:
         log.error("consolidation failed", problem=str(error))  # noqa: TRY400 - expected, the message says it all
         progress.failed(str(error))

@@ -23,20 +23,26 @@ IDS_FILE = "ids.json"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`version` is the live version's number; samples with a larger `seq` than `watermark` are not used."""
+    """`version` is the live version's number; samples with a larger `seq` than `watermark` are not used.
+
+    `parent` is the pid of the learner that asked. It is in the job because the kernel's answer is wrong for a child
+    whose parent was killed before it could ask. A job started by hand names none: then it is whoever started it.
+    """
 
     version: int
     trigger: str
     watermark: int
     seed: int
+    parent: int
 
     @staticmethod
     def read(folder: Path) -> Job:
         """Reads `job.json`; raises `InvalidInput` when it is missing or odd."""
         try:
             value = json.loads((folder / JOB_FILE).read_bytes())
-            return Job(int(value["version"]), str(value["trigger"]), int(value["watermark"]), int(value["seed"]))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            version, watermark, seed = (int(value[name]) for name in ("version", "watermark", "seed"))
+            return Job(version, str(value["trigger"]), watermark, seed, int(value.get("parent", os.getppid())))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(problem=f"{folder / JOB_FILE} is not a consolidation job: {error!r}") from error
 
 
