@@ -14,7 +14,7 @@ from app.commands.stores import Stores, announce, open_stores
 from app.commands.terminal import EXIT_USAGE, CommandFailed, notes, print_line, progress_bar
 from app.core.domain.samples import NewSample, Origin, Receipt, SampleState, digest_text
 from app.core.settings import Settings
-from app.schemas import TASK_PATTERN
+from app.schemas.fields import TASK_PATTERN
 
 CHUNK = 1000
 _SHOWN_BAD_ROWS = 20

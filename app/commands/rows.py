@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from app.commands.terminal import EXIT_USAGE, CommandFailed
-from app.schemas import FeedbackItem
+from app.schemas.feedback import FeedbackItem
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "message", "query", "content", "headline", "review", "question")
 LABEL_COLUMNS = ("label", "category", "intent", "class", "sentiment", "topic", "target")

@@ -18,7 +18,14 @@ from app.errors import Problem, pointer
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
-from app.schemas import FeedbackBatch, FeedbackItem, FeedbackOut, FeedbackRequest, FeedbackResponse, RetractionOut
+from app.schemas.feedback import (
+    FeedbackBatch,
+    FeedbackItem,
+    FeedbackOut,
+    FeedbackRequest,
+    FeedbackResponse,
+    RetractionOut,
+)
 from app.serving.service import Service
 
 router = APIRouter(tags=["feedback"])

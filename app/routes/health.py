@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.openapi import problems
 from app.routes.access import json_response, service_of
-from app.schemas import StatusOut
+from app.schemas.versions import StatusOut
 
 router = APIRouter(tags=["health"])
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.core.domain.errors import StoreUnavailable
 from app.openapi import problems
 from app.routes.access import json_response, service_of
-from app.schemas import ModelOut
+from app.schemas.versions import ModelOut
 from app.serving.service import Service
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from app.core.domain.predictions import Answer, Prediction
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
-from app.schemas import PredictRequest, PredictResponse
+from app.schemas.predictions import PredictRequest, PredictResponse
 from app.serving.service import Service
 
 router = APIRouter(tags=["predictions"])

@@ -14,7 +14,7 @@ from app.core.rollback import promote_again
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
-from app.schemas import ConsolidationOut, PromoteRequest, VersionOut, VersionPage, VersionSummary
+from app.schemas.versions import ConsolidationOut, PromoteRequest, VersionOut, VersionPage, VersionSummary
 
 router = APIRouter(tags=["versions"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import LedgerChange
-from app.schemas import FeedbackOut, FeedbackResponse, RetractionOut
+from app.schemas.feedback import FeedbackOut, FeedbackResponse, RetractionOut
 from tests.http.world import World, assert_problem
 from tests.polling import eventually
 

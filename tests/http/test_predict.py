@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.schemas import PredictResponse
+from app.schemas.predictions import PredictResponse
 from tests.http.world import LABELS, World, assert_problem
 
 TEXTS = ["where is my card", "send money", "what is the weather", "refund please"]

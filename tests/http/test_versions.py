@@ -7,7 +7,7 @@ from app.core.domain.errors import ParentNotLive
 from app.core.domain.samples import NewSample, SampleState
 from app.core.domain.versions import LedgerChange, NewVersion, Version, VersionKind
 from app.core.rollback import PENDING_EVENT, promote_again
-from app.schemas import ModelOut, VersionOut, VersionPage
+from app.schemas.versions import ModelOut, VersionOut, VersionPage
 from tests.http.world import LABELS, World, assert_problem
 from tests.polling import eventually
 

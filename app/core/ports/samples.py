@@ -1,0 +1,88 @@
+"""The truth about samples, and the answers that feedback can name (SQL)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from app.core.domain.predictions import Prediction
+from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleState
+from app.core.ports.classifier import Floats
+
+
+class SampleStore(Protocol):
+    """The truth about samples (SQL). Raises `StoreUnavailable` when the database cannot be reached."""
+
+    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+        """Stores the items durably, in order, all or none; one receipt each, in the same order.
+
+        An item whose (task, normalised text, label) is active already is not stored again: its receipt names the
+        active sample, unless a newer active sample gives that text another label, in which case it is new again.
+        With a `key` seen before: the same body gets the first receipts back, another body raises
+        `IdempotencyConflict`.
+        """
+
+    async def get(self, sample_id: str) -> Sample:
+        """One sample; raises `SampleNotFound`."""
+
+    async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
+        """The samples that exist, ordered by `seq`. Any number of ids."""
+
+    async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
+        """Queued samples (and learned ones whose retraction was requested), oldest `seq` first."""
+
+    async def backlog(self) -> Backlog:
+        """How many samples are queued and since when."""
+
+    async def rivals(self, samples: Sequence[Sample]) -> list[Sample]:
+        """All other queued or learned samples that have the same task and normalised text as one of these."""
+
+    async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
+        """Moves queued samples (id -> reason) to a final state without a version; returns how many moved."""
+
+    async def request_retraction(self, sample_id: str) -> Sample:
+        """Retracts a queued or quarantined sample at once; marks a learned one for the learner to take out.
+
+        Idempotent. Raises `SampleNotFound`.
+        """
+
+    async def label_counts(self, task: str) -> dict[str, int]:
+        """Learned samples per label."""
+
+    async def tasks(self) -> list[str]:
+        """Tasks with at least one learned or queued sample, sorted."""
+
+    async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
+        """A page of learned samples of a task, by `seq`."""
+
+    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
+        """Learned samples of one label, by `seq`."""
+
+    async def golden(self, task: str, limit: int) -> list[Sample]:
+        """Golden samples of a task, by `seq`."""
+
+    async def put_embeddings(self, encoder_digest: str, embeddings: Mapping[str, Floats]) -> None:
+        """Keeps the embedding z, shape (d,), of samples under one encoder; replaces what was there."""
+
+    async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
+        """The kept embeddings; ids without one are left out."""
+
+    async def drop_embeddings(self, keep: Sequence[str]) -> int:
+        """Removes the embeddings of all encoders but these; returns how many rows went."""
+
+    async def versions_trained_on(self, sample_id: str) -> list[int]:
+        """Versions whose encoder was trained on the sample."""
+
+
+class PredictionLog(Protocol):
+    """Answers, so that feedback can name one by id (SQL)."""
+
+    async def write(self, predictions: Sequence[Prediction]) -> None:
+        """Stores a batch; an id that exists already is left as it is."""
+
+    async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
+        """The predictions that are known and not expired."""
+
+    async def expire(self, before: datetime, keep: int) -> int:
+        """Removes those older than `before` and all but the newest `keep`; returns how many went."""

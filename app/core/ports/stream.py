@@ -1,0 +1,56 @@
+"""The transport from the service to the learner and back (Redis)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One delivered entry. `deliveries` counts how often it was handed out."""
+
+    entry_id: str
+    sample_ids: tuple[str, ...]
+    deliveries: int
+
+
+class FeedbackStream(Protocol):
+    """Transport of sample ids to the learner, and hints about new versions (Redis). Loss is allowed: SQL is swept.
+
+    Raises `ConnectionError` when the server cannot be reached.
+    """
+
+    async def announce(self, sample_ids: Sequence[str]) -> None:
+        """Puts ids on the stream (one entry for each 500)."""
+
+    async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
+        """New entries for this consumer, waiting up to `block_ms`. Creates the group where it is missing."""
+
+    async def reclaim(self, consumer: str, min_idle_ms: int, count: int) -> list[StreamEntry]:
+        """Entries that another consumer took and did not finish."""
+
+    async def ack(self, entry_ids: Sequence[str]) -> None:
+        """Marks entries as done and removes them."""
+
+    async def length(self) -> int:
+        """Entries on the stream."""
+
+    async def hint_version(self, number: int) -> None:
+        """Tells the apps that a version was promoted (a hint; they poll SQL too)."""
+
+    def version_hints(self) -> AsyncIterator[int]:
+        """Version numbers as they are hinted. Ends with `ConnectionError` when the server goes away."""
+
+    async def ask_consolidation(self, trigger: str) -> None:
+        """Asks the learner for a consolidation now."""
+
+    async def consolidation_asked(self) -> str | None:
+        """Takes the pending request, if there is one."""
+
+    async def ping(self) -> None:
+        """Raises `ConnectionError` when the server cannot be reached."""
+
+    async def close(self) -> None:
+        """Closes the connections."""

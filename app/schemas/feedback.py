@@ -1,0 +1,96 @@
+"""`/v1/feedback`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from app.core.domain.samples import DEFAULT_TASK, SampleState
+from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text
+
+
+class FeedbackItem(Request):
+    """The right label of a text, or of a prediction by its id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "where is my card?", "label": "card_arrival"},
+                {"prediction_id": "pr_0199b6c2a4d87c0e8f3b5a6d7e8f9012", "label": "card_arrival"},
+            ]
+        }
+    )
+
+    label: Line
+    text: Text | None = None
+    task: Task | None = Field(default=None, description=f"With `text`; default `{DEFAULT_TASK}`.")
+    prediction_id: Line | None = Field(default=None, description="Text and task are taken from the prediction.")
+    source: Line | None = Field(default=None, description="Who says so, e.g. `reviewer-7`.")
+    weight: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False, description="How many labels it counts as.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> FeedbackItem:
+        if (self.text is None) == (self.prediction_id is None):
+            raise ValueError("give either `text` or `prediction_id`")
+        if self.task is not None and self.prediction_id is not None:
+            raise ValueError("`task` goes with `text`; a prediction has its own")
+        return self
+
+
+class FeedbackBatch(Request):
+    """Several items, accepted all or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [{"text": "where is my card?", "label": "card_arrival"}]}]}
+    )
+
+    items: list[FeedbackItem] = Field(min_length=1, max_length=MOST_ITEMS)
+
+
+def _form(value: Any) -> str:
+    return "batch" if isinstance(value, dict) and "items" in value else "item"
+
+
+FeedbackRequest = Annotated[
+    Annotated[FeedbackItem, Tag("item")] | Annotated[FeedbackBatch, Tag("batch")], Discriminator(_form)
+]
+
+
+class ReceiptOut(BaseModel):
+    """One accepted item."""
+
+    id: str
+    state: SampleState
+
+
+class FeedbackResponse(BaseModel):
+    """Receipts in the order of the items."""
+
+    items: list[ReceiptOut]
+
+
+class FeedbackOut(BaseModel):
+    """Where a piece of feedback is."""
+
+    id: str
+    state: SampleState
+    reason: str | None
+    learned_in_version: int | None
+    retract_requested: bool
+    task: str
+    label: str
+    weight: float
+    source: str | None
+    prediction_id: str | None
+    served_version: int | None
+    served_label: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class RetractionOut(FeedbackOut):
+    """The feedback as it is now, and the versions whose encoder was trained on it."""
+
+    versions_trained_on: list[int]

@@ -1,0 +1,104 @@
+"""`/v1/model`, `/v1/versions`, consolidations and health."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.core.domain.versions import VersionKind, VersionState
+from app.schemas.fields import Line, Request
+
+
+class PromoteRequest(Request):
+    """Why an older or refused version should serve; it is kept with the new version."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "version 12 confuses refunds"}]})
+
+    reason: Line
+
+
+class QueueOut(BaseModel):
+    """Feedback waiting to be learned."""
+
+    length: int
+    oldest_age_seconds: float | None
+
+
+class LearnerOut(BaseModel):
+    """The learner's last word."""
+
+    state: str
+    alive: bool
+    heartbeat_at: datetime
+    details: dict[str, Any]
+
+
+class ModelOut(BaseModel):
+    """What serves here, and how learning goes; `queue` and `learner` are null while the database is away."""
+
+    version: int
+    kind: VersionKind
+    serving_since: datetime
+    encoder_digest: str
+    tasks: dict[str, list[str]] = Field(description="Labels per task.")
+    queue: QueueOut | None
+    learner: LearnerOut | None
+
+
+class HeadOut(BaseModel):
+    """One task's head."""
+
+    digest: str
+    labels: list[str]
+    temperature: float
+
+
+class VersionSummary(BaseModel):
+    """One version of the lineage."""
+
+    number: int
+    parent: int | None
+    kind: VersionKind
+    trigger: str
+    state: VersionState
+    samples_new: int
+    samples_replayed: int
+    metrics: dict[str, Any]
+    promoted_by: str
+    reason: str | None
+    created_at: datetime
+    promoted_at: datetime | None
+    size_bytes: int
+    artefacts_kept: bool
+
+
+class VersionOut(VersionSummary):
+    """One version, with its digests and its full gate report."""
+
+    encoder_digest: str
+    manifest_digest: str
+    watermark: int
+    heads: dict[str, HeadOut]
+    gate: dict[str, Any]
+
+
+class VersionPage(BaseModel):
+    """Versions newest first; `next` is the `before` of the following page, null at the end."""
+
+    items: list[VersionSummary]
+    next: int | None
+
+
+class ConsolidationOut(BaseModel):
+    """The request is with the learner; follow it in `/v1/events`."""
+
+    state: Literal["asked"]
+
+
+class StatusOut(BaseModel):
+    """Health."""
+
+    status: str
+    version: int | None = None
