@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from tests.invariants.test_2_learned_once import by_sample
 from tests.learners import new_learner, opened
 from tests.load import predicting
 from tests.polling import eventually
-from tests.processes import PATIENCE, Installation, Installer, Stores, until_ready, until_settled
+from tests.processes import PATIENCE, Installation, Installer, Process, Stores, until_ready, until_settled
 from worker import learning
 from worker.__main__ import build
 
@@ -66,7 +68,7 @@ async def test_a_damaged_version_is_never_served_and_the_next_one_is(
         assert await until_ready(client) == 1
         pawl.start_worker()
         async with predicting(client, TEXTS, clients=2) as load:
-            app.send(signal.SIGSTOP)
+            await eventually(lambda: _sleeps(app, pawl), PATIENCE, every=0.01)
             await stores.samples.accept([NewSample(text, label) for text, label in labelled(1, seed=6)])
             await eventually(lambda: _is_live(stores, 2), PATIENCE, every=0.02)
             damage(pawl.artefacts.path(2) / name)
@@ -80,6 +82,18 @@ async def test_a_damaged_version_is_never_served_and_the_next_one_is(
             await eventually(lambda: 3 in load.versions, PATIENCE, every=0.05)
         assert load.versions == {1, 3}
         assert load.failures == []
+
+
+def _sleeps(app: Process, pawl: Installation) -> bool:
+    """Stops the app, unless that would be in the middle of a transaction: SQLite's other writers would wait for it."""
+    app.send(signal.SIGSTOP)
+    with closing(sqlite3.connect(pawl.settings.home_path / "pawl.db", timeout=0.1)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            app.send(signal.SIGCONT)
+            return False
+    return True
 
 
 async def test_an_app_that_starts_on_a_damaged_version_says_so_and_serves_nothing(install: Installer) -> None:
