@@ -12,7 +12,7 @@ import structlog
 from app.core.domain.errors import PawlError
 from app.core.settings import Settings
 from worker.publisher import Publisher
-from worker.snapshots import Snapshots
+from worker.snapshots import Packed, Snapshots, pack
 from worker.state import LearnerState
 from worker.tuning import Tuning
 
@@ -22,7 +22,10 @@ log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """Runs one chore at a time in the background; `pause` waits until it has given way."""
+    """Runs one chore at a time in the background; `pause` waits until it has given way.
+
+    A chore has the state in hand. What only moves files is an errand, and nobody waits for it but the end.
+    """
 
     def __init__(self, tuning: Tuning, publisher: Publisher, snapshots: Snapshots, settings: Settings) -> None:
         self._tuning = tuning
@@ -31,6 +34,7 @@ class Housekeeping:
         self._settings = settings
         self._interrupted = threading.Event()
         self._chore: asyncio.Task[None] | None = None
+        self._errand: asyncio.Task[None] | None = None
         self._last: dict[str, float] = {}
         self._busy_at = time.monotonic()
 
@@ -69,24 +73,39 @@ class Housekeeping:
     async def finish(self, state: LearnerState | None) -> None:
         """Before the process ends: gives way and keeps a snapshot, so that the next start is quick."""
         await self.pause()
-        await self._snapshot(state, at_least=1)
+        if self._errand is not None:
+            await self._errand
+        if state is not None and state.unsaved:
+            await asyncio.to_thread(self._snapshots.save, state)
+            state.unsaved = 0
 
     async def _work(self, state: LearnerState | None) -> None:
         try:
             if self.due("golden", 10.0):
                 await self._tuning.seat_golden()
             await self._tuning.maintain(self._interrupted.is_set)
-            await self._snapshot(state, at_least=self._settings.snapshot_every)
-            if self.due("retention", 5.0):
-                gone = await self._publisher.retire_old()
-                if gone:
-                    log.info("artefacts_removed", versions=len(gone))
         except (PawlError, ConnectionError, OSError) as error:
             log.warning("housekeeping_failed", problem=str(error))
-
-    async def _snapshot(self, state: LearnerState | None, at_least: int) -> None:
-        if state is None or state.unsaved < at_least:
             return
-        path = await asyncio.to_thread(self._snapshots.save, state)
-        state.unsaved = 0
-        log.info("snapshot", version=state.version, bytes=path.stat().st_size)
+        packed = None
+        if state is not None and state.unsaved >= self._settings.snapshot_every and not self._filing:
+            packed = await asyncio.to_thread(pack, state)
+            state.unsaved = 0
+        if packed is not None or (not self._filing and self.due("retention", 5.0)):
+            # Not a chore: what is copied needs the state no more, and a correction must not wait for the disk.
+            self._errand = asyncio.create_task(self._file(packed))
+
+    @property
+    def _filing(self) -> bool:
+        return self._errand is not None and not self._errand.done()
+
+    async def _file(self, packed: Packed | None) -> None:
+        try:
+            if packed is not None:
+                path = await asyncio.to_thread(self._snapshots.write, packed)
+                log.info("snapshot", version=packed.about["version"], bytes=path.stat().st_size)
+            gone = await self._publisher.retire_old()
+            if gone:
+                log.info("artefacts_removed", versions=len(gone))
+        except (PawlError, ConnectionError, OSError) as error:
+            log.warning("housekeeping_failed", problem=str(error))

@@ -55,6 +55,14 @@ class Snapshot:
             learner.regularisation_chosen_at = int(each["chosen_at"])
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot on its way to the disk."""
+
+    about: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
 class Snapshots:
     """The newest few snapshots in a folder."""
 
@@ -62,32 +70,15 @@ class Snapshots:
         self._folder = folder
 
     def save(self, state: LearnerState) -> Path:
-        """Writes a snapshot of the state (temp file, fsync, rename) and removes old ones."""
+        """Packs a state and writes it."""
+        return self.write(pack(state))
+
+    def write(self, packed: Packed) -> Path:
+        """Writes a packed state (temp file, fsync, rename) and removes old snapshots."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        tensors: dict[str, torch.Tensor] = {}
-        tasks: dict[str, Any] = {}
-        for task, learner in state.tasks.items():
-            head = learner.head
-            upper = torch.triu_indices(head.dimension, head.dimension)
-            tensors[f"{task}/gram"] = head.gram[upper[0], upper[1]].cpu()
-            tensors[f"{task}/moments"] = head.moments.cpu().contiguous()
-            tasks[task] = {
-                "labels": learner.labels,
-                "counts": learner.counts,
-                "regularisation": head.regularisation,
-                "temperature": learner.temperature,
-                "chosen_at": learner.regularisation_chosen_at,
-                "panel": [item.sample_id for item in learner.panel.items],
-            }
-        content = save(tensors)
-        about: dict[str, Any] = {
-            "format": _FORMAT,
-            "version": state.version,
-            "encoder": state.encoder.digest,
-            "tasks": tasks,
-        }
-        about["sha256"] = _digest(about, content)
-        path = self._folder / f"{state.version:08d}.safetensors"
+        content = save(packed.tensors)
+        about = packed.about | {"sha256": _digest(packed.about, content)}
+        path = self._folder / f"{about['version']:08d}.safetensors"
         _write(path, content)
         _write(path.with_suffix(".json"), json.dumps(about).encode())
         for old in sorted(self._folder.glob("*.json"))[:-_KEEP]:
@@ -109,6 +100,27 @@ class Snapshots:
             except (OSError, KeyError, ValueError, SafetensorError) as error:
                 log.warning("snapshot_unusable", path=str(path), error=repr(error))
         return None
+
+
+def pack(state: LearnerState) -> Packed:
+    """A copy of what is kept of a state, which may change as soon as this returns."""
+    tensors: dict[str, torch.Tensor] = {}
+    tasks: dict[str, Any] = {}
+    for task, learner in state.tasks.items():
+        head = learner.head
+        upper = torch.triu_indices(head.dimension, head.dimension)
+        tensors[f"{task}/gram"] = head.gram[upper[0], upper[1]].cpu()
+        tensors[f"{task}/moments"] = head.moments.cpu().clone(memory_format=torch.contiguous_format)
+        tasks[task] = {
+            "labels": list(learner.labels),
+            "counts": list(learner.counts),
+            "regularisation": head.regularisation,
+            "temperature": learner.temperature,
+            "chosen_at": learner.regularisation_chosen_at,
+            "panel": [item.sample_id for item in learner.panel.items],
+        }
+    about = {"format": _FORMAT, "version": state.version, "encoder": state.encoder.digest, "tasks": tasks}
+    return Packed(about, tensors)
 
 
 def _digest(about: dict[str, Any], content: bytes) -> str:
