@@ -14,6 +14,7 @@ import torch
 from app.core.domain.versions import LedgerChange, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
+from app.core.settings.consolidation import ConsolidationSettings
 from worker.gate import Evidence, judge
 from worker.learner import TaskLearner
 from worker.learning import Learning
@@ -102,7 +103,7 @@ class Succession:
             "regularisation": {name: one.head.regularisation for name, one in new.tasks.items()},
             "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in new.tasks.items()},
         }
-        training = {"freeze", "epochs", "learning_rate", "train_batch", "distillation", "replay_per_class", "bf16"}
+        training = {*ConsolidationSettings.model_fields}
         return Draft(
             kind=VersionKind.CONSOLIDATION,
             trigger=trigger,

@@ -122,6 +122,8 @@ def _limits(schema: dict[str, Any]) -> str:
     """The constraints of one setting in words, from its JSON schema."""
     if "anyOf" in schema:
         return " or ".join(filter(None, (_limits(option) for option in schema["anyOf"] if option != {"type": "null"})))
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     words = [str(schema.get("type", ""))]

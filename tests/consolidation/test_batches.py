@@ -10,6 +10,24 @@ from hypothesis import strategies as st
 from worker.consolidation.batches import Example, Target, bucketed, by_length, collate
 
 
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=300),
+    size=st.integers(1, 16),
+    budget=st.integers(1, 200),
+    seed=st.integers(0, 5),
+)
+def test_a_batch_keeps_to_its_budget_of_tokens(lengths: list[int], size: int, budget: int, seed: int) -> None:
+    batches = bucketed(lengths, size, np.random.default_rng(seed), budget)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert max(len(batch) for batch in batches) <= size
+    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget for batch in batches)
+
+
+def test_a_budget_of_tokens_makes_large_batches_of_short_texts() -> None:
+    batches = bucketed([4] * 64 + [32] * 8, 1000, np.random.default_rng(0), 128)
+    assert sorted(map(len, batches)) == [4, 4, 32, 32]
+
+
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=300), size=st.integers(1, 16), seed=st.integers(0, 5))
 def test_an_epoch_has_every_example_once(lengths: list[int], size: int, seed: int) -> None:
     batches = bucketed(lengths, size, np.random.default_rng(seed))

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.errors import EncoderRejected, TrainingFailed
 from tests.tiny_encoder import WORDS, exported_tiny_encoder
+from worker.consolidation.adversarial import Attack, word_embeddings
 from worker.consolidation.batches import Example, Target
+from worker.consolidation.losses import Objective
 from worker.consolidation.network import Network, freeze, layers_of, probe
-from worker.consolidation.training import Outcome, Recipe, Trainer
+from worker.consolidation.recipe import Recipe
+from worker.consolidation.training import Outcome, Trainer
 
 RECIPE = Recipe(
     freeze="all",
@@ -25,13 +28,12 @@ RECIPE = Recipe(
     warmup=0.1,
     weight_decay=0.01,
     batch_size=16,
-    distillation=0.5,
-    distillation_temperature=2.0,
     patience=100,
     max_grad_norm=1.0,
     bf16=False,
     padding=0,
     seed=0,
+    objective=Objective(distillation=0.5),
 )
 CPU = torch.device("cpu")
 
@@ -94,7 +96,7 @@ def _state(encoder: TorchEncoder) -> dict[str, Tensor]:
 
 
 def test_training_learns_what_the_frozen_encoder_cannot() -> None:
-    _, outcome = _train(replace(RECIPE, epochs=5, distillation=0.0))
+    _, outcome = _train(replace(RECIPE, epochs=5, objective=Objective()))
     assert outcome.changed
     assert outcome.before is not None
     assert outcome.best is not None
@@ -232,3 +234,65 @@ def test_a_probe_separates_what_the_embedding_separates() -> None:
 def test_an_encoder_without_layers_cannot_be_frozen_in_part() -> None:
     with pytest.raises(EncoderRejected, match="no list of layers"):
         freeze(nn.Linear(3, 3), "top-1")
+
+
+_METHODS: dict[str, dict[str, Any]] = {
+    "all terms of the loss": {"objective": Objective(0.5, 2.0, 0.01, 0.2, 0.3, 0.0)},
+    "mixup and hidden tokens": {"objective": Objective(mixup=0.4), "token_dropout": 0.1},
+    "l2-sp and ewc": {"l2_sp": 0.01, "ewc": 0.01, "layer_decay": 0.8},
+    "fgm": {"attack": Attack.of("fgm", 0.5, 3)},
+    "freelb": {"attack": Attack.of("freelb", 0.5, 3)},
+    "averages": {"ema_decay": 0.9, "wise_ft": "validation"},
+    "adapters": {"lora_rank": 4, "wise_ft": 0.5, "ema_decay": 0.9},
+    "adapters in the upper layer": {"lora_rank": 4, "freeze": "top-1", "ewc": 0.1},
+    "a budget of tokens": {"token_budget": 64},
+}
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_every_method_trains_and_the_same_seed_gives_the_same_weights(method: str) -> None:
+    recipe = replace(RECIPE, epochs=2, **_METHODS[method])
+
+    def trained(recipe: Recipe) -> dict[str, Tensor]:
+        encoder = _encoder()
+        checks = _examples(encoder, 60, seed=1) if recipe.wise_ft == "validation" else []
+        _trainer(encoder, recipe).run(_examples(encoder, 100), checks)
+        return _state(encoder)
+
+    before, plain = _state(_encoder()), trained(replace(RECIPE, epochs=2))
+    first, second = trained(recipe), trained(recipe)
+    assert first.keys() == before.keys(), "the export knows these names"
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], before[name]) for name in first)
+    assert not all(torch.equal(first[name], plain[name]) for name in first)
+
+
+def test_the_penalty_keeps_the_weights_nearer_to_where_they_started() -> None:
+    before = _state(_encoder())
+
+    def distance(recipe: Recipe) -> float:
+        after = _state(_train(recipe)[0])
+        return sum(float((after[name] - before[name]).square().sum()) for name in before)
+
+    free = distance(replace(RECIPE, epochs=2))
+    assert distance(replace(RECIPE, epochs=2, l2_sp=10.0)) < free / 2
+    assert distance(replace(RECIPE, epochs=2, ewc=10.0)) < free
+
+
+@pytest.mark.parametrize(("share", "freeze"), [(0.0, "all"), (1.0, "all"), (0.0, "top-1")])
+def test_the_ends_of_wise_ft_are_the_old_and_the_new_encoder(share: float, freeze: str) -> None:
+    before, recipe = _state(_encoder()), replace(RECIPE, epochs=2, freeze=freeze)
+    encoder, outcome = _train(replace(recipe, wise_ft=share))
+    wanted = before if share == 0.0 else _state(_train(recipe)[0])
+    assert all(torch.equal(value, wanted[name]) for name, value in _state(encoder).items())
+    assert outcome.changed == (share > 0)
+
+
+def test_lower_layers_learn_more_slowly_by_the_layer_decay() -> None:
+    trainer = _trainer(_encoder(), replace(RECIPE, layer_decay=0.5))
+    peaks = {id(p): group["peak"] for group in trainer._optimiser.param_groups for p in group["params"]}
+    encoder = trainer.network.encoder
+    lower, upper = ({peaks[id(p)] for p in layer.parameters()} for layer in layers_of(encoder))
+    assert (lower, upper) == ({5e-4}, {1e-3})
+    assert peaks[id(word_embeddings(encoder).weight)] == 2.5e-4
+    assert peaks[id(trainer.network.heads[0].weight)] == 2e-2

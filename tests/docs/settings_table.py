@@ -13,7 +13,7 @@ _HEAD = """\
 # Settings
 
 Each is an environment variable. A name that does not exist and a value that is not allowed stop the start, with the
-name, the value and what is allowed. This page is made from `app/core/settings.py` by
+name, the value and what is allowed. This page is made from `app/core/settings/` by
 `python -m tests.docs.settings_table`.
 
 | name | default | allowed | |
@@ -24,7 +24,8 @@ name, the value and what is allowed. This page is made from `app/core/settings.p
 def settings_page() -> str:
     """The text of `docs/settings.md`."""
     rows = []
-    for name, field in Settings.model_fields.items():
+    own = Settings.__annotations__
+    for name, field in sorted(Settings.model_fields.items(), key=lambda item: item[0] not in own):  # else as written
         default = "" if field.default in {None, PydanticUndefined} else f"`{field.default}`"
         allowed = allowed_values(name).replace("|", "\\|")
         meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,15 +79,33 @@ class Batch:
         return Batch(move(self.tokens), move(self.mask), states, targets, self.weight)
 
 
-def bucketed(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-    """One epoch of batches of indices: shuffled, sorted by length within buckets, and the batches shuffled again."""
+def bucketed(
+    lengths: Sequence[int], batch_size: int, rng: np.random.Generator, token_budget: int = 0
+) -> list[list[int]]:
+    """One epoch of batches of indices: shuffled, sorted by length within buckets, and the batches shuffled again.
+
+    A batch has at most `batch_size` texts and, where there is a budget, at most `token_budget` tokens with padding
+    (but always one text).
+    """
     order = rng.permutation(len(lengths))
     size = batch_size * _BUCKET
     batches: list[list[int]] = []
     for start in range(0, len(order), size):
         bucket = sorted(order[start : start + size].tolist(), key=lambda index: lengths[index])
-        batches.extend(bucket[k : k + batch_size] for k in range(0, len(bucket), batch_size))
+        batches.extend(_cut(bucket, lengths, batch_size, token_budget))
     return [batches[k] for k in rng.permutation(len(batches))]
+
+
+def _cut(ascending: Sequence[int], lengths: Sequence[int], batch_size: int, token_budget: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for index in ascending:
+        over = token_budget and (len(batch) + 1) * lengths[index] > token_budget  # it is the longest so far
+        if batch and (len(batch) == batch_size or over):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from app.core.domain.errors import EncoderRejected
 from app.core.ports import Floats
 from worker.consolidation.batches import Batch
-from worker.consolidation.losses import distillation, weighted_cross_entropy
+from worker.consolidation.losses import Objective, weighted_cross_entropy
 
 _PROBE_PENALTY = 0.5
 _PROBE_STEPS = 100
@@ -30,17 +30,11 @@ class Network(nn.Module):
         """z, shape (B, d), float32: the heads and the losses are computed in full precision also under autocast."""
         return functional.normalize(self.encoder(tokens, mask).float(), dim=1)
 
-    def loss(self, batch: Batch, z: Tensor, *, distil: float, temperature: float) -> Tensor:
-        """Weighted sum over the batch's targets of cross entropy plus `distil` times distillation. Shape ()."""
+    def loss(self, batch: Batch, z: Tensor, objective: Objective) -> Tensor:
+        """The objective's weighted sum over the batch's targets. Shape ()."""
         total = z.new_zeros(())
         for task, targets in batch.targets.items():
-            logits = self.heads[task](z[targets.rows])
-            total = total + weighted_cross_entropy(logits, targets.labels, targets.weights)
-            if distil and len(targets.taught):
-                taught = targets.taught
-                total = total + distil * distillation(
-                    logits[taught], targets.teacher, targets.weights[taught], temperature
-                )
+            total = total + objective.loss(z[targets.rows], self.heads[task], targets)
         return total
 
 

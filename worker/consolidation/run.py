@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import structlog
-import torch
 
-from app.core.classifier.classifier import load_classifier
 from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec
 from app.core.classifier.export import write_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
@@ -19,20 +17,18 @@ from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import Json
 from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
 from app.core.settings import Settings
-from worker.consolidation.embedding import embed_again, known_embeddings
-from worker.consolidation.examples import fitted_heads, label_spaces, live_probabilities, make_examples
-from worker.consolidation.hardware import choose_device, thread_count, use_bfloat16
-from worker.consolidation.inputs import Inputs, read_inputs, read_samples
+from worker.consolidation.embedding import embed_again
+from worker.consolidation.fine_tuning import fine_tune
+from worker.consolidation.hardware import choose_device, thread_count
+from worker.consolidation.inputs import read_inputs
 from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
-from worker.consolidation.network import Network
+from worker.consolidation.material import choose, gather
 from worker.consolidation.progress import Progress
-from worker.consolidation.replay import Selection, coreset, select
-from worker.consolidation.training import Outcome, Recipe, Trainer
+from worker.consolidation.replay import Selection, coreset
+from worker.consolidation.training import Outcome
 
 log = structlog.get_logger(__name__)
 
-_VALIDATION_SHARE = 0.1
-_VALIDATION_LIMIT = 1000
 _HELDOUT_SHARE = 0.3  # of the coreset; 10 % of all samples are held out, so it only binds in large stores
 
 
@@ -53,7 +49,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     with progress.phase("loading"):
         live = stores.artefacts.open(job.version)
         inputs = await read_inputs(job, stores.samples, stores.ledger)
-        selection = _select(inputs, settings, job.seed)
+        selection = await choose(live, inputs, stores.samples, settings, job.seed)
     log.info("selected", new=len(selection.new), replayed=len(selection.replayed), validation=len(selection.validation))
     if settings.freeze == "head" or not selection.new:
         why = "freeze=head" if settings.freeze == "head" else "no new samples"
@@ -90,19 +86,6 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     progress.write("done", 1, 1)
 
 
-def _select(inputs: Inputs, settings: Settings, seed: int) -> Selection:
-    return select(
-        inputs.learned,
-        inputs.seen,
-        frozenset(candidate.text_digest for candidate in inputs.golden),
-        replay_per_class=settings.replay_per_class,
-        validation_share=_VALIDATION_SHARE,
-        validation_limit=_VALIDATION_LIMIT,
-        limit=settings.coreset,
-        seed=seed,
-    )
-
-
 def _leave_unchanged(folder: Path, job: Job, live: VersionFolder, progress: Progress, metrics: Json) -> None:
     """A result that names the live encoder and no trained sample; its embeddings are those the parent has."""
     shutil.copytree(live.path / ENCODER_FOLDER, folder / ENCODER_FOLDER)
@@ -117,52 +100,16 @@ async def _train(
     live: VersionFolder, selection: Selection, store: SampleStore, settings: Settings, job: Job, progress: Progress
 ) -> tuple[TorchEncoder, Outcome, frozenset[str], Json]:
     """Fine-tunes a copy of the live encoder; also returns the ids it was trained on."""
-    replayed = await read_samples(store, [c.id for c in selection.replayed])
-    training = await read_samples(store, [c.id for c in selection.new]) | replayed
-    tasks = {sample.task for sample in training.values()}
-    held_back = await read_samples(store, [c.id for c in selection.validation])
-    validation = [sample for sample in held_back.values() if sample.task in tasks]
-
-    classifier = load_classifier(live, threads=thread_count(settings.threads))
-    samples = list(training.values())
-    z = await known_embeddings(store, classifier.encoder, training)
-    replayed_rows = [row for row, sample in enumerate(samples) if sample.id in replayed]
-    teachers = live_probabilities(classifier, [samples[row] for row in replayed_rows], z[replayed_rows])
-    spaces = label_spaces([*samples, *validation], {t: head.labels for t, head in classifier.heads.items()})
-    heads = fitted_heads(samples, z, spaces)
-    del classifier  # and its ONNX session, some 300 MB
-
+    material = await gather(live, selection, store, settings)
     device = choose_device(settings.device)
-    encoder = TorchEncoder(live.path / ENCODER_FOLDER, device=str(device), digest=live.manifest.encoder_digest)
-    recipe = _recipe(settings, device, encoder.spec.pad_id, job.seed)
-    examples = make_examples(samples, spaces, encoder.tokenizer.tokenize, teachers)
-    checks = make_examples(validation, spaces, encoder.tokenizer.tokenize, {})
 
     def report(step: int, steps: int, metrics: dict[str, float]) -> None:
         progress.write("training", step, steps, **metrics)
 
-    trainer = Trainer(Network(encoder.module, heads), recipe, device, due=progress.due, report=report)
-    outcome = trainer.run(examples, checks)
-    metrics = {"device": str(device), "dtype": "bfloat16" if recipe.bf16 else "float32", "texts": len(examples)}
-    return encoder, outcome, frozenset(training), metrics
-
-
-def _recipe(settings: Settings, device: torch.device, padding: int, seed: int) -> Recipe:
-    return Recipe(
-        freeze=settings.freeze,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        warmup=settings.warmup,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.train_batch,
-        distillation=settings.distillation,
-        distillation_temperature=settings.distillation_temperature,
-        patience=settings.patience,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=use_bfloat16(settings.bf16, device),
-        padding=padding,
-        seed=seed,
-    )
+    encoder, recipe, outcome = fine_tune(live, material, settings, device, job.seed, due=progress.due, report=report)
+    texts = len({sample.text for sample in material.samples})
+    metrics = {"device": str(device), "dtype": "bfloat16" if recipe.bf16 else "float32", "texts": texts}
+    return encoder, outcome, material.ids, metrics
 
 
 def _describe(outcome: Outcome) -> Json:
@@ -173,6 +120,7 @@ def _describe(outcome: Outcome) -> Json:
         "samples_per_s": round(outcome.samples / outcome.seconds, 1),
         "accumulated": outcome.accumulated,
         "cached_states": outcome.cached_states,
+        "new_share": outcome.new_share,
         "history": history,
         "best_step": None if outcome.best is None else outcome.best.step,
         "validation_before": None if outcome.before is None else outcome.before.accuracy,

@@ -12,13 +12,14 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.domain.errors import SettingInvalid
+from app.core.settings.consolidation import ConsolidationSettings
 
 PREFIX = "PAWL_"
 _SOCKET_PATH_LIMIT = 100  # a unix socket's path holds 107 bytes on Linux
 
 
-class Settings(BaseSettings):
-    """Settings of app, worker and command line; frozen once read."""
+class Settings(ConsolidationSettings, BaseSettings):
+    """Settings of app, worker and command line; frozen once read. Those of one subject are in a module of their own."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
@@ -135,37 +136,6 @@ class Settings(BaseSettings):
     """Size an artefact may have."""
     gate_max_latency_ratio: float = Field(default=2.0, gt=0.0)
     """Time per text of a consolidated artefact against the live one's, measured in one run."""
-
-    consolidate_after: int = Field(default=0, ge=0)
-    """New samples that trigger a consolidation; 0 means only on request."""
-    consolidate_age_hours: float = Field(default=0.0, ge=0.0)
-    """Age of the oldest sample the encoder has not seen that triggers one; 0 means never."""
-    freeze: str = Field(default="all", pattern="^(head|all|top-[1-9][0-9]*)$")
-    """What a consolidation trains: `all` layers, `top-k` of them, or the `head` alone (no encoder training)."""
-    epochs: float = Field(default=3.0, gt=0.0, le=100.0)
-    """Passes over new samples and replay."""
-    learning_rate: float = Field(default=5e-5, gt=0.0, lt=1.0)
-    """Peak learning rate of AdamW."""
-    warmup: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Share of the steps that warm up; the rest decays linearly to zero."""
-    weight_decay: float = Field(default=0.01, ge=0.0)
-    """Weight decay of AdamW (not on biases and norms)."""
-    train_batch: int = Field(default=32, ge=1, le=4096)
-    """Samples in a training step."""
-    replay_per_class: int = Field(default=200, ge=0)
-    """Old samples replayed for each class at most."""
-    distillation: float = Field(default=0.5, ge=0.0)
-    """Weight of the distillation loss on replayed texts."""
-    distillation_temperature: float = Field(default=2.0, gt=0.0)
-    """Temperature of the distillation loss."""
-    patience: int = Field(default=4, ge=1)
-    """Evaluations (two in an epoch) without improvement on validation before training stops."""
-    bf16: Literal["auto", "on", "off"] = "auto"
-    """bfloat16 autocast in training: `auto` where the device computes it natively."""
-    coreset: int = Field(default=50_000, ge=100)
-    """Stored samples re-embedded after a consolidation at most (class-balanced beyond it)."""
-    max_grad_norm: float = Field(default=1.0, gt=0.0)
-    """Gradients are clipped to this norm."""
 
     @property
     def home_path(self) -> Path:

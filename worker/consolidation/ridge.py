@@ -1,0 +1,59 @@
+"""The head that will serve, fitted to given embeddings, with its exact leave-one-out answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.core.classifier.calibration import fit_temperature
+from app.core.ports import Floats
+from worker.head import RidgeHead, RowChange
+from worker.selection import GRID
+
+_ROWS = 2048
+
+
+def fit(phi: Floats, labels: Sequence[int], classes: int, regularisation: float) -> RidgeHead:
+    """A ridge head on features phi, shape (n, p)."""
+    head = RidgeHead(phi.shape[1], regularisation)
+    head.absorb(RowChange(torch.from_numpy(phi), torch.tensor(labels), torch.ones(len(labels))), classes)
+    head.refit()
+    return head
+
+
+def leave_one_out(head: RidgeHead, phi: Floats, labels: Sequence[int]) -> Tensor:
+    """Scores (n, C) for each row by the head fitted without it: y - (y - phi W) / (1 - phi^T A^-1 phi) (Allen 1974)."""
+    scores = torch.empty(len(phi), head.classes, dtype=torch.float64)
+    for start in range(0, len(phi), _ROWS):
+        rows = torch.from_numpy(phi[start : start + _ROWS]).double()
+        truth = torch.nn.functional.one_hot(torch.tensor(labels[start : start + _ROWS]), head.classes)
+        leverage = ((rows @ head.inverse) * rows).sum(dim=1, keepdim=True)
+        scores[start : start + _ROWS] = truth - (truth - rows @ head.weights) / (1.0 - leverage).clamp_min(1e-9)
+    return scores
+
+
+def losses(scores: Tensor, labels: Sequence[int], temperature: float) -> Floats:
+    """-log softmax(scores / temperature)[label] of each row, in nats, shape (n,)."""
+    logits = torch.log_softmax(scores / temperature, dim=1)
+    return (-logits[torch.arange(len(labels)), torch.tensor(labels)]).float().numpy()
+
+
+def fit_best(phi: Floats, labels: Sequence[int], classes: int) -> tuple[RidgeHead, float]:
+    """The head with the lambda of the lowest leave-one-out loss, as the learner chooses it; returns that loss too."""
+    head, found = fit(phi, labels, classes, GRID[0]), dict[float, float]()
+    for value in GRID:
+        head.refit(value)
+        scores = leave_one_out(head, phi, labels)
+        temperature = fit_temperature(scores.numpy(), np.asarray(labels))
+        found[value] = float(losses(scores, labels, temperature).mean())
+    best = min(found, key=lambda value: found[value])
+    head.refit(best)
+    return head, found[best]
+
+
+def answers(head: RidgeHead, phi: Floats) -> list[int]:
+    """The most likely class of each row."""
+    return [int(k) for k in (torch.from_numpy(phi).double() @ head.weights).argmax(dim=1)]
