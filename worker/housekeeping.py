@@ -18,6 +18,9 @@ from worker.tuning import Tuning
 
 _QUIET = 0.5
 """Seconds without feedback before housekeeping starts."""
+_LONGEST_QUIET = 8.0
+"""... at most: after each chore that was interrupted it waits twice as long, because the one who interrupts it waits
+too, and under a steady trickle of feedback every chore would be begun again in each gap and never be done."""
 log = structlog.get_logger(__name__)
 
 
@@ -37,6 +40,7 @@ class Housekeeping:
         self._errand: asyncio.Task[None] | None = None
         self._last: dict[str, float] = {}
         self._busy_at = time.monotonic()
+        self._quiet = _QUIET
 
     @property
     def busy(self) -> bool:
@@ -59,6 +63,7 @@ class Housekeeping:
         """Interrupts the chore in hand and waits until it has let go of the state."""
         self._busy_at = time.monotonic()
         self._interrupted.set()
+        self._quiet = min(2 * self._quiet, _LONGEST_QUIET) if self.busy else self._quiet
         if self._chore is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._chore
@@ -66,7 +71,7 @@ class Housekeeping:
 
     def resume(self, state: LearnerState | None) -> None:
         """Starts the next chore if it has been quiet for a moment and none is running."""
-        if not self.busy and time.monotonic() - self._busy_at > _QUIET:
+        if not self.busy and time.monotonic() - self._busy_at > self._quiet:
             self._interrupted.clear()
             self._chore = asyncio.create_task(self._work(state))
 
@@ -87,6 +92,8 @@ class Housekeeping:
         except (PawlError, ConnectionError, OSError) as error:
             log.warning("housekeeping_failed", problem=str(error))
             return
+        if not self._interrupted.is_set():
+            self._quiet = _QUIET
         packed = None
         if state is not None and state.unsaved >= self._settings.snapshot_every and not self._filing:
             packed = await asyncio.to_thread(pack, state)
