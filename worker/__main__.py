@@ -65,7 +65,13 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
         return OnnxEncoder(folder, threads=settings.threads, digest=digest)
 
     def export(source: str, into: Path) -> str:
-        return export_encoder(source, into, max_tokens=settings.max_tokens, sha256=settings.encoder_sha256)
+        return export_encoder(
+            source,
+            into,
+            max_tokens=settings.max_tokens,
+            pooled_layers=settings.pooled_layers,
+            sha256=settings.encoder_sha256,
+        )
 
     def empty_state() -> LearnerState:
         return first_state(settings, export, encoder_digest, open_encoder)

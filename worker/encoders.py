@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
 from app.core.classifier.features import RandomFeatures
 from app.core.ports import Encoder
 from app.core.settings import Settings
@@ -22,7 +23,8 @@ def first_state(
     settings: Settings, export: Export, digest_of: Callable[[Path], str], open_encoder: Open
 ) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
-    name = hashlib.sha256(f"{settings.encoder}\n{settings.encoder_sha256}\n{settings.max_tokens}".encode()).hexdigest()
+    chosen = (settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers)
+    name = hashlib.sha256("\n".join(map(str, chosen)).encode()).hexdigest()
     folder = settings.home_path / "encoders" / name[:16]
     if not folder.is_dir():
         unfinished = folder.with_suffix(".unfinished")
@@ -31,5 +33,6 @@ def first_state(
         export(settings.encoder, unfinished)
         unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
     encoder = open_encoder(folder, digest_of(folder))
-    features = RandomFeatures.create(encoder.dimension, settings.random_features, settings.seed)
+    spec = EncoderSpec.from_file(folder / SPEC_FILE)
+    features = RandomFeatures.create(spec.hidden, settings.random_features, settings.seed, spec.dimension)
     return LearnerState(0, encoder, folder, features, settings)

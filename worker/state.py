@@ -106,8 +106,8 @@ class LearnerState:
         return heads
 
     def refresh_novelty(self) -> Novelty:
-        """Leverage in embedding space: h = z^T (sum w z z^T + lambda I)^-1 z, ranked against the panel's."""
-        d = self.encoder.dimension
+        """Leverage of the last layer's part of z: h = z^T (sum w z z^T + lambda I)^-1 z, ranked against the panel's."""
+        d = self.features.widened
         gram = torch.eye(d, dtype=torch.float64) * 0.1
         rows = [torch.zeros(0, d, dtype=torch.float64)]
         for learner in self.tasks.values():

@@ -93,8 +93,10 @@ def test_a_manifest_that_names_another_encoder_or_head_is_refused(folder: Versio
 
 
 def test_parts_of_other_widths_are_refused(tmp_path: Path, tiny: tuple[Path, str], classifier: Classifier) -> None:
-    with pytest.raises(ArtefactCorrupt, match="embeddings of 32, features of 31"):
+    with pytest.raises(ArtefactCorrupt, match="takes 96 features, there are 97"):
         load_classifier(publish_tiny_version(tmp_path / "narrow", tiny, dimension=31))
+    with pytest.raises(ArtefactCorrupt, match="a projection of 33 numbers does not fit embeddings of 32"):
+        load_classifier(publish_tiny_version(tmp_path / "wide", tiny, dimension=33))
     narrow = LinearHead(("a",), np.zeros((7, 1), np.float32), np.zeros(1, np.float32), 1.0)
     c = classifier
     with pytest.raises(ValueError, match="head 'x' takes 7 features"):

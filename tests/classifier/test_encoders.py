@@ -12,13 +12,14 @@ from transformers import AutoModel, AutoTokenizer
 
 from app.core.classifier.encoder_folder import EncoderSpec, encoder_digest
 from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
+from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.tokenization import TextTokenizer
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 from tests.classifier.conftest import TEXTS
-from tests.tiny_encoder import WORDS, exported_tiny_encoder
+from tests.tiny_encoder import WORDS, exported_tiny_encoder, write_tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,28 @@ def test_torch_and_onnx_agree_on_the_tiny_encoder(tiny: tuple[Path, str], tiny_o
     assert torch_encoder.dimension == tiny_onnx.dimension == 32
     texts = [*TEXTS, *WORDS[:50]]
     assert np.abs(torch_encoder.encode(texts) - tiny_onnx.encode(texts)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("pooled", "layers"), [(1, (0,)), (2, (0, 1)), (9, (0, 1))])
+def test_z_is_the_pooled_states_of_the_layers_from_the_last_down(
+    tmp_path: Path, pooled: int, layers: tuple[int, ...]
+) -> None:
+    folder = tmp_path / "encoder"
+    source = write_tiny_encoder(tmp_path / "source")
+    digest = export_encoder(str(source), folder, max_tokens=64, pooled_layers=pooled)
+    torch_encoder, onnx = TorchEncoder(folder), OnnxEncoder(folder, threads=1, digest=digest)
+    assert torch_encoder.spec.layers == onnx.spec.layers == layers
+    z = onnx.encode(TEXTS)
+    assert z.shape == (len(TEXTS), 32 * len(layers))
+    assert np.abs(torch_encoder.encode(TEXTS) - z).max() < 1e-5
+    ids = torch.tensor([torch_encoder.tokenizer.tokenize(TEXTS[:1])[0]])
+    with torch.inference_mode():
+        states = torch_encoder.module.model(input_ids=ids, output_hidden_states=True).hidden_states
+        last = torch_encoder.module.last_layer()(ids, torch.ones_like(ids))
+    for part, layer in enumerate(layers):
+        mean = states[-1 - layer][0].mean(0)
+        np.testing.assert_allclose(z[0, 32 * part : 32 * (part + 1)], mean / mean.norm(), atol=1e-5)
+    np.testing.assert_allclose(z[:1, :32], last, atol=1e-5)
 
 
 def test_encoding_leaves_a_module_in_training_as_it_was(tiny: tuple[Path, str], tiny_onnx: OnnxEncoder) -> None:

@@ -30,6 +30,15 @@ def test_features_are_the_formula(count: int) -> None:
     assert phi.shape == (5, features.width)
 
 
+def test_only_the_first_part_of_a_longer_embedding_is_widened() -> None:
+    z = _unit(5, 8)
+    features, short = RandomFeatures.create(3, 20, seed=3, dimension=8), RandomFeatures.create(3, 20, seed=3)
+    np.testing.assert_array_equal(features.expand(z)[:, 8:], short.expand(z[:, :3])[:, 3:])
+    np.testing.assert_array_equal(features.expand(z)[:, :8], z)
+    with pytest.raises(ValueError, match="does not fit"):
+        RandomFeatures.create(8, 20, seed=3, dimension=3)
+
+
 def test_the_relu_part_keeps_unit_length_on_average() -> None:
     phi = RandomFeatures.create(16, 4096, seed=0).expand(_unit(20, 16))
     np.testing.assert_allclose(np.linalg.norm(phi[:, 16:-1], axis=1), 1.0, atol=0.1)

@@ -36,6 +36,8 @@ def fine_tune(
     weights = class_weights(material.samples, settings.class_weights)
     examples = make_examples(material.samples, spaces, tokenise, material.teachers, weights)
     validation = make_examples(material.validation, spaces, tokenise, {})
-    network = Network(encoder.module, fitted_heads(material.samples, material.z, spaces))
+    # The loss is on the last layer's part of z alone, which comes first; what it teaches, the layers below learn too.
+    z = material.z[:, : encoder.spec.hidden]
+    network = Network(encoder.module.last_layer(), fitted_heads(material.samples, z, spaces))
     trainer = Trainer(network, recipe, device, due=due, report=report, evaluated=evaluated)
     return encoder, recipe, trainer.run(examples, validation)

@@ -35,7 +35,7 @@ class Classifier:
         novelty: Novelty,
     ) -> None:
         d = encoder.dimension
-        if features.dimension != d or novelty.dimension != d:
+        if features.dimension != d or novelty.dimension > d:
             raise ValueError(f"embeddings of {d}, features of {features.dimension}, novelty of {novelty.dimension}")
         for task, head in heads.items():
             if head.width != features.width:
@@ -109,7 +109,7 @@ def load_classifier(folder: VersionFolder, *, encoder: Encoder | None = None, th
         task: LinearHead.from_file(folder.path / head_file(task), info.labels, info.temperature)
         for task, info in manifest.heads.items()
     }
-    features = RandomFeatures.from_file(folder.path / FEATURES_FILE)
+    features = RandomFeatures.from_file(folder.path / FEATURES_FILE, encoder.dimension)
     novelty = Novelty.from_file(folder.path / NOVELTY_FILE)
     try:
         return Classifier(folder.number, manifest, encoder, features, heads, novelty)

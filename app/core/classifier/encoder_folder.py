@@ -31,7 +31,8 @@ class EncoderSpec:
 
     pooling     `mean` over the tokens (special ones too, padding not), or `cls`: the first token.
     max_tokens  longer texts are cut to this many tokens, special ones included.
-    dimension   d, the length of z. z is always scaled to unit length.
+    dimension   d, the length of z, which is the layers' pooled states end to end, each scaled to unit length.
+    layers      which layers are pooled, counted down from the last one, which is 0 and comes first.
     pad_id      token id that fills short rows of a batch.
     """
 
@@ -39,6 +40,12 @@ class EncoderSpec:
     max_tokens: int
     dimension: int
     pad_id: int = 0
+    layers: tuple[int, ...] = (0,)
+
+    @property
+    def hidden(self) -> int:
+        """Length of one layer's part of z."""
+        return self.dimension // len(self.layers)
 
     def to_json(self) -> str:
         """The text of `encoder.json`; equal specs give equal bytes."""
@@ -58,10 +65,13 @@ class EncoderSpec:
                 max_tokens=int(value["max_tokens"]),
                 dimension=int(value["dimension"]),
                 pad_id=int(value["pad_id"]),
+                layers=tuple(int(layer) for layer in value.get("layers", [0])),  # written since 0.2
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
-        if spec.max_tokens < 1 or spec.dimension < 1 or spec.pad_id < 0:
+        if spec.layers[:1] != (0,) or list(spec.layers) != sorted(set(spec.layers)):
+            raise ArtefactCorrupt(path=path, problem=f"layers {spec.layers}, expected 0 and then rising ones")
+        if min(spec.max_tokens, spec.dimension, spec.pad_id + 1) < 1 or spec.dimension % len(spec.layers):
             raise ArtefactCorrupt(path=path, problem=f"numbers out of range in {spec}")
         return spec
 

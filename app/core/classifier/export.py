@@ -32,7 +32,9 @@ _OPSET = 17
 _MAX_WEIGHT_BYTES = 2_000_000_000  # an ONNX file is one protobuf message, which holds less than 2 GiB
 
 
-def export_encoder(source: str, into: Path, *, max_tokens: int, sha256: str | None = None) -> str:
+def export_encoder(
+    source: str, into: Path, *, max_tokens: int, pooled_layers: int = 1, sha256: str | None = None
+) -> str:
     """Loads a published encoder and writes its `encoder/` folder; returns the encoder's digest.
 
     The same source gives the same digest. Texts are cut to the smallest of `max_tokens`, the limit the source states
@@ -43,6 +45,7 @@ def export_encoder(source: str, into: Path, *, max_tokens: int, sha256: str | No
         source: `all-MiniLM-L6-v2`, a folder, or a hub id.
         into: The folder to write; made if missing. Files of the same names are replaced.
         max_tokens: Longest text in tokens.
+        pooled_layers: k; of L layers the ones numbered L (k - i) / k, i = 0 ... k - 1, are pooled.
         sha256: Hex SHA-256 that the weights must have.
 
     Raises:
@@ -59,11 +62,13 @@ def export_encoder(source: str, into: Path, *, max_tokens: int, sha256: str | No
         raise EncoderRejected(path=source, problem="it is an encoder-decoder; Pawl uses encoders")
     tokenizer = _read_tokenizer(found)
     limits = [max_tokens, found.max_tokens, _positions(model)]
+    layers = _spread(int(getattr(model.config, "num_hidden_layers", 1)), pooled_layers)
     spec = EncoderSpec(
         pooling=found.pooling,
         max_tokens=min(limit for limit in limits if limit is not None),
-        dimension=int(model.config.hidden_size),
+        dimension=int(model.config.hidden_size) * len(layers),
         pad_id=int(getattr(model.config, "pad_token_id", None) or 0),
+        layers=layers,
     )
     return write_encoder(model, tokenizer.to_str(), spec, into)
 
@@ -99,7 +104,7 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     (into / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (into / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-    _write_onnx(PooledTransformer(model, spec.pooling).eval(), into / ONNX_FILE)
+    _write_onnx(PooledTransformer(model, spec.pooling, spec.layers).eval(), into / ONNX_FILE)
     return encoder_digest(into)
 
 
@@ -143,6 +148,11 @@ def _read_tokenizer(found: EncoderSource) -> Any:
         steps = [normalizers.Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
         tokenizer.normalizer = normalizers.Sequence(steps)
     return tokenizer
+
+
+def _spread(layers: int, pooled: int) -> tuple[int, ...]:
+    """`pooled` of the layers, evenly spread, counted down from the last one: 6 and 3 give 0, 2, 4."""
+    return tuple(sorted({layers - max(1, round(layers * (pooled - i) / pooled)) for i in range(pooled)}))
 
 
 def _positions(model: Any) -> int | None:

@@ -20,7 +20,7 @@ class Novelty:
     known texts point (Hoaglin & Welsch 1978).
 
     Args:
-        factor: F, shape (d, k), float32.
+        factor: F, shape (d_0, k), float32; of a longer z the first d_0 numbers count, the last layer's part.
         quantiles: The 0th, 1st, ... 100th percentile of h on held-out texts, shape (101,), not decreasing.
 
     Raises:
@@ -51,12 +51,12 @@ class Novelty:
 
     @property
     def dimension(self) -> int:
-        """d, the length of z."""
+        """d_0, how many of the first numbers of z count."""
         return int(self.factor.shape[0])
 
     def leverage(self, z: Floats) -> Floats:
         """h, shape (n,), not negative, of embeddings z of shape (n, d)."""
-        projected = z @ self.factor
+        projected = z[:, : self.dimension] @ self.factor
         leverage: Floats = np.einsum("nk,nk->n", projected, projected)
         return leverage
 

@@ -27,25 +27,36 @@ class PooledTransformer(torch.nn.Module):
     """A transformer, its pooling, and the scaling to unit length; what is trained and what is exported.
 
     `model` is the transformer as `AutoModel` builds it, without the pooler layer that some have and none of the
-    poolings uses.
+    poolings uses. `layers` count down from the last layer, 0.
     """
 
-    def __init__(self, model: Any, pooling: Pooling) -> None:
+    def __init__(self, model: Any, pooling: Pooling, layers: Sequence[int] = (0,)) -> None:
         super().__init__()
         self.model = model
         self.pooling = pooling
+        self.layers = tuple(layers)
         self._has_token_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """z, shape (n, d), unit length, from int64 ids and a 0/1 mask of shape (n, tokens)."""
-        token_types = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_token_types else {}
-        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **token_types).last_hidden_state
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
+        """z, shape (n, d), each layer's part of unit length, from int64 ids and a 0/1 mask of shape (n, tokens)."""
+        given = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_token_types else {}
+        if self.layers == (0,):
+            states = [self.model(input_ids=input_ids, attention_mask=attention_mask, **given).last_hidden_state]
         else:
-            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **given)
+            below = [output.hidden_states[-1 - layer] for layer in self.layers[1:]]
+            states = [output.last_hidden_state, *below]  # the last one may differ from hidden_states[-1] by a norm
+        return torch.cat([self._pooled(hidden, attention_mask) for hidden in states], dim=-1)
+
+    def last_layer(self) -> PooledTransformer:
+        """The same transformer with the last layer's part of z alone; what is trained in one is trained in both."""
+        return PooledTransformer(self.model, self.pooling)
+
+    def _pooled(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if self.pooling == "cls":
+            return torch.nn.functional.normalize(hidden[:, 0], dim=-1)
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0), dim=-1)
 
 
 def load_transformer(folder: Path) -> Any:
@@ -96,7 +107,9 @@ class TorchEncoder:
         self.spec = EncoderSpec.from_file(folder / "encoder.json")
         self.tokenizer = TextTokenizer(folder, self.spec)
         self.device = torch.device(device)
-        self.module = PooledTransformer(load_transformer(folder), self.spec.pooling).to(self.device).eval()
+        self.module = (
+            PooledTransformer(load_transformer(folder), self.spec.pooling, self.spec.layers).to(self.device).eval()
+        )
         self._digest = digest or encoder_digest(folder)
 
     @property

@@ -8,7 +8,7 @@ A version's folder:
     encoder/config.json
     encoder/tokenizer.json
     encoder/encoder.json          pooling, normalisation, maximal length, dimension
-    features.safetensors          `projection`, shape (M, d), float32
+    features.safetensors          `projection`, shape (M, d_0), float32
     heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
     novelty.safetensors           `factor` (d, d), `quantiles` (101,), float32
 """

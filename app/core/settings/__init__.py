@@ -48,7 +48,9 @@ class Settings(ConsolidationSettings, BaseSettings):
     """Where the learner computes: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`."""
     threads: int = Field(default=0, ge=0, le=1024)
     """Threads for each process's numerics; 0 means one for each core."""
-    random_features: int = Field(default=2048, ge=0, le=65536)
+    pooled_layers: int = Field(default=3, ge=1, le=48)
+    """Layers of the encoder that make the embedding: the last one and others evenly below it."""
+    random_features: int = Field(default=1280, ge=0, le=65536)
     """M, the number of random ReLU features next to the embedding."""
     seed: int = Field(default=0, ge=0)
     """Seed of the random features and of replay."""
