@@ -1,0 +1,8 @@
+"""Learning quality: protocols B1-B6 of `docs/design.md` section 8, on the worker's own learner.
+
+    python -m benchmarks.learning.b1 --data ../shared/data --seeds 5
+
+Every row that is Pawl runs `worker.learning.Learning` and `worker.tuning.Tuning` (propose, gate, publish, commit) on
+the in-memory twins of the stores and a real artefact folder, and answers with the classifier loaded from the published
+version. Only HTTP, Redis and the SQL server are left out: they change no number here.
+"""

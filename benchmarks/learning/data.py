@@ -1,0 +1,135 @@
+"""The data sets of the protocols, as they lie in the data folder. Nothing of them is copied into the project."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import random
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from app.core.domain.samples import digest_text
+from benchmarks.datasets import Labelled, invented, one_of_each, read_phrasebank, read_split, shuffled
+from benchmarks.harness import BenchmarkFailed
+
+_EXCEL_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)
+_REUTERS_CHARACTERS = 1000
+_REUTERS = re.compile(r"<REUTERS[^>]*NEWID=\"(\d+)\"[^>]*>(.*?)</REUTERS>", re.DOTALL)
+_REUTERS_DATE = re.compile(r"(\d{1,2})-([A-Z]{3})-(\d{4})(?:\s+(\d{1,2}):(\d{2}):(\d{2}))?")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Training and test texts. No text is in both: where the source has such, the training row is left out."""
+
+    name: str
+    train: list[Labelled]
+    test: list[Labelled]
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, sorted."""
+        return sorted({row.label for row in self.train})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A labelled text and when it came."""
+
+    at: datetime
+    row: Labelled
+
+
+def load_split(name: str, data: Path) -> Split:
+    """`clinc150`, `banking77` or `financial_phrasebank` (80/20, drawn with seed 0). Raises `BenchmarkFailed`."""
+    if name == "clinc150":
+        parts = _json(data / "clinc150" / "data_full.json")
+        return _apart(name, *([Labelled(*row) for row in parts[part]] for part in ("train", "test")))
+    if name == "banking77":
+        return _apart(name, *read_split(data / "banking77"))
+    rows = shuffled(one_of_each(read_phrasebank(data / "financial_phrasebank")), random.Random(0))
+    cut = round(0.8 * len(rows))
+    return Split(name, rows[:cut], rows[cut:])
+
+
+def load_events(name: str, data: Path) -> list[Event]:
+    """`us_airline_tweets` or `reuters21578`, by time. Raises `BenchmarkFailed`."""
+    events = _tweets(data / "us_airline_tweets" / "Tweets.csv") if name == "us_airline_tweets" else _reuters(data)
+    return sorted(events, key=lambda event: event.at)  # stable: equal times stay in the order of the file
+
+
+def invented_split(labels: int, train: int, test: int, rng: random.Random) -> Split:
+    """`train` and `test` invented texts of each label."""
+    rows: dict[str, list[Labelled]] = {}
+    for row in invented(labels, train + test, rng):
+        rows.setdefault(row.label, []).append(row)
+    parts = [row for own in rows.values() for row in own[:train]], [row for own in rows.values() for row in own[train:]]
+    return Split("invented", *(shuffled(part, rng) for part in parts))
+
+
+def invented_events(labels: int, each: int, rng: random.Random) -> list[Event]:
+    """Invented texts, a minute apart; half of the labels come only in the second half."""
+    rows = invented(labels, each, rng)
+    late = set(sorted({row.label for row in rows})[labels // 2 :])
+    ordered = sorted(rows, key=lambda row: rng.random() + (row.label in late))
+    return [Event(_EXCEL_EPOCH + timedelta(minutes=minute), row) for minute, row in enumerate(ordered)]
+
+
+def _apart(name: str, train: Sequence[Labelled], test: Sequence[Labelled]) -> Split:
+    asked = {digest_text(row.text) for row in test}
+    return Split(name, [row for row in one_of_each(train) if digest_text(row.text) not in asked], list(test))
+
+
+def _json(path: Path) -> dict[str, list[list[str]]]:
+    _present(path)
+    found: dict[str, list[list[str]]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _present(path: Path) -> None:
+    if not path.is_file():
+        raise BenchmarkFailed(f"{path} is missing (see the data folder's MANIFEST.md)")
+
+
+def _tweets(path: Path) -> Iterator[Event]:
+    _present(path)
+    with path.open(encoding="mac_roman", newline="") as file:
+        for row in csv.DictReader(file):
+            at = _EXCEL_EPOCH + timedelta(days=float(row["tweet_created"]))
+            yield Event(at, Labelled(row["text"], row["airline_sentiment"]))
+
+
+def _reuters(data: Path) -> Iterator[Event]:
+    """News with exactly one topic: title and body, the first characters of them."""
+    path = data / "reuters21578" / "reuters21578_sgm.tar.xz"
+    _present(path)
+    with tarfile.open(path, "r:xz") as archive:
+        for member in sorted(archive.getmembers(), key=lambda one: one.name):
+            file = archive.extractfile(member) if member.name.endswith(".sgm") else None
+            if file is None:
+                continue
+            for _, news in _REUTERS.findall(file.read().decode("latin-1")):
+                topics = re.findall(r"<D>([^<]+)</D>", _inside(news, "TOPICS"))
+                text = " ".join(f"{_inside(news, 'TITLE')}. {_inside(news, 'BODY')}".split())
+                if len(topics) == 1 and len(text) > 2:
+                    yield Event(_moment(_inside(news, "DATE")), Labelled(text[:_REUTERS_CHARACTERS], topics[0]))
+
+
+def _inside(news: str, tag: str) -> str:
+    found = re.search(rf"<{tag}[^>]*>(.*?)</{tag}>", news, re.DOTALL)
+    return html.unescape(found.group(1)) if found else ""
+
+
+def _moment(text: str) -> datetime:
+    """The date of a piece of news; an hour that cannot be (one has 605) counts as midnight."""
+    found = _REUTERS_DATE.search(text)
+    if found is None:
+        raise BenchmarkFailed(f"a piece of news has the date {text!r}")
+    day, month, year, hour, minute, second = found.groups(default="0")
+    return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC)

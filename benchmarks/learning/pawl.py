@@ -1,0 +1,215 @@
+"""Pawl's own learner in this process: what `python -m worker` puts together, on the in-memory twins of the stores."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.classifier import Classifier, load_classifier
+from app.core.classifier.encoder_folder import encoder_digest
+from app.core.classifier.export import export_encoder
+from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.db.memory import MemoryDatabase, MemorySampleStore
+from app.core.db.memory_versions import MemoryVersionLedger
+from app.core.domain.gate_reports import GateReport
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
+from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin
+from app.core.domain.versions import Version
+from app.core.ports import Encoder
+from app.core.settings import Settings, load_settings
+from app.core.streams.memory import MemoryFeedbackStream
+from benchmarks.datasets import Labelled
+from benchmarks.harness import BenchmarkFailed
+from benchmarks.learning.answers import Questions, Scores
+from benchmarks.learning.embeddings import CACHE, CachedEncoder
+from worker.encoders import first_state
+from worker.learning import Learning, Step
+from worker.publisher import Publisher
+from worker.recovery import Recovery
+from worker.snapshots import Snapshots
+from worker.state import LearnerState
+from worker.tuning import Tuning
+
+_BOOTSTRAP_LIMIT = 20_000
+_RETIRE_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate said of one candidate, and the samples that candidate would have added."""
+
+    accepted: bool
+    adds: tuple[str, ...]
+
+
+class WatchedLearning(Learning):
+    """The worker's `Learning`; it only writes down which candidates were judged, and how."""
+
+    verdicts: list[Verdict]
+
+    async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
+        """See `Learning.run`."""
+        promoted, report = await super().run(state, step, last)
+        self.verdicts.append(Verdict(promoted is not None, tuple(sample.id for sample in step.adds)))
+        return promoted, report
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What the learners of one program share: settings, a temporary home and encoders that remember."""
+
+    settings: Settings
+    cache: Path
+    encoders: dict[str, CachedEncoder] = field(default_factory=dict)
+    made: int = 0
+
+    def open_encoder(self, folder: Path, digest: str) -> Encoder:
+        """An encoder of an exported folder; the same one for the same digest."""
+        if digest not in self.encoders:
+            loaded = OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
+            self.encoders[digest] = CachedEncoder(loaded, self.cache)
+        return self.encoders[digest]
+
+    def first_state(self, settings: Settings) -> LearnerState:
+        """An empty state on the encoder that the settings name, as the worker makes it."""
+
+        def export(source: str, into: Path) -> str:
+            return export_encoder(source, into, max_tokens=settings.max_tokens, sha256=settings.encoder_sha256)
+
+        return first_state(settings, export, encoder_digest, self.open_encoder)
+
+    def encoder(self) -> CachedEncoder:
+        """The encoder of a first version."""
+        return self.encoders[self.first_state(self.settings).encoder.digest]
+
+    def pawl(self, *, retune: bool = True, **overrides: Any) -> Pawl:
+        """A new, empty Pawl with some settings changed."""
+        self.made += 1
+        return Pawl(self, self.settings.model_copy(update=overrides), self.made, retune=retune)
+
+
+@contextmanager
+def workshop(cache: Path = CACHE) -> Iterator[Workshop]:
+    """A workshop in a temporary home, in memory where the machine has such a place."""
+    memory = Path("/dev/shm")  # noqa: S108 - a place, not a file name
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pawl-learning-", dir=place) as home:
+        result = Workshop(load_settings(home=Path(home)), cache.expanduser())
+        try:
+            yield result
+        finally:
+            for encoder in result.encoders.values():
+                encoder.close()
+
+
+class Pawl:
+    """One service's learner, without its loop, and the version it serves. Implements `Learner`.
+
+    Args:
+        workshop: Where encoders come from.
+        settings: As the worker would read them.
+        number: Names the folder of its artefacts.
+        retune: Whether lambda and temperature are chosen again as the store grows (`Tuning.maintain`).
+    """
+
+    def __init__(self, workshop: Workshop, settings: Settings, number: int, *, retune: bool = True) -> None:
+        self._workshop = workshop
+        self.settings = settings
+        self._retune = retune
+        self._root = root = settings.home_path / f"pawl-{number}"
+        database = MemoryDatabase()
+        self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
+        self.ledger = MemoryVersionLedger(database)
+        self._artefacts = FolderArtefactStore(root / "artefacts")
+        self._publisher = Publisher(
+            self.ledger, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
+        )
+        recovery = Recovery(self.samples, self.ledger, self._artefacts, Snapshots(root / "snapshots"), settings)
+        self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
+        self.learning.verdicts = []
+        self.tuning = Tuning(self.learning, self.samples, recovery)
+        self._classifier: Classifier | None = None
+        self._unretired = 0
+
+    async def learn(self, rows: Sequence[Labelled]) -> None:
+        """An import: queued in SQL, then learned as the worker's sweep does."""
+        await self.teach(self.lessons(rows, origin=Origin.IMPORT))
+
+    @staticmethod
+    def lessons(rows: Sequence[Labelled], **about: Any) -> list[NewSample]:
+        """Labelled texts as samples; `about` are further fields of all of them."""
+        return [NewSample(row.text, row.label, **about) for row in rows]
+
+    async def teach(self, samples: Sequence[NewSample]) -> list[str]:
+        """Accepts samples and learns them as `worker.consumer.Consumer` does; their ids."""
+        receipts = await self.samples.accept(samples)
+        ids = list(dict.fromkeys(receipt.id for receipt in receipts))
+        await self._consume(ids)
+        return ids
+
+    async def retract(self, sample_ids: Sequence[str]) -> None:
+        """Takes learned samples out again, as the client that sent them may ask."""
+        for sample_id in sample_ids:
+            await self.samples.request_retraction(sample_id)
+        await self._consume(sample_ids)
+
+    async def rest(self) -> None:
+        """Housekeeping of a quiet moment: lambda and temperature, retention."""
+        if self._retune:
+            await self.tuning.maintain(lambda: False)
+        await self._publisher.retire_old()
+
+    async def scores(self, questions: Questions) -> Scores:
+        """Scores of the version that serves, from its files; their order is that of its probabilities."""
+        model = await self.classifier()
+        head = model.heads[DEFAULT_TASK]
+        key = (model.manifest.encoder_digest, model.manifest.files[FEATURES_FILE])
+        phi = questions.remember(key, lambda: model.features.expand(model.embed(questions.texts)))
+        return Scores(head.labels, head.scores(phi))
+
+    async def classifier(self) -> Classifier:
+        """The live version, loaded as the app loads it. Raises `BenchmarkFailed` where there is none."""
+        live = await self.ledger.live()
+        if live is None:
+            raise BenchmarkFailed("there is no version yet: too little has been taught")
+        if self._classifier is None or self._classifier.number != live.number:
+            last = self._classifier
+            reuse = last if last is not None and last.manifest.encoder_digest == live.encoder_digest else None
+            files = reuse.manifest.files.items() if reuse is not None else ()
+            in_memory = frozenset(digest for path, digest in files if path.startswith(f"{ENCODER_FOLDER}/"))
+            folder = self._artefacts.open(live.number, skip=in_memory)
+            encoder = self._workshop.open_encoder(folder.path / ENCODER_FOLDER, live.encoder_digest)
+            self._classifier = load_classifier(folder, encoder=encoder)
+        return self._classifier
+
+    def close(self) -> None:
+        """Lets go of its artefacts: a program makes dozens of these."""
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    async def _consume(self, sample_ids: Sequence[str]) -> None:
+        settings = self.settings
+        if self.learning.state is None:
+            state = await asyncio.to_thread(self._workshop.first_state, settings)
+            queued = await self.samples.queued(_BOOTSTRAP_LIMIT)
+            await self.tuning.bootstrap(state, [sample.id for sample in queued])
+            return
+        for start in range(0, len(sample_ids), settings.bulk_batch):
+            await self.learning.catch_up()
+            await self.learning.learn(sample_ids[start : start + settings.bulk_batch])
+            if self._retune and self.tuning.is_overdue():
+                await self.tuning.maintain(lambda: False)
+        left = await self.samples.queued(settings.bulk_batch)
+        if left:  # the sweep: samples that a newer label overtook while their batch was refused
+            await self.learning.learn([sample.id for sample in left])
+        self._unretired += 1
+        if self._unretired >= _RETIRE_EVERY:
+            self._unretired = 0
+            await self._publisher.retire_old()

@@ -1,0 +1,94 @@
+"""How every protocol is started: its options, its progress, its workplace."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.commands.terminal import progress_bar
+from app.core.logs import configure_logs
+from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, parser
+from benchmarks.learning.embeddings import CACHE
+
+Advance = Callable[[str], None]
+"""One more step of the work is done; what comes next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line said. `first_seed` and the seeds after it are run."""
+
+    name: str
+    data: Path | None
+    first_seed: int
+    seeds: int
+    quick: bool
+    rows: str | None
+    limit: int | None
+    results: Path
+    docs: Path
+    cache: Path
+
+    @property
+    def settings(self) -> Json:
+        """For the results."""
+        return {key: getattr(self, key) for key in ("data", "first_seed", "seeds", "quick", "rows", "limit")}
+
+    @property
+    def source(self) -> Path:
+        """The data folder. Raises `BenchmarkFailed` where none was named or it is not there."""
+        if self.data is None or not self.data.is_dir():
+            raise BenchmarkFailed(f"--data: {self.data} is no folder (--quick needs none: it invents texts)")
+        return self.data
+
+    @property
+    def range(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
+def read_options(name: str, description: str | None, argv: Sequence[str] | None, *, limit: str = "") -> Given:
+    """Reads the command line. `limit` is what `--limit` bounds; empty where it bounds nothing."""
+    options = parser(description)
+    options.add_argument("--data", type=Path, help="the data folder (see its MANIFEST.md)")
+    options.add_argument("--seeds", type=int, default=5, help="how many seeds, from --seed on (default 5)")
+    options.add_argument("--quick", action="store_true", help="invented texts and one seed: only shows that it runs")
+    options.add_argument("--rows", help="only these rows of the table, comma-separated")
+    options.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page and the plots")
+    options.add_argument("--cache", type=Path, default=CACHE, help=f"embeddings that are kept (default {CACHE})")
+    if limit:
+        options.add_argument("--limit", type=int, help=limit)
+    found = options.parse_args(argv)
+    if found.seeds < 1:
+        options.error("--seeds must be at least 1")
+    configure_logs("error")
+    results, docs = found.results, found.docs
+    if found.quick:  # must not overwrite what was measured
+        elsewhere = Path(tempfile.gettempdir()) / "pawl-quick"
+        results = elsewhere if results == RESULTS else results
+        docs = elsewhere if docs == ROOT / "docs" else docs
+    return Given(
+        name, found.data, found.seed, 1 if found.quick else found.seeds, found.quick, found.rows,
+        getattr(found, "limit", None), results, docs, _cache(found),
+    )  # fmt: skip
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Advance]:
+    """A progress bar over steps of the work."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(description: str) -> None:
+            bar.update(task, advance=1, description=f"{what}: {description}")
+
+        yield advance
+
+
+def _cache(found: argparse.Namespace) -> Path:
+    cache: Path = found.cache
+    return Path(tempfile.gettempdir()) / "pawl-quick" / "embeddings" if found.quick and cache == CACHE else cache

@@ -1,0 +1,162 @@
+"""The learning protocols run from end to end with a tiny encoder and invented texts, and their parts measure right."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.core.domain.samples import SampleState
+from benchmarks.class_incremental import Course
+from benchmarks.datasets import Labelled, invented
+from benchmarks.harness import BenchmarkFailed
+from benchmarks.learning import b1, b2
+from benchmarks.learning.answers import Questions, Scores
+from benchmarks.learning.courses import draw
+from benchmarks.learning.data import Split, invented_split, load_split
+from benchmarks.learning.embeddings import CachedEncoder
+from benchmarks.learning.floors import NGramRidge
+from benchmarks.learning.metrics import examine, mcnemar, summary
+from benchmarks.learning.pawl import workshop
+from benchmarks.learning.report import write_section
+from tests.tiny_encoder import write_tiny_encoder
+
+PROGRAMS = {"b1": b1.main, "b2": b2.main}
+
+
+@pytest.fixture(autouse=True)
+def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+    for name, value in {"encoder": str(encoder), "random_features": "64", "threads": "1"}.items():
+        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_protocol_runs_and_leaves_its_results(name: str, tmp_path: Path) -> None:
+    places = [f"--{place}={tmp_path / place}" for place in ("results", "docs", "cache")]
+    PROGRAMS[name](["--quick", *places])
+    document = json.loads((tmp_path / "results" / f"learning_{name}.json").read_text())
+    assert document["benchmark"] == f"learning_{name}"
+    assert document["results"]["goals"], "it says whether the goals were met"
+    page = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert f"<!-- {name} -->\n## {name.upper()}" in page
+    assert f"](plots/{name}.svg)" in page
+    assert (tmp_path / "docs" / "plots" / f"{name}.svg").stat().st_size < 200_000
+
+
+def test_head_updates_in_steps_end_where_one_import_ends(tmp_path: Path) -> None:
+    places = [f"--{place}={tmp_path / place}" for place in ("results", "docs", "cache")]
+    b1.main(["--quick", "--rows", "pawl,joint", *places])
+    rows = json.loads((tmp_path / "results" / "learning_b1.json").read_text())["results"]["rows"]
+    [steps], [joint] = rows["pawl"]["runs"], rows["joint"]["runs"]
+    assert len(steps["accuracy_by_step"]) == 3
+    assert joint["acc"] > 50.0
+    assert abs(steps["acc"] - joint["acc"]) <= 100 * 2 / 36
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_explains_itself_and_names_missing_data(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        PROGRAMS[name](["--help"])
+    assert "--seeds" in capsys.readouterr().out
+    with pytest.raises(BenchmarkFailed, match="nowhere"):
+        PROGRAMS[name](["--data", str(tmp_path / "nowhere")])
+
+
+async def test_scores_are_those_of_the_version_that_serves(tmp_path: Path) -> None:
+    rows = invented(4, 12, random.Random(0))
+    with workshop(tmp_path) as shop:
+        pawl, questions = shop.pawl(), Questions(rows[30:])
+        await pawl.learn(rows[:20])
+        before = (await pawl.scores(questions)).best()
+        await pawl.learn(rows[20:30])
+        await pawl.rest()
+        model, scores = await pawl.classifier(), await pawl.scores(questions)
+        assert scores.best() == [answer.label for answer in model.predict(questions.texts)]
+        assert model.number == pawl.learning.state.version  # type: ignore[union-attr] # it has just learned
+        assert len(scores.best()) == len(before)
+        assert [len(one.adds) for one in pawl.learning.verdicts if one.accepted and one.adds] == [20, 10]
+
+
+async def test_what_is_retracted_is_answered_as_if_it_had_never_come(tmp_path: Path) -> None:
+    rows = invented(4, 12, random.Random(0))
+    gone = rows[0].label
+    with workshop(tmp_path) as shop:
+        pawl, questions = shop.pawl(), Questions(rows)
+        ids = await pawl.teach(pawl.lessons(rows))
+        own = [one.id for one in await pawl.samples.get_many(ids) if one.label == gone]
+        await pawl.retract(own)
+        assert {one.state for one in await pawl.samples.get_many(own)} == {SampleState.RETRACTED}
+        assert gone not in (await pawl.scores(questions)).best()
+
+
+def test_an_embedding_is_computed_once(tmp_path: Path) -> None:
+    class Counting:
+        digest, dimension, calls = "d" * 64, 2, 0
+
+        def encode(self, texts: Any) -> Any:
+            self.calls += len(texts)
+            return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+
+    inner = Counting()
+    first = CachedEncoder(inner, tmp_path)
+    assert first.encode(["a", "bb", "a"]).tolist() == [[1, 1], [2, 1], [1, 1]]
+    first.close()
+    second = CachedEncoder(inner, tmp_path)
+    assert second.encode(["bb", "ccc"]).tolist() == [[2, 1], [3, 1]]
+    second.close()
+    assert inner.calls == 3
+
+
+async def test_n_gram_ridge_in_parts_is_n_gram_ridge_at_once() -> None:
+    rows = invented(6, 10, random.Random(4))
+    whole, parts = NGramRidge(), NGramRidge()
+    await whole.learn(rows)
+    for start in range(0, len(rows), 7):
+        await parts.learn(rows[start : start + 7])
+    one, other = await whole.scores(Questions(rows)), await parts.scores(Questions(rows))
+    assert list(one.labels) == list(other.labels)
+    np.testing.assert_allclose(one.values, other.values, atol=2e-4)
+    assert one.right(rows).all()
+
+
+def test_the_measures_of_a_course() -> None:
+    course = Course([["a", "b"], ["c"]], [], [Labelled("p", "a"), Labelled("q", "b"), Labelled("r", "c")])
+    first = Scores("ab", np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.4]], dtype=np.float32))
+    second = Scores("abc", np.array([[0.3, 0.1, 0.6], [0.1, 0.7, 0.2], [0.1, 0.1, 0.8]], dtype=np.float32))
+    found = summary([examine(course, 0, first, 1.0), examine(course, 1, second, 3.0)])
+    assert found["accuracy_by_step"] == [100.0, pytest.approx(200 / 3)]
+    assert (found["bwt"], found["classic_forgetting"], found["cumulative_forgetting"]) == (-50.0, 50.0, 0.0)
+    assert found["seconds_per_step"] == 2.0
+
+
+def test_the_paired_test_counts_what_only_one_got_right() -> None:
+    one, other = np.array([True] * 10 + [False]), np.array([False] * 10 + [True])
+    assert mcnemar(one, other) == {"only_this": 10, "only_next": 1, "p": pytest.approx(24 / 2**11)}
+    assert mcnemar(one, one)["p"] == 1.0
+
+
+def test_every_class_comes_once_and_no_test_text_teaches(tmp_path: Path) -> None:
+    split = invented_split(7, 5, 3, random.Random(1))
+    course = draw(split, 3, random.Random(2))
+    assert sorted(label for step in course.steps for label in step) == split.labels
+    assert {len(step) for step in course.steps} <= {2, 3}
+    (tmp_path / "clinc150").mkdir()
+    parts = {"train": [["A  b", "x"], ["c", "y"]], "test": [["a B", "x"]]}
+    (tmp_path / "clinc150" / "data_full.json").write_text(json.dumps(parts))
+    assert load_split("clinc150", tmp_path) == Split("clinc150", [Labelled("c", "y")], [Labelled("a B", "x")])
+
+
+def test_a_section_replaces_its_own_and_leaves_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    for name, text in (("b2", "two"), ("b1", "one"), ("b2", "new two")):
+        write_section(page, name, text)
+    found = page.read_text()
+    assert found.index("<!-- b1 -->\none\n<!-- /b1 -->") < found.index("<!-- b2 -->\nnew two\n<!-- /b2 -->")
+    assert found.count("two") == 1
