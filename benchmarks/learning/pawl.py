@@ -149,10 +149,9 @@ class Pawl:
         return [NewSample(row.text, row.label, **about) for row in rows]
 
     async def teach(self, samples: Sequence[NewSample]) -> list[str]:
-        """Accepts samples and learns them as `worker.consumer.Consumer` does; their ids."""
-        receipts = await self.samples.accept(samples)
-        ids = list(dict.fromkeys(receipt.id for receipt in receipts))
-        await self._consume(ids)
+        """Accepts samples and learns them as `worker.consumer.Consumer` does; an id for each."""
+        ids = [receipt.id for receipt in await self.samples.accept(samples)]
+        await self._consume(list(dict.fromkeys(ids)))
         return ids
 
     async def retract(self, sample_ids: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from app.core.domain.samples import SampleState
 from benchmarks.class_incremental import Course
 from benchmarks.datasets import Labelled, invented
 from benchmarks.harness import BenchmarkFailed
-from benchmarks.learning import b1, b2
+from benchmarks.learning import b1, b2, b6
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.courses import draw
 from benchmarks.learning.data import Split, invented_split, load_split
@@ -22,10 +22,12 @@ from benchmarks.learning.embeddings import CachedEncoder
 from benchmarks.learning.floors import NGramRidge
 from benchmarks.learning.metrics import examine, mcnemar, summary
 from benchmarks.learning.pawl import workshop
+from benchmarks.learning.prequential import serve
+from benchmarks.learning.production import ATTACKER, VARIANTS, Size, plan
 from benchmarks.learning.report import write_section
 from tests.tiny_encoder import write_tiny_encoder
 
-PROGRAMS = {"b1": b1.main, "b2": b2.main}
+PROGRAMS = {"b1": b1.main, "b2": b2.main, "b6": b6.main}
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +162,53 @@ def test_a_section_replaces_its_own_and_leaves_the_others(tmp_path: Path) -> Non
     found = page.read_text()
     assert found.index("<!-- b1 -->\none\n<!-- /b1 -->") < found.index("<!-- b2 -->\nnew two\n<!-- /b2 -->")
     assert found.count("two") == 1
+
+
+SMALL = Size(requests=240, bootstrap=5, delay=20, burst=8)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_stream_is_what_it_says(variant: str) -> None:
+    split = invented_split(12, 40, 2, random.Random(1))
+    stream = plan(split, variant, SMALL, 3)
+    sent = [(at, one) for at, some in stream.deliveries.items() for one in some]
+    honest = [(at, one) for at, one in sent if one.source != ATTACKER]
+    texts = [row.text for row in (*stream.bootstrap, *stream.requests)]
+    texts += [one.text for _, one in sent if one.request is None]
+    assert len(texts) == len(set(texts)), "no text comes twice"
+    assert {row.label for row in stream.requests[:20]} <= set(stream.known)
+    assert len(stream.known) == 6
+    assert sorted(stream.known + stream.new) == split.labels
+    assert all(at == one.request + 20 and stream.requests[one.request].text == one.text for at, one in honest)  # type: ignore[operator,index] # each is for a request
+    wrong = sum(one.label != one.truth for _, one in honest) / len(honest)
+    assert {"stream": 0.02 < wrong < 0.25, "drip": wrong == 0.0, "pair_flip": 0.08 < wrong < 0.35}[variant]
+    attack = [(at, one) for at, one in sent if one.source == ATTACKER]
+    assert len(attack) == {"stream": 8, "drip": 1, "pair_flip": 0}[variant]
+    assert all((one.label, one.truth) == (stream.target, stream.victim) for _, one in attack)
+    if variant == "stream":
+        assert all(180 <= at < 220 for at, _ in attack)
+
+
+async def test_a_stream_is_predicted_before_it_is_learned() -> None:
+    class Parrot:
+        """Knows the label of every text it was taught, and else says `nothing`."""
+
+        def __init__(self) -> None:
+            self.taught: dict[str, str] = {}
+
+        async def learn(self, rows: Any) -> None:
+            self.taught |= {row.text: row.label for row in rows}
+
+        async def rest(self) -> None:
+            pass
+
+        async def scores(self, questions: Questions) -> Scores:
+            labels = ["nothing", *sorted(set(self.taught.values()))]
+            answers = [self.taught.get(text, "nothing") for text in questions.texts]
+            return Scores(labels, np.array([[float(one == label) for label in labels] for one in answers]))
+
+    split = invented_split(12, 40, 2, random.Random(1))
+    found = await serve(Parrot(), plan(split, "stream", SMALL, 3), split, lambda _: None)
+    assert found["prequential"] == 0.0
+    assert found["new_classes_reached"] == 0
+    assert found["victim_max_drop"] == 0.0

@@ -1,0 +1,126 @@
+"""B6: a production stream on Banking77: new classes, prior shifts, late feedback, wrong labels, attacks.
+
+    python -m benchmarks.learning.b6 --data ../shared/data --seeds 5
+
+What comes is described in `benchmarks/learning/production.py`. Feedback that has come within 10 requests is one batch.
+A new class counts as learned once 70 % of its test texts are answered rightly; the labels it took are the right ones
+that had come for it by then. The victim of an attack has, as its level, its mean recall on its test texts over the 200
+requests before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+
+from benchmarks.harness import Json, goal, machine, start
+from benchmarks.learning.data import Split, invented_split, load_split
+from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.prequential import serve
+from benchmarks.learning.production import BATCH, VARIANTS, Size, plan
+from benchmarks.learning.program import Given, progress, read_options
+from benchmarks.learning.report import Table, plot, publish, spread
+from benchmarks.learning.rows import Row, chosen
+
+_ROWS = "ngram,pawl"
+_COLUMNS = (
+    "stream", "row", "prequential %", "accuracy at the end %", "new classes at 70 % recall", "labels it took, median",
+    "victim's largest drop", "requests > 10 below", "clean candidates refused %", "quarantined %: clean", "wrong",
+    "attack",
+)  # fmt: skip
+_NOTES = (
+    "Accuracy at the end is the mean recall over the test texts of all classes. Labels it took: of all new classes, "
+    "those never learned counting as infinity. `stream` has 10 % random wrong labels and a burst of 80 targeted ones, "
+    "`drip` only 1 % targeted ones, `pair_flip` 20 % that name each class's partner."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the protocol."""
+    given = read_options("b6", __doc__, argv, limit="requests in a stream (default 6000)")
+    before = machine()
+    split = invented_split(8, 30, 6, random.Random(0)) if given.quick else load_split("banking77", given.source)
+    size = Size(120, 5, 20, 8) if given.quick else Size(given.limit or Size().requests)
+    with workshop(given.cache) as shop:
+        shop.encoder().prepare(row.text for row in (*split.train, *split.test))
+        results = asyncio.run(_run_all(chosen(given.rows or _ROWS), shop, split, size, given))
+    _plot(given, results, size)
+    found: Json = {"size": {name: getattr(size, name) for name in Size.__slots__}, "variants": results}
+    found["goals"] = goals(results)
+    heading = f"B6: production stream, {size.requests} requests, {split.name}"
+    lines = [_line(variant, one) for variant, rows in results.items() for one in rows.values()]
+    publish(given, heading, [Table(heading, _COLUMNS, lines)], found, before, _NOTES)
+
+
+async def _run_all(rows: Sequence[Row], shop: Workshop, split: Split, size: Size, given: Given) -> Json:
+    results: Json = {v: {row.name: {"title": row.title, "runs": []} for row in rows} for v in VARIANTS}
+    total = len(rows) * len(VARIANTS) * given.seeds * -(-size.requests // BATCH)
+    with progress(total, given.name) as advance:
+        for seed in given.range:
+            for variant in VARIANTS:
+                stream = plan(split, variant, size, seed)
+                for row in rows:
+                    learner = row.make(shop, seed)
+                    found = await serve(learner, stream, split, advance)
+                    results[variant][row.name]["runs"].append({"seed": seed} | found)
+                    if isinstance(learner, Pawl):
+                        learner.close()
+    return results
+
+
+def goals(results: Json) -> list[Json]:
+    """Design section 8, on the mean over seeds (the attack: on the worst seed)."""
+    runs = results["stream"].get("pawl", {}).get("runs")
+    if not runs:
+        return []
+    correct = statistics.fmean(run["prequential"] for run in runs)
+    reached = statistics.fmean(run["new_classes_reached"] for run in runs)
+    needed = statistics.median(run["labels_needed_median"] or float("inf") for run in runs)
+    refused = statistics.fmean(run["clean_refused"] or 0.0 for run in runs)
+    below = max(run["requests_below"] for run in runs)
+    return [
+        goal(f"prequential {correct:.2f} %, wanted >= 80 %", met=correct >= 80.0),
+        goal(
+            f"{reached:.1f} of {runs[0]['new_classes']} new classes learned, wanted >= 34 of 37",
+            met=reached >= 34 / 37 * runs[0]["new_classes"],
+        ),
+        goal(f"median of labels a new class took: {needed:g}, wanted <= 8", met=needed <= 8),
+        goal(f"the victim is > 10 points below for {below} requests at most, wanted <= 500", met=below <= 500),
+        goal(f"{refused:.2f} % of clean candidates refused, wanted <= 5 %", met=refused <= 5.0),
+    ]
+
+
+def _line(variant: str, one: Json) -> list[str | None]:
+    runs = one["runs"]
+    held = [{f"quarantined {kind}": share for kind, share in run.get("quarantined", {}).items()} for run in runs]
+    flat = [run | more for run, more in zip(runs, held, strict=True)]
+
+    def cell(key: str) -> str | None:
+        values = [run[key] for run in flat if run.get(key) is not None]
+        return spread(values) if values else None
+
+    needed = [run["labels_needed_median"] for run in runs]
+    median = f"{statistics.median(needed):g}" if None not in needed else "never"
+    kinds = ("quarantined clean", "quarantined wrong", "quarantined attack")
+    reached = f"{cell('new_classes_reached')} of {runs[0]['new_classes']}"
+    return [
+        variant, one["title"], cell("prequential"), cell("final_accuracy"), reached, median,
+        cell("victim_max_drop"), cell("requests_below"), cell("clean_refused"), *(cell(kind) for kind in kinds),
+    ]  # fmt: skip
+
+
+def _plot(given: Given, results: Json, size: Size) -> None:
+    twelfths = [(part + 1) * size.requests / 12 for part in range(12)]
+    series = {}
+    for variant, rows in results.items():
+        for one in rows.values():
+            columns = zip(*(run["by_twelfth"] for run in one["runs"]), strict=True)
+            series[f"{variant}: {one['title']}"] = (twelfths, [statistics.fmean(column) for column in columns])
+    plot(given, series, "request", "prequential accuracy, %", "answers right in each twelfth of the stream")
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
