@@ -201,6 +201,27 @@ def consolidate(
 
 
 @cli.command()
+def tune(
+    trials: Annotated[int, typer.Option(min=1, help="Trainings to try at most.")] = 20,
+    minutes: Annotated[float, typer.Option(min=0.0, help="Stop after so many minutes; 0: no limit.")] = 0.0,
+    home: Home = None,
+) -> None:
+    """Search the consolidation's settings on your own samples and write the best to HOME/recommended.env.
+
+    Learning rate, epochs, weight decay, L2-SP and, once an encoder was trained, replay, distillation and EWC. Each
+    trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes nothing
+    by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
+    """
+    from app.commands.learning import require_worker
+
+    settings = _settings(home=home)
+    require_worker()
+    os.environ["PAWL_HOME"] = str(settings.home_path)
+    arguments = ["-m", "worker.tune", "--trials", str(trials), "--minutes", str(minutes)]
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - becomes the search, no shell
+
+
+@cli.command()
 def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
     """Check every part and say what to do. Exit status 1 when something does not work."""
     from app.commands.doctor import examine

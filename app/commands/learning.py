@@ -29,7 +29,7 @@ Waiting = Callable[[int], None]
 
 def require_worker() -> None:
     """Raises `CommandFailed` where the learner's libraries are not installed."""
-    missing = [name for name in ("torch", "transformers", "onnx") if find_spec(name) is None]
+    missing = [name for name in ("torch", "transformers", "onnx", "peft", "optuna") if find_spec(name) is None]
     if missing:
         raise CommandFailed(
             f"learning needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",

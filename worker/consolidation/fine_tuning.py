@@ -1,14 +1,10 @@
-"""One training of a copy of the live encoder on given material; the same for a consolidation and for `pawl tune`."""
+"""One training of an encoder on given material; the same for a consolidation, `pawl tune` and the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.ports import VersionFolder
 from app.core.settings import Settings
 from worker.consolidation.examples import class_weights, fitted_heads, make_examples
 from worker.consolidation.material import Material
@@ -19,19 +15,17 @@ from worker.consolidation.training import Outcome, Report, Trainer
 
 
 def fine_tune(
-    live: VersionFolder,
+    encoder: TorchEncoder,
     material: Material,
     settings: Settings,
-    device: torch.device,
     seed: int,
     *,
     due: Callable[[], bool] = lambda: False,
     report: Report = lambda *_: None,
     evaluated: Callable[[Evaluation], None] = lambda _: None,
-) -> tuple[TorchEncoder, Recipe, Outcome]:
-    """Trains; the encoder then holds the weights that were kept. See `Trainer` for `due`, `report`, `evaluated`."""
-    encoder = TorchEncoder(live.path / ENCODER_FOLDER, device=str(device), digest=live.manifest.encoder_digest)
-    recipe = Recipe.of(settings, device, padding=encoder.spec.pad_id, seed=seed)
+) -> tuple[Recipe, Outcome]:
+    """Trains the encoder in place, where it is. See `Trainer` for `due`, `report`, `evaluated`."""
+    recipe = Recipe.of(settings, encoder.device, padding=encoder.spec.pad_id, seed=seed)
     tokenise, spaces = encoder.tokenizer.tokenize, material.spaces
     weights = class_weights(material.samples, settings.class_weights)
     examples = make_examples(material.samples, spaces, tokenise, material.teachers, weights)
@@ -39,5 +33,5 @@ def fine_tune(
     # The loss is on the last layer's part of z alone, which comes first; what it teaches, the layers below learn too.
     z = material.z[:, : encoder.spec.hidden]
     network = Network(encoder.module.last_layer(), fitted_heads(material.samples, z, spaces))
-    trainer = Trainer(network, recipe, device, due=due, report=report, evaluated=evaluated)
-    return encoder, recipe, trainer.run(examples, validation)
+    trainer = Trainer(network, recipe, encoder.device, due=due, report=report, evaluated=evaluated)
+    return recipe, trainer.run(examples, validation)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from app.core.classifier.calibration import fit_temperature
+from app.core.classifier.features import RandomFeatures
+from app.core.domain.samples import Sample
 from app.core.ports import Floats
 from worker.head import RidgeHead, RowChange
 from worker.selection import GRID
@@ -57,3 +59,25 @@ def fit_best(phi: Floats, labels: Sequence[int], classes: int) -> tuple[RidgeHea
 def answers(head: RidgeHead, phi: Floats) -> list[int]:
     """The most likely class of each row."""
     return [int(k) for k in (torch.from_numpy(phi).double() @ head.weights).argmax(dim=1)]
+
+
+def right_answers(
+    encode: Callable[[Sequence[str]], Floats],
+    features: RandomFeatures,
+    known: Sequence[Sample],
+    asked: Sequence[Sample],
+) -> list[bool]:
+    """Which of `asked` the heads that would serve answer right, fitted to all `known` samples of each task."""
+    right = [False] * len(asked)
+    for task in {sample.task for sample in asked}:
+        mine = [sample for sample in known if sample.task == task]
+        rows = [row for row, sample in enumerate(asked) if sample.task == task]
+        names = sorted({sample.label for sample in mine})
+        if not names:
+            continue
+        phi = features.expand(encode([sample.text for sample in mine]))
+        head, _ = fit_best(phi, [names.index(sample.label) for sample in mine], len(names))
+        said = answers(head, features.expand(encode([asked[row].text for row in rows])))
+        for row, column in zip(rows, said, strict=True):
+            right[row] = names[column] == asked[row].label
+    return right

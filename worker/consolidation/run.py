@@ -106,7 +106,8 @@ async def _train(
     def report(step: int, steps: int, metrics: dict[str, float]) -> None:
         progress.write("training", step, steps, **metrics)
 
-    encoder, recipe, outcome = fine_tune(live, material, settings, device, job.seed, due=progress.due, report=report)
+    encoder = TorchEncoder(live.path / ENCODER_FOLDER, device=str(device), digest=live.manifest.encoder_digest)
+    recipe, outcome = fine_tune(encoder, material, settings, job.seed, due=progress.due, report=report)
     texts = len({sample.text for sample in material.samples})
     metrics = {"device": str(device), "dtype": "bfloat16" if recipe.bf16 else "float32", "texts": texts}
     return encoder, outcome, material.ids, metrics

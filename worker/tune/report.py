@@ -1,0 +1,81 @@
+"""What the search found, for people and as settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binomtest
+
+from app.core.settings import PREFIX
+from worker.tune.search import Search, Tried
+from worker.tune.trials import accuracy
+
+_CERTAIN = 0.05
+
+
+def show(console: Console, search: Search, untouched: Sequence[bool]) -> None:
+    """The table of trials, best first, and how much each setting mattered."""
+    table = Table(title=f"{len(search.tried)} trials, accuracy on {len(untouched)} samples none was trained on")
+    for name in ("trial", "accuracy, %", *search.space, "seconds"):
+        table.add_column(name, justify="right")
+    table.add_row("encoder as it is", f"{accuracy([*untouched]):.2f}")
+    order = sorted(search.tried, key=lambda tried: (-(tried.accuracy or 0.0), tried.number))
+    for tried in order:
+        name = f"{tried.number}, present settings" if tried.number == 0 else str(tried.number)
+        reached = tried.state if tried.accuracy is None else f"{tried.accuracy:.2f}"
+        values = (f"{tried.values[setting]:.3g}" for setting in search.space)
+        table.add_row(name, reached, *values, f"{tried.seconds:.0f}")
+    console.print(table)
+    importances = search.importances()
+    if importances:
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
+        console.print(f"what decided: {parts}", markup=False, soft_wrap=True)
+
+
+def verdict(search: Search, untouched: Sequence[bool]) -> str:
+    """What to make of the best trial, in a sentence or two."""
+    best, first = search.best, next((tried for tried in search.tried if tried.number == 0), None)
+    if best is None or best.right is None:
+        return "no trial was completed; nothing is recommended"
+    text = f"trial {best.number}: {best.accuracy:.2f} %, the encoder as it is {accuracy([*untouched]):.2f} %"
+    if first is None or first.right is None or best is first:
+        return text + ("; the present settings were the best" if best is first else "")
+    p = _mcnemar(best.right, first.right)
+    text += f", the present settings {first.accuracy:.2f} % (McNemar p = {p:.2g})"
+    return text if p < _CERTAIN else text + "; so small a difference may be chance"
+
+
+def environment(search: Search, best: Tried, untouched: Sequence[bool]) -> str:
+    """The contents of `recommended.env`."""
+    lines = [
+        f"# Written by `pawl tune` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC after {len(search.tried)} trials.",
+        f"# {verdict(search, untouched)}.",
+        *(f"{PREFIX}{name.upper()}={_written(value)}" for name, value in best.values.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Writes the file whole or not at all."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _written(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _mcnemar(new: Sequence[bool], old: Sequence[bool]) -> float:
+    """Two-sided exact McNemar test."""
+    gained = sum(a and not b for a, b in zip(new, old, strict=True))
+    lost = sum(b and not a for a, b in zip(new, old, strict=True))
+    return float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0

@@ -1,0 +1,123 @@
+"""What one trial is: a training with some settings, judged on samples that it did not see."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from app.core.classifier.features import RandomFeatures
+from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.classifier.torch_encoder import TorchEncoder
+from app.core.domain.errors import InvalidInput, VersionNotFound
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
+from app.core.domain.samples import Sample
+from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
+from app.core.settings import Settings
+from worker.consolidation.fine_tuning import fine_tune
+from worker.consolidation.hardware import choose_device, thread_count
+from worker.consolidation.inputs import Inputs, read_inputs, read_samples
+from worker.consolidation.job import Job
+from worker.consolidation.material import Material, choose, gather
+from worker.consolidation.replay import stratified, trainable
+from worker.consolidation.ridge import right_answers
+from worker.consolidation.schedule import Evaluation
+
+_DEV_SHARE = 0.2
+_DEV_LIMIT = 1000
+_FEWEST = 50
+_LAST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The adapters that are read from."""
+
+    samples: SampleStore
+    ledger: VersionLedger
+    artefacts: ArtefactStore
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where trials run. `dev` are samples no encoder was trained on, none held out or golden; no trial trains on one.
+
+    `inputs` are all others; `replayable` says whether the encoder was trained before, so that there is replay.
+    """
+
+    stores: Stores
+    live: VersionFolder
+    inputs: Inputs
+    dev: tuple[Sample, ...]
+    seed: int
+
+    @property
+    def replayable(self) -> bool:
+        """Whether some of the samples were trained on before."""
+        return bool(self.inputs.seen)
+
+    def material(self, runner: asyncio.Runner, settings: Settings) -> Material:
+        """What these settings train with."""
+
+        async def read() -> Material:
+            selection = await choose(self.live, self.inputs, self.stores.samples, settings, self.seed)
+            return await gather(self.live, selection, self.stores.samples, settings)
+
+        return runner.run(read())
+
+    def train(
+        self,
+        material: Material,
+        settings: Settings,
+        *,
+        due: Callable[[], bool],
+        report: Callable[[int, int, dict[str, float]], None],
+        evaluated: Callable[[Evaluation], None],
+    ) -> list[bool]:
+        """Which of dev are right after a training with these settings and a refit of the heads."""
+        folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
+        encoder = TorchEncoder(folder, device=str(choose_device(settings.device)), digest=digest)
+        fine_tune(encoder, material, settings, self.seed, due=due, report=report, evaluated=evaluated)
+        return right_answers(encoder.encode, self._features(), self._known(material), self.dev)
+
+    def without(self, material: Material, settings: Settings) -> list[bool]:
+        """Which of dev are right with the live encoder as it is."""
+        folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
+        encoder = OnnxEncoder(folder, threads=thread_count(settings.threads), digest=digest)
+        return right_answers(encoder.encode, self._features(), self._known(material), self.dev)
+
+    def _features(self) -> RandomFeatures:
+        return RandomFeatures.from_file(Path(self.live.path) / FEATURES_FILE)
+
+    def _known(self, material: Material) -> list[Sample]:
+        return [*material.samples, *material.validation]
+
+
+async def open_bench(stores: Stores, settings: Settings) -> Bench:
+    """Reads the store and sets dev aside. Raises `VersionNotFound`, and `InvalidInput` where there is too little."""
+    live = await stores.ledger.live()
+    if live is None:
+        raise VersionNotFound(number="live")
+    job = Job(live.number, "tune", _LAST, settings.seed, os.getpid())
+    inputs = await read_inputs(job, stores.samples, stores.ledger)
+    golden = frozenset(candidate.text_digest for candidate in inputs.golden)
+    seen_texts = {c.text_digest for c in inputs.learned if c.id in inputs.seen}
+    fresh = [c for c in trainable(inputs.learned, golden) if c.text_digest not in seen_texts]
+    chosen = {c.text_digest for c in stratified(fresh, _DEV_SHARE, _DEV_LIMIT, settings.seed)}
+    apart = [c for c in fresh if c.text_digest in chosen]
+    if len(apart) < _FEWEST:
+        least = int(_FEWEST / _DEV_SHARE)
+        problem = f"{len(fresh)} samples that the encoder has not seen are too few to compare settings on (>= {least})"
+        raise InvalidInput(problem=problem)
+    rest = replace(inputs, learned=tuple(c for c in inputs.learned if c.text_digest not in chosen))
+    dev = tuple((await read_samples(stores.samples, [c.id for c in apart])).values())
+    return Bench(stores, stores.artefacts.open(live.number), rest, dev, settings.seed)
+
+
+def accuracy(right: list[bool]) -> float:
+    """In per cent."""
+    return 100.0 * float(np.mean(right))
