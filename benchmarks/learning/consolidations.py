@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 if __package__ in {None, ""}:  # run as a file: the project is not on the path yet
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -47,41 +46,13 @@ from benchmarks import consolidation
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, machine, notes, parser, save, show, start
 from benchmarks.learning.attack import ATTACKS, stood, variants
+from benchmarks.learning.consolidations_methods import METHODS
 from worker.consolidation.examples import label_spaces
 from worker.consolidation.fine_tuning import fine_tune
 from worker.consolidation.hardware import choose_device, configure_torch, use_bfloat16
 from worker.consolidation.material import Material
 from worker.consolidation.ridge import answers, fit_best, leave_one_out, losses
 
-METHODS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "frozen": {"freeze": "head"},
-    "class weights sqrt": {"class_weights": "sqrt"},
-    "class weights balanced": {"class_weights": "balanced"},
-    "fgm": {"adversarial": "fgm"},
-    "freelb": {"adversarial": "freelb"},
-    "contrastive": {"contrastive": 0.5},
-    "mixup": {"mixup": 0.4},
-    "token dropout": {"token_dropout": 0.1},
-    "ema": {"ema_decay": 0.98},
-    "wise-ft": {"wise_ft": "validation"},
-    "l2-sp": {"l2_sp": 0.01},
-    "ewc": {"ewc": 0.01},
-    "top-3": {"freeze": "top-3"},
-    "top-6": {"freeze": "top-6"},
-    "lora 8": {"lora_rank": 8},
-    "layer decay 0.8": {"layer_decay": 0.8},
-    "5 epochs": {"epochs": 5.0, "patience": 100},
-    "rate 1e-4": {"learning_rate": 1e-4},
-    "rate 2e-4": {"learning_rate": 2e-4},
-    "batch 16": {"train_batch": 16},
-    "no validation": {"validation_share": 0.0},
-    "no distillation": {"distillation": 0.0},
-    "der++": {"distillation": 0.0, "logit_matching": 0.1},
-    "replay hardest": {"replay": "hardest"},
-    "replay reservoir": {"replay": "reservoir"},
-    "no replay": {"replay_per_class": 0},
-}
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TRIES = 5
 _ATTACKED = 300  # texts; five variants of each, and two attacks
@@ -140,7 +111,7 @@ def material(case: Case, encoder: TorchEncoder, settings: Settings, seed: int) -
     held_back = int(settings.validation_share * len(new))
     validation, training = new[:held_back], new[held_back:]
     old_z = embed(encoder, case.old, settings) if case.old else np.zeros((0, encoder.dimension), np.float32)
-    teachers, order = _live(case, old_z, settings, rng)
+    teachers, order = _live(case, old_z, _features(encoder, settings), settings, rng)
     replayed = [case.old[row] for row in order]
     z = np.concatenate([embed(encoder, training, settings), old_z[order]])
     known = sorted({sample.label for sample in case.old})
@@ -150,13 +121,15 @@ def material(case: Case, encoder: TorchEncoder, settings: Settings, seed: int) -
     return Material((*training, *replayed), tuple(validation), z, mine, spaces)
 
 
-def _live(case: Case, z: Floats, settings: Settings, rng: random.Random) -> tuple[dict[str, Floats], list[int]]:
+def _live(
+    case: Case, z: Floats, features: RandomFeatures, settings: Settings, rng: random.Random
+) -> tuple[dict[str, Floats], list[int]]:
     """The head on the old samples: its answers for each of them, and the rows that are replayed."""
     if not case.old or not settings.replay_per_class:
         return {}, []
     known = sorted({sample.label for sample in case.old})
     labels = [known.index(sample.label) for sample in case.old]
-    phi = RandomFeatures.create(z.shape[1], settings.random_features, 0).expand(z)
+    phi = features.expand(z)
     head, _ = fit_best(phi, labels, len(known))
     scores = leave_one_out(head, phi, labels)
     probabilities = (scores / 0.1).softmax(dim=1).float().numpy()
@@ -171,6 +144,10 @@ def _live(case: Case, z: Floats, settings: Settings, rng: random.Random) -> tupl
     for row in order:
         taken[labels[row]].append(row)
     return teachers, [row for rows in taken.values() for row in rows[: settings.replay_per_class]]
+
+
+def _features(encoder: TorchEncoder, settings: Settings) -> RandomFeatures:
+    return RandomFeatures.create(encoder.spec.hidden, settings.random_features, 0, encoder.dimension)
 
 
 def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[Json, list[bool], TorchEncoder]:
@@ -189,7 +166,7 @@ def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[J
         }
     known = [*case.new, *case.old]
     names = sorted({sample.label for sample in known})
-    features = RandomFeatures.create(encoder.dimension, settings.random_features, 0)
+    features = _features(encoder, settings)
     phi = features.expand(embed(encoder, known, settings))
     head, _ = fit_best(phi, [names.index(sample.label) for sample in known], len(names))
 
@@ -263,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows: dict[str, Json] = {}
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as folder:
         source = Path(folder) / "encoder"
-        export_encoder(settings.encoder, source, max_tokens=settings.max_tokens)
+        export_encoder(settings.encoder, source, max_tokens=settings.max_tokens, pooled_layers=settings.pooled_layers)
         if given.protocol == "phrasebank":
             case = phrasebank(given.data, source, given.seed, test=given.test)
         else:

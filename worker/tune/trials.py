@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.torch_encoder import TorchEncoder
@@ -91,7 +92,9 @@ class Bench:
         return right_answers(encoder.encode, self._features(), self._known(material), self.dev)
 
     def _features(self) -> RandomFeatures:
-        return RandomFeatures.from_file(Path(self.live.path) / FEATURES_FILE)
+        folder = Path(self.live.path)
+        dimension = EncoderSpec.from_file(folder / ENCODER_FOLDER / SPEC_FILE).dimension
+        return RandomFeatures.from_file(folder / FEATURES_FILE, dimension)
 
     def _known(self, material: Material) -> list[Sample]:
         return [*material.samples, *material.validation]
