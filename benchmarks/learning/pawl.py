@@ -82,7 +82,13 @@ class Workshop:
         """An empty state on the encoder that the settings name, as the worker makes it."""
 
         def export(source: str, into: Path) -> str:
-            return export_encoder(source, into, max_tokens=settings.max_tokens, sha256=settings.encoder_sha256)
+            return export_encoder(
+                source,
+                into,
+                max_tokens=settings.max_tokens,
+                pooled_layers=settings.pooled_layers,
+                sha256=settings.encoder_sha256,
+            )
 
         return first_state(settings, export, encoder_digest, self.open_encoder)
 

@@ -38,6 +38,7 @@ ROWS = (
     Row("ngram", "n-gram ridge", lambda shop, seed: NGramRidge()),
     Row("class_mean", "frozen encoder + nearest class mean", lambda shop, seed: NearestClassMean(shop.encoder())),
     _pawl("embedding_only", "Pawl without random features (M = 0)", random_features=0),
+    _pawl("one_layer", "Pawl on the last layer alone (M = 2,048)", pooled_layers=1, random_features=2048),
     _pawl("no_young", "Pawl without weights for young classes", young_class_size=1),
     _pawl("no_prior", "Pawl without prior correction", prior_correction=0.0),
     _pawl("fixed_lambda", "Pawl with lambda as chosen at the first version", retune=False),
