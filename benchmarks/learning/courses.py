@@ -57,14 +57,16 @@ async def run(row: Row, shop: Workshop, course: Course, seed: int, advance: Adva
     return examined
 
 
-async def run_all(rows: Sequence[Row], shop: Workshop, split: Split, steps: int, given: Given) -> Json:
-    """Every row with every seed."""
+async def run_all(
+    rows: Sequence[Row], shop: Workshop, split_of: Callable[[int], Split], steps: int, given: Given
+) -> Json:
+    """Every row with every seed; `split_of` may draw another split for each."""
     measured: dict[str, list[Json]] = {row.name: [] for row in rows}
     tests: dict[str, list[Json]] = {row.name: [] for row in rows[:-1]}
     total = sum(1 if row.joint else steps for row in rows) * given.seeds
     with progress(total, given.name) as advance:
         for seed in given.range:
-            course = draw(split, steps, random.Random(seed))
+            course = draw(split_of(seed), steps, random.Random(seed))
             final: list[Examined] = []
             for row in rows:
                 examined = await run(row, shop, course, seed, advance)
@@ -79,24 +81,35 @@ async def run_all(rows: Sequence[Row], shop: Workshop, split: Split, steps: int,
 
 
 def start_course(
-    name: str, description: str | None, argv: Sequence[str] | None, dataset: str, steps: int, goals: Goals
+    name: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+    dataset: str,
+    steps: int,
+    goals: Goals,
+    default_rows: str | None = None,
 ) -> None:
     """The program of one data set."""
     given = read_options(name, description, argv)
     before = machine()
-    split = invented_split(6, 12, 6, random.Random(0)) if given.quick else load_split(dataset, given.source)
-    steps = 3 if given.quick else steps
-    rows = chosen(given.rows)
+
+    def split_of(seed: int) -> Split:
+        return invented_split(6, 12, 6, random.Random(0)) if given.quick else load_split(dataset, given.source, seed)
+
+    split = split_of(given.first_seed)
+    steps = min(steps, 3) if given.quick else steps
+    rows = chosen(given.rows or default_rows)
     with workshop(given.cache) as shop:
         shop.encoder().prepare(row.text for row in (*split.train, *split.test))
-        results = asyncio.run(run_all(rows, shop, split, steps, given))
+        results = asyncio.run(run_all(rows, shop, split_of, steps, given))
     lines = {
         one["title"]: (range(1, steps + 1), _mean_lines([run["accuracy_by_step"] for run in one["runs"]]))
         for one in results.values()
         if len(one["runs"][0]["accuracy_by_step"]) == steps
     }
-    each = f"{split.name}, {len(split.labels)} classes in {steps} steps"
-    plot(given, lines, "step", "accuracy on all classes so far, %", each)
+    each = f"{split.name}, {len(split.labels)} classes in {steps} step{'s' if steps > 1 else ''}"
+    if steps > 1:
+        plot(given, lines, "step", "accuracy on all classes so far, %", each)
     size = f"{len(split.train)} training and {len(split.test)} test texts"
     made = Table(f"{each}; {size}.", _COLUMNS, [_line(one) for one in results.values()])
     found: Json = {"train": len(split.train), "test": len(split.test), "steps": steps, "rows": results}

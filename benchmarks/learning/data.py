@@ -46,14 +46,14 @@ class Event:
     row: Labelled
 
 
-def load_split(name: str, data: Path) -> Split:
-    """`clinc150`, `banking77` or `financial_phrasebank` (80/20, drawn with seed 0). Raises `BenchmarkFailed`."""
+def load_split(name: str, data: Path, seed: int = 0) -> Split:
+    """`clinc150`, `banking77`, or `financial_phrasebank` (80/20, drawn with the seed). Raises `BenchmarkFailed`."""
     if name == "clinc150":
         parts = _json(data / "clinc150" / "data_full.json")
         return _apart(name, *([Labelled(*row) for row in parts[part]] for part in ("train", "test")))
     if name == "banking77":
         return _apart(name, *read_split(data / "banking77"))
-    rows = shuffled(one_of_each(read_phrasebank(data / "financial_phrasebank")), random.Random(0))
+    rows = shuffled(one_of_each(read_phrasebank(data / "financial_phrasebank")), random.Random(seed))
     cut = round(0.8 * len(rows))
     return Split(name, rows[:cut], rows[cut:])
 

@@ -1,0 +1,161 @@
+"""B4: dated streams, prequential with label delay: predict, score, and learn the label at least 100 events later.
+
+    python -m benchmarks.learning.b4 --data ../shared/data --seeds 1
+
+US airline tweets (sentiment, by `tweet_created`) and Reuters-21578 (news with exactly one topic, any topic, by DATE;
+title and the first characters of the body, 1,000 in all). The first 1,000 events are imported; from then on, after
+each 100 events, the labels of the 100 before them are learned as one batch. `frozen` is the
+same learner as it was after the import. The n-gram learner has no seed and runs once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.harness import BenchmarkFailed, Json, goal, machine, start
+from benchmarks.learning.answers import Bools, Questions
+from benchmarks.learning.data import Event, invented_events, load_events
+from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.program import Advance, Given, progress, read_options
+from benchmarks.learning.report import Table, plot, publish, spread
+from benchmarks.learning.rows import Row, chosen
+
+_ROWS = "ngram,pawl"
+_FIRST, _BATCH, _WINDOW = 1000, 100, 500
+_NOTES = (
+    "Deciles are tenths of the events after the import. Lowest against frozen: the smallest difference to the frozen "
+    "learner over any 500 events in a row."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the protocol."""
+    given = read_options("b4", __doc__, argv, limit="only so many events of each stream, the first ones")
+    before = machine()
+    first, batch = (30, 10) if given.quick else (_FIRST, _BATCH)
+    if given.quick:
+        streams = {"invented": invented_events(6, 20, random.Random(0))}
+    else:
+        names = ("us_airline_tweets", "reuters21578")
+        streams = {name: load_events(name, given.source)[: given.limit] for name in names}
+    short = [name for name, events in streams.items() if len(events) < first + 10]
+    if short:
+        raise BenchmarkFailed(f"there are too few events in {short}: {first} are imported")
+    rows = chosen(given.rows or _ROWS)
+    with workshop(given.cache) as shop:
+        shop.encoder().prepare(event.row.text for events in streams.values() for event in events)
+        results = asyncio.run(_run_all(rows, shop, streams, (first, batch), given))
+    heading = "B4: dated streams, predict, score, then learn"
+    curves = {
+        f"{name}: {one['title']}": (range(1, 11), _deciles(one)) for name, f in results.items() for one in f.values()
+    }
+    plot(given, curves, "tenth of the stream", "accuracy, %", heading)
+    tables = [
+        Table(
+            f"{name}: {len(streams[name]) - first} events after the import of {first}",
+            ("row", "accuracy %", *(f"{tenth}/10" for tenth in range(1, 11)), "lowest against frozen"),
+            [_line(one) for one in found.values()],
+        )
+        for name, found in results.items()
+    ]
+    sizes = {name: len(events) for name, events in streams.items()}
+    found: Json = {"events": sizes, "imported": first, "streams": results, "goals": goals(results)}
+    publish(given, heading, tables, found, before, _NOTES)
+
+
+async def _run_all(
+    rows: Sequence[Row], shop: Workshop, streams: dict[str, list[Event]], sizes: tuple[int, int], given: Given
+) -> dict[str, Json]:
+    first, batch = sizes
+    steps = sum(-(-(len(events) - first) // batch) for events in streams.values())
+    runs = sum(1 if row.name == "ngram" else given.seeds for row in rows)
+    results: dict[str, Json] = {}
+    with progress(steps * runs, given.name) as advance:
+        for name, events in streams.items():
+            found: Json = {}
+            for row in rows:
+                for seed in given.range[:1] if row.name == "ngram" else given.range:
+                    frozen, online = await _run(row, shop, events, sizes, seed, advance)
+                    for key, title, right in (
+                        (f"{row.name}_frozen", f"{row.title}, frozen", frozen),
+                        (row.name, row.title, online),
+                    ):
+                        found.setdefault(key, {"title": title, "runs": []})["runs"].append(
+                            {"seed": seed} | measures(right, frozen)
+                        )
+            results[name] = found
+    return results
+
+
+async def _run(
+    row: Row, shop: Workshop, events: Sequence[Event], sizes: tuple[int, int], seed: int, advance: Advance
+) -> tuple[Bools, Bools]:
+    """Which events after the import were answered rightly: by the learner as it was then, and as it went on."""
+    first, size = sizes
+    rows = [event.row for event in events]
+    learner = row.make(shop, seed)
+    await learner.learn(rows[:first])
+    await learner.rest()
+    frozen = (await learner.scores(Questions(rows[first:]))).right(rows[first:])
+    online: list[Bools] = []
+    taught = first
+    for begin in range(first, len(rows), size):
+        batch = rows[begin : begin + size]
+        online.append((await learner.scores(Questions(batch))).right(batch))
+        upto = max(taught, begin + len(batch) - size)
+        if upto > taught:
+            await learner.learn(rows[taught:upto])
+            taught = upto
+        await learner.rest()
+        advance(f"{row.title}, seed {seed}")
+    if isinstance(learner, Pawl):
+        learner.close()
+    return frozen, np.concatenate(online)
+
+
+def measures(right: Bools, frozen: Bools) -> Json:
+    """Accuracy over all events and in tenths, and the smallest lead over `frozen` in any window; in per cent."""
+    ahead = np.cumsum(right.astype(np.int64) - frozen)
+    window = min(_WINDOW, len(right))
+    over = ahead[window - 1 :] - np.concatenate([[0], ahead[:-window]])
+    return {
+        "accuracy": 100.0 * float(right.mean()),
+        "deciles": [100.0 * float(part.mean()) for part in np.array_split(right, 10)],
+        "lowest_against_frozen": 100.0 * float(over.min()) / window,
+    }
+
+
+def goals(results: dict[str, Json]) -> list[Json]:
+    """Design section 8."""
+    found = []
+    for name, rows in results.items():
+        if not {"ngram", "pawl"} <= rows.keys():
+            continue
+        ahead = [one - other for one, other in zip(_deciles(rows["pawl"]), _deciles(rows["ngram"]), strict=True)]
+        better = sum(one > 0 for one in ahead)
+        found.append(goal(f"{name}: above the n-gram learner in {better} of 10 deciles, wanted 10", met=better == 10))
+        lowest = min(run["lowest_against_frozen"] for run in rows["pawl"]["runs"])
+        found.append(
+            goal(f"{name}: {lowest:.1f} points against frozen over its worst 500 events, wanted >= 0", met=lowest >= 0)
+        )
+    return found
+
+
+def _deciles(one: Json) -> list[float]:
+    return [statistics.fmean(run["deciles"][tenth] for run in one["runs"]) for tenth in range(10)]
+
+
+def _line(one: Json) -> list[str]:
+    accuracy = spread([run["accuracy"] for run in one["runs"]])
+    lowest = min(run["lowest_against_frozen"] for run in one["runs"])
+    return [one["title"], accuracy, *(f"{value:.1f}" for value in _deciles(one)), f"{lowest:.1f}"]
+
+
+if __name__ == "__main__":
+    sys.exit(start(main))
