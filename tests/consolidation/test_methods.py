@@ -157,7 +157,7 @@ def _attacked(attack: Attack) -> tuple[_Probe, nn.Module, float]:
     encoder = _encoder().module
     torch.manual_seed(0)
     probe = _Probe(encoder, torch.randn(2, 5, 32))
-    unit = float(word_embeddings(encoder).weight.norm(dim=1).mean())
+    unit = float(word_embeddings(encoder).weight.detach().norm(dim=1).mean())
     Adversary(encoder, attack).accumulate(_MASK, probe)
     return probe, encoder, unit
 
