@@ -12,15 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.db.engine import connect
+from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import upgrade
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
+from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from app.core.domain.samples import NewSample
 from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
 from worker.__main__ import build
+from worker.labelling import Labelling
 from worker.learning import Learning
 from worker.publisher import Publisher
 from worker.recovery import Recovery
@@ -88,16 +91,27 @@ class Learner:
 
     samples: SqlSampleStore
     ledger: SqlVersionLedger
+    labels: SqlLabelStore
     artefacts: FolderArtefactStore
     snapshots: Snapshots
     recovery: Recovery
     learning: Learning
+    labelling: Labelling
     meanwhile: Meanwhile
 
     async def accept(self, pairs: list[Labelled], **options: Any) -> list[str]:
         """Queues samples; their ids."""
         receipts = await self.samples.accept([NewSample(text, label, **options) for text, label in pairs])
         return [receipt.id for receipt in receipts]
+
+    async def change_label(
+        self, kind: str, label: str, target: str | None = None, task: str = "default"
+    ) -> LabelChange:
+        """Asks for a change of a label and carries it out, as the loop does; what became of it."""
+        change = await self.labels.request(LabelRequest(LabelChangeKind(kind), task, label, target))
+        await self.learning.catch_up()
+        await self.labelling.carry_out()
+        return await self.labels.get(change.id)
 
     async def learn_queued(self) -> None:
         """What the loop does with everything that waits: catch up, then learn."""
@@ -114,13 +128,15 @@ def new_learner(
     fuse, meanwhile = fuse or Fuse(), meanwhile if meanwhile is not None else {}
     samples: Any = Fused(SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction), fuse, meanwhile)
     ledger: Any = Fused(SqlVersionLedger(engine), fuse, meanwhile)
+    labels: Any = Fused(SqlLabelStore(engine), fuse, meanwhile)
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
     stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
     snapshots = Snapshots(settings.snapshots_path)
     publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
-    recovery = Recovery(samples, ledger, artefacts, snapshots, settings)
+    recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
     learning = Learning(samples, ledger, publisher, recovery, settings)
-    return Learner(samples, ledger, artefacts, snapshots, recovery, learning, meanwhile)
+    labelling = Labelling(learning, labels, samples, recovery, settings)
+    return Learner(samples, ledger, labels, artefacts, snapshots, recovery, learning, labelling, meanwhile)
 
 
 @asynccontextmanager

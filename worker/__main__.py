@@ -23,6 +23,7 @@ from app.core.classifier.encoder_folder import encoder_digest
 from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.db.engine import SystemClock, connect
+from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import check_current
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
@@ -35,6 +36,7 @@ from worker.consolidator import Consolidator
 from worker.consumer import Consumer
 from worker.encoders import first_state
 from worker.housekeeping import Housekeeping
+from worker.labelling import Labelling
 from worker.learning import Learning
 from worker.publisher import Publisher
 from worker.recovery import Recovery
@@ -56,10 +58,11 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     stream = RedisFeedbackStream(settings.stream_url)
     samples = SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction)
     ledger = SqlVersionLedger(engine, clock)
+    labels = SqlLabelStore(engine, clock)
     artefacts = FolderArtefactStore(settings.artefacts_path)
     snapshots = Snapshots(settings.snapshots_path)
     publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
-    recovery = Recovery(samples, ledger, artefacts, snapshots, settings)
+    recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
     def open_encoder(folder: Path, digest: str) -> Encoder:
         return OnnxEncoder(folder, threads=settings.threads, digest=digest)
@@ -87,6 +90,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             stream,
             learning,
             tuning,
+            Labelling(learning, labels, samples, recovery, settings),
             Consolidator(samples, ledger, succession, open_encoder, clock, settings),
             Housekeeping(tuning, publisher, snapshots, settings),
             empty_state,

@@ -24,11 +24,14 @@ from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, Vers
 from app.core.settings import Settings
 from worker.consolidator import Consolidator
 from worker.housekeeping import Housekeeping
+from worker.labelling import Labelling
 from worker.learning import Learning
 from worker.state import LearnerState
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
+_LABELS_SECONDS = 0.25
+"""How often it is asked whether an operator wants a label changed."""
 _LONGEST_BACKOFF = 5.0
 _LONGEST_BOOTSTRAP_PAUSE = 30.0
 log = structlog.get_logger(__name__)
@@ -44,6 +47,7 @@ class Consumer:
         stream: FeedbackStream,
         learning: Learning,
         tuning: Tuning,
+        labelling: Labelling,
         consolidator: Consolidator,
         housekeeping: Housekeeping,
         first_state: Callable[[], LearnerState],
@@ -55,6 +59,7 @@ class Consumer:
         self._stream = stream
         self._learning = learning
         self._tuning = tuning
+        self._labelling = labelling
         self._consolidator = consolidator
         self._housekeeping = housekeeping
         self._first_state = first_state
@@ -105,6 +110,7 @@ class Consumer:
             while (left := (await self._samples.backlog()).length) and not self._stopping.is_set():
                 await progress(left)
                 await self._learning.catch_up()
+                await self._labelling.carry_out()
                 if not await self._learn([sample.id for sample in await self._queued(timedelta(0))]):
                     break  # what is left cannot be learned yet: too little for a first version
             await progress((await self._samples.backlog()).length)
@@ -125,11 +131,15 @@ class Consumer:
         swept: list[Sample] = []
         if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
             swept = await self._queued(age)
-        if entries or swept or self._consolidator.finished:
+        relabel = self._housekeeping.due("labels", _LABELS_SECONDS) and await self._labelling.is_asked()
+        if entries or swept or relabel or self._consolidator.finished:
             await self._housekeeping.pause()
         if self._housekeeping.busy:
             return  # a chore may be promoting: until it is done the ledger and the state may differ
         await self._learning.catch_up()
+        if relabel:
+            self._activity = "relabelling"
+            await self._labelling.carry_out()
         await self._consume(entries)
         if self._consolidator.finished:
             self._activity = "consolidating"

@@ -133,6 +133,15 @@ class RidgeHead:
         factor: Tensor = torch.linalg.cholesky(shifted)
         return factor
 
+    def fold(self, columns: Tensor) -> None:
+        """Adds columns together or lets them go: B M and W M for `columns` M (C, C') of zeros and ones.
+
+        Exact, because both are linear in the targets. A column that goes must hold no samples any more.
+        """
+        columns = columns.to(self.device)
+        self.moments = self.moments @ columns.to(self.moments)
+        self.weights = self.weights @ columns.to(self.weights)
+
     def copy(self) -> RidgeHead:
         """An independent copy."""
         other = RidgeHead.__new__(RidgeHead)

@@ -42,6 +42,18 @@ class TaskLearner:
         """Samples learned."""
         return sum(self.counts)
 
+    def copy(self) -> TaskLearner:
+        """An independent copy."""
+        other = TaskLearner.__new__(TaskLearner)
+        other.__dict__.update(self.__dict__)
+        other.head, other.panel = self.head.copy(), self.panel.copy()
+        other.labels, other.counts = list(self.labels), list(self.counts)
+        return other
+
+    def become(self, other: TaskLearner) -> None:
+        """Takes over all that another holds."""
+        self.__dict__.update(other.__dict__)
+
     def level(self, count: int) -> float:
         """Weight of each sample of a class with `count` samples; steps at powers of two, so it changes rarely."""
         return float(self._young) / 2 ** (max(count, 1).bit_length() - 1) if count < self._young else 1.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from app.core.domain.gate_reports import GateReport
+from app.core.domain.labels import LabelChange
 from app.core.domain.samples import Origin, Sample, SampleState
 from app.core.domain.versions import Json, LedgerChange, NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
@@ -43,6 +44,7 @@ class Step:
     forced: str | None = None
     temperatures: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    label: LabelChange | None = None
 
 
 class Learning:
@@ -81,7 +83,7 @@ class Learning:
             if live is None or live.number != read.number:
                 continue  # promoted meanwhile: the samples just read may be newer than the version they were read for
             self.state = state
-            if live.gate.get("pending_unlearn_count"):
+            if live.gate.get("pending_unlearn_count") or live.gate.get("pending_label_changes"):
                 await take_out(self, state)
                 break
         return self.state
@@ -181,6 +183,7 @@ class Learning:
                     learned=tuple(sample.id for sample in step.adds),
                     unlearned=dict(step.removes),
                     dropped=dict(step.dropped),
+                    label=step.label,
                 ),
             )
         except BaseException:
@@ -238,7 +241,10 @@ class Learning:
             settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
             watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
             samples_new=len(step.adds),
-            metrics=chosen | {"encoder_watermark": state.encoder_watermark},
+            metrics=chosen
+            | {"encoder_watermark": state.encoder_watermark}
+            | ({"label_change": step.label.id} if step.label else {}),
+            reason=step.label.reason if step.label else None,
         )
 
     def _note(self, state: LearnerState, version: Version, step: Step) -> None:
@@ -250,12 +256,14 @@ class Learning:
 
 
 async def take_out(learning: Learning, state: LearnerState) -> None:
-    """After a roll-back: its artefacts are older than some retractions, the state is not, so the state serves."""
+    """After a roll-back: its artefacts are older than some retractions or changes of labels, the state is not, so the
+    state serves.
+    """
     candidates = {
         name: await asyncio.to_thread(one.propose_regularisation, one.head.regularisation)
         for name, one in state.tasks.items()
     }
-    reason = "retracted samples were back after a roll-back"
+    reason = "retracted samples or former labels were back after a roll-back"
     await learning.run(state, Step(VersionKind.HEAD, "retraction", candidates, forced=reason))
 
 

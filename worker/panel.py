@@ -14,7 +14,7 @@ Only samples that no encoder was trained on may sit here (design invariant 8).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -135,6 +135,16 @@ class Panel:
         """
         if len(self.items) > self.limit:
             self._keep(balanced(self.items, self.limit))
+
+    def renumber(self, places: Sequence[int]) -> None:
+        """Class `c` becomes class `places[c]`; `recompute` must follow."""
+        self.items = [replace(item, class_index=places[item.class_index]) for item in self.items]
+
+    def copy(self) -> Panel:
+        """An independent copy."""
+        other = Panel.__new__(Panel)
+        other.__dict__.update(self.__dict__, items=list(self.items), _features=self._features.clone())
+        return other
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Lets these rows stay. Gaps are filled from the end: a full panel loses one row at every correction, and

@@ -16,10 +16,11 @@ import structlog
 import torch
 
 from app.core.classifier.classifier import load_classifier
+from app.core.domain.labels import LabelState
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.samples import Sample
 from app.core.domain.versions import LedgerAction, Version
-from app.core.ports import ArtefactStore, Encoder, SampleStore, VersionLedger
+from app.core.ports import ArtefactStore, Encoder, LabelStore, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.head import RowChange
 from worker.learner import TaskLearner
@@ -43,12 +44,14 @@ class Recovery:
         ledger: VersionLedger,
         artefacts: ArtefactStore,
         snapshots: Snapshots,
+        labels: LabelStore,
         settings: Settings,
     ) -> None:
         self._samples = samples
         self._ledger = ledger
         self._artefacts = artefacts
         self._snapshots = snapshots
+        self._labels = labels
         self._settings = settings
 
     async def open(self, version: Version, encoder: Encoder | None = None) -> LearnerState:
@@ -69,8 +72,14 @@ class Recovery:
         return state
 
     async def follow(self, state: LearnerState, version: Version) -> bool:
-        """Takes the ledger's rows between the state and a version; false where a rebuild is needed instead."""
+        """Takes the ledger's rows between the state and a version; false where a rebuild is needed instead.
+
+        It is needed after a change of labels: SQL holds the labels of now, so it cannot be told any more which rows of
+        a young class weighed what before it was merged. The learner that makes such a change keeps a snapshot of it.
+        """
         if state.encoder.digest != version.encoder_digest:
+            return False
+        if await self._labels.applied(state.version, version.number):
             return False
         rows = await self._ledger.ledger(state.version, version.number)
         net: dict[str, int] = defaultdict(int)
@@ -85,6 +94,8 @@ class Recovery:
             own = [sample for sample in samples if sample.task == task]
             adds = [sample for sample in own if moved[sample.id] > 0]
             removes = [sample for sample in own if moved[sample.id] < 0]
+            if not {sample.label for sample in removes} <= set(state.task(task).labels):
+                return False  # another learner is changing a label at this moment
             change = await self.change(state, task, adds, removes)
             proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=len(own) > 512)
             await asyncio.to_thread(proposal.commit)
@@ -122,7 +133,9 @@ class Recovery:
             if not counts:
                 continue
             learner = state.task(task, chosen.get(task, DEFAULT))
-            known = version.heads[task].labels if task in version.heads else ()
+            records = await self._labels.records(task)
+            former = {name for name, record in records.items() if record.state is not LabelState.ACTIVE}
+            known = [name for name in version.labels.get(task, ()) if name not in former]
             learner.labels = [*known, *(label for label in sorted(counts) if label not in known)]
             learner.counts = [counts[label] for label in learner.labels]
             seats: list[Example] = []
@@ -137,6 +150,16 @@ class Recovery:
                 learner.temperature = version.heads[task].temperature
         await self.seat_golden(state)
         self._note(state, version)
+
+    async def with_label(
+        self, state: LearnerState, task: str, label: str
+    ) -> AsyncIterator[tuple[list[str], list[Example]]]:
+        """The learned samples of a label, page by page: the ids of all, and those that are in the head."""
+        after = 0
+        while page := await self._samples.learned_with_label(task, label, _PAGE, after):
+            after = page[-1].seq
+            members = await self._in_head(state, page) if state.task(task).samples > self._settings.coreset else page
+            yield [s.id for s in page], state.examples(members, await embeddings_of(state, self._samples, members))
 
     async def seat_golden(self, state: LearnerState) -> None:
         """Puts the golden samples on the panels."""

@@ -16,7 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.db.engine import connect
+from app.core.db.labels import SqlLabelStore
 from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySampleStore
+from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.db.migrate import upgrade
 from app.core.db.predictions import SqlPredictionLog
@@ -24,7 +26,7 @@ from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
 from app.core.domain.samples import NewSample, Receipt
 from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
-from app.core.ports import PredictionLog, SampleStore, VersionLedger
+from app.core.ports import LabelStore, PredictionLog, SampleStore, VersionLedger
 
 on_databases = pytest.mark.parametrize("stores", ["sqlite", "postgresql"], indirect=True)
 """For what only a database can show."""
@@ -45,11 +47,12 @@ class ManualClock:
 
 @dataclass(slots=True)
 class Stores:
-    """The three stores over one database; `engine` is None in memory."""
+    """The stores over one database; `engine` is None in memory."""
 
     samples: SampleStore
     predictions: PredictionLog
     ledger: VersionLedger
+    labels: LabelStore
     clock: ManualClock
     engine: AsyncEngine | None = None
 
@@ -74,7 +77,8 @@ class Stores:
 def memory_stores() -> Stores:
     database, clock = MemoryDatabase(), ManualClock()
     ledger = MemoryVersionLedger(database, clock)
-    return Stores(MemorySampleStore(database, clock), MemoryPredictionLog(database), ledger, clock)
+    labels = MemoryLabelStore(database, clock)
+    return Stores(MemorySampleStore(database, clock), MemoryPredictionLog(database), ledger, labels, clock)
 
 
 @asynccontextmanager
@@ -90,7 +94,12 @@ async def sql_stores(url: str) -> AsyncIterator[Stores]:
             else:
                 assert str(await connection.scalar(text("SELECT version()"))).startswith("PostgreSQL")
         yield Stores(
-            SqlSampleStore(engine, clock), SqlPredictionLog(engine), SqlVersionLedger(engine, clock), clock, engine
+            SqlSampleStore(engine, clock),
+            SqlPredictionLog(engine),
+            SqlVersionLedger(engine, clock),
+            SqlLabelStore(engine, clock),
+            clock,
+            engine,
         )
     finally:
         await engine.dispose()

@@ -108,8 +108,10 @@ class TwoStores(RuleBasedStateMachine):
             for (_, id), move in zip(sorted(names.items()), moves, strict=False):
                 if not fitting or fits(await stores.samples.get(id), move):
                     chosen[move].append(id)
-            reasons = {move: dict.fromkeys(chosen[move], move) for move in ("unlearned", "dropped", "quarantined")}
-            change = LedgerChange(learned=tuple(chosen["learned"]), trained=tuple(chosen["trained"]), **reasons)
+            unlearned, dropped, quarantined = (
+                dict.fromkeys(chosen[move], move) for move in ("unlearned", "dropped", "quarantined")
+            )
+            change = LedgerChange(tuple(chosen["learned"]), unlearned, dropped, quarantined, tuple(chosen["trained"]))
             return await stores.ledger.promote(candidate(number, live.number if live else None), change)
 
         outcome = self.agree(call)

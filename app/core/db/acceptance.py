@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.core.domain.identifiers import SAMPLE_PREFIX, new_identifier
 from app.core.domain.samples import NewSample, Receipt, SampleState, Split, digest_text, split_of
@@ -73,3 +73,11 @@ def plan_acceptance(items: Sequence[NewSample], active: Iterable[Standing], held
         plan.arrivals.append(Arrival(new, item, split))
         plan.receipts.append(Receipt(new.id, new.state, is_new=True))
     return plan
+
+
+def told_of_labels(sent: Sequence[NewSample], present: Sequence[NewSample], receipts: list[Receipt]) -> list[Receipt]:
+    """The receipts, which name the label an item was stored under where that is not the one it came with."""
+    return [
+        receipt if before.label == after.label else replace(receipt, label=after.label)
+        for before, after, receipt in zip(sent, present, receipts, strict=True)
+    ]

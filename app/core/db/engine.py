@@ -64,6 +64,7 @@ class LockSpace(IntEnum):
     IDEMPOTENCY_KEY = 0x7061_0002
     TEXT = 0x7061_0003
     EVENTS = 0x7061_0004
+    LABELS = 0x7061_0005
 
 
 def redact_url(url: str) -> str:
@@ -174,8 +175,11 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
-async def serialise(connection: AsyncConnection, space: LockSpace, names: Iterable[str]) -> None:
-    """Makes transactions that name the same thing wait for each other until they end.
+async def serialise(
+    connection: AsyncConnection, space: LockSpace, names: Iterable[str], *, shared: bool = False
+) -> None:
+    """Makes transactions that name the same thing wait for each other until they end; `shared` ones wait for the
+    others alone.
 
     SQLite has one writer anyway. PostgreSQL takes advisory locks on a few stripes, in ascending order, so that two
     transactions with many names in common cannot deadlock and a bulk import does not fill the lock table.
@@ -183,7 +187,8 @@ async def serialise(connection: AsyncConnection, space: LockSpace, names: Iterab
     if connection.dialect.name != "postgresql":
         return
     for stripe in sorted({zlib.crc32(name.encode("utf-8", "surrogatepass")) % _STRIPES for name in names}):
-        await connection.execute(select(func.pg_advisory_xact_lock(int(space), stripe)))
+        lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        await connection.execute(select(lock(int(space), stripe)))
 
 
 def insert_or(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:

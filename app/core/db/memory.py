@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +10,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from app.core.db.acceptance import Arrival, Standing, plan_acceptance
-from app.core.db.engine import SystemClock
+from app.core.db.acceptance import Arrival, Standing, plan_acceptance, told_of_labels
+from app.core.db.engine import SystemClock, to_json
 from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.labels import LabelChange, LabelRecord, LabelState, with_present_labels
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import (
     ACTIVE_STATES,
@@ -24,7 +26,7 @@ from app.core.domain.samples import (
     SampleState,
     digest_text,
 )
-from app.core.domain.versions import Event, LearnerStatus, LedgerAction, LedgerRow, Version
+from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version
 from app.core.ports import Clock, Floats
 
 
@@ -50,6 +52,17 @@ class MemoryDatabase:
     events: list[Event] = field(default_factory=list)
     events_written: int = 0
     learner: LearnerStatus | None = None
+    labels: dict[tuple[str, str], LabelRecord] = field(default_factory=dict)
+    """By (task, name)."""
+    label_changes: dict[str, LabelChange] = field(default_factory=dict)
+    """By id, in the order of requests."""
+
+    def add_event(self, type: str, payload: Json, now: datetime) -> Event:
+        """Writes an event, as plain JSON values come back from a database."""
+        self.events_written += 1
+        event = Event(self.events_written, type, json.loads(to_json(payload)), now)
+        self.events.append(event)
+        return event
 
     def move(self, sample_id: str, state: SampleState, reason: str | None, now: datetime) -> None:
         """Gives a sample another state."""
@@ -82,6 +95,8 @@ class MemorySampleStore:
                 if answered[key.key].body_digest != key.body_digest:
                     raise IdempotencyConflict(key=key.key)
                 return list(answered[key.key].receipts)
+        moved = {key: one for key, one in self._database.labels.items() if one.state is not LabelState.ACTIVE}
+        present = with_present_labels(items, moved)
         texts = {(item.task, digest_text(item.text)) for item in items}
         active = [
             Standing(
@@ -95,13 +110,14 @@ class MemorySampleStore:
             )
             for one in self._select(lambda one: one.state in ACTIVE_STATES and (one.task, one.text_digest) in texts)
         ]
-        plan = plan_acceptance(items, active, self._heldout_fraction)
+        plan = plan_acceptance(present, active, self._heldout_fraction)
+        receipts = told_of_labels(items, present, plan.receipts)
         self._database.superseded.update(plan.superseded)
         for arrival in plan.arrivals:
             self._add(arrival, now)
         if key is not None:
-            answered[key.key] = _Answered(key.body_digest, list(plan.receipts), now)
-        return plan.receipts
+            answered[key.key] = _Answered(key.body_digest, list(receipts), now)
+        return receipts
 
     def _add(self, arrival: Arrival, now: datetime) -> None:
         standing, item = arrival.standing, arrival.item
@@ -196,9 +212,10 @@ class MemorySampleStore:
         """See `SampleStore.learned`."""
         return [one for one in self._select(_in(task, SampleState.LEARNED)) if one.seq > after_seq][:limit]
 
-    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
+    async def learned_with_label(self, task: str, label: str, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `SampleStore.learned_with_label`."""
-        return [one for one in self._select(_in(task, SampleState.LEARNED)) if one.label == label][:limit]
+        learned = self._select(_in(task, SampleState.LEARNED))
+        return [one for one in learned if one.label == label and one.seq > after_seq][:limit]
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """See `SampleStore.golden`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from app.core.db.engine import SystemClock, to_json
 from app.core.db.memory import MemoryDatabase
+from app.core.db.memory_labels import apply_label_change, check_label_change
 from app.core.db.promotion import Standing, named_samples, plan_promotion, promotion_events, refusal_event
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
 from app.core.domain.samples import SampleState
@@ -62,6 +63,8 @@ class MemoryVersionLedger:
         known = [database.samples[id] for id in named_samples(change) if id in database.samples]
         standings = {one.id: Standing(one.state, one.retract_requested) for one in known}
         plan = plan_promotion(version, change, standings)
+        if change.label is not None:
+            check_label_change(database, change.label, tuple(change.unlearned))
         promoted = self._insert(version, VersionState.LIVE)
         if live is not None:
             database.versions[live.number] = replace(live, state=VersionState.RETIRED)
@@ -72,6 +75,8 @@ class MemoryVersionLedger:
         for id, (state, reason) in plan.moves.items():
             database.move(id, state, reason, now)
         database.ledger += plan.rows
+        if change.label is not None:
+            apply_label_change(database, change.label, version.number, now)
         for type, payload in promotion_events(version, change):
             await self.append_event(type, payload)
         return promoted
@@ -111,10 +116,7 @@ class MemoryVersionLedger:
 
     async def append_event(self, type: str, payload: Json) -> Event:
         """See `VersionLedger.append_event`."""
-        self._database.events_written += 1
-        event = Event(self._database.events_written, type, _stored(payload), self._clock.now())
-        self._database.events.append(event)
-        return event
+        return self._database.add_event(type, payload, self._clock.now())
 
     async def events(self, after_id: int, limit: int) -> list[Event]:
         """See `VersionLedger.events`."""

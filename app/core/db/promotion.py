@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.core.domain.errors import CandidateStale
+from app.core.domain.labels import LabelChange
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion
 
 PROMOTED = "version_promoted"
 REFUSED = "version_refused"
 LEARNED = "feedback_learned"
+LABEL_REQUESTED = "label_change_requested"
+LABEL_CHANGED = "label_changed"
+LABEL_FAILED = "label_change_failed"
 _IDS_IN_EVENT = 100
 
 
@@ -94,7 +98,15 @@ def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[st
     if change.learned:
         ids = list(change.learned[:_IDS_IN_EVENT])
         events.append((LEARNED, {"version": version.number, "ids": ids, "count": len(change.learned)}))
+    if change.label is not None:
+        events.append((LABEL_CHANGED, label_payload(change.label) | {"version": version.number}))
     return events
+
+
+def label_payload(change: LabelChange) -> Json:
+    """What the events about a change of a label say."""
+    names = ("id", "task", "label", "target", "reason", "version")
+    return {"kind": change.kind.value} | {name: getattr(change, name) for name in names}
 
 
 def refusal_event(version: NewVersion, quarantined: int) -> tuple[str, Json]:

@@ -10,12 +10,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.core.db.acceptance import Acceptance, Standing, plan_acceptance
+from app.core.db.acceptance import Acceptance, Standing, plan_acceptance, told_of_labels
 from app.core.db.embeddings import EmbeddingTable
 from app.core.db.engine import LockSpace, SystemClock, among, chunked, insert_many, reading, serialise, writing
+from app.core.db.labels import lock_labels, moved_labels
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.labels import with_present_labels
 from app.core.domain.samples import (
     ACTIVE_STATES,
     Backlog,
@@ -55,19 +57,24 @@ class SqlSampleStore(EmbeddingTable):
     async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
         """See `SampleStore.accept`."""
         digests = {(item.task, digest_text(item.text)) for item in items}
+        tasks = sorted({item.task for item in items})
         async with writing(self._engine) as connection:
             if key is not None:
                 await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
                 if (first := await self._first_receipts(connection, key)) is not None:
                     return first
+            # A change of a label waits for those who still accept its old name, and they for it.
+            await lock_labels(connection, tasks, shared=True)
+            present = with_present_labels(items, await moved_labels(connection, tasks))
             # From here to the commit nobody else decides about these texts: two submissions make one row.
             await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
             active = await _active(connection, {digest for _, digest in digests})
-            plan = plan_acceptance(items, active, self._heldout_fraction)
+            plan = plan_acceptance(present, active, self._heldout_fraction)
+            receipts = told_of_labels(items, present, plan.receipts)
             await self._store(connection, plan)
             if key is not None:
-                await self._remember(connection, key, plan.receipts)
-        return plan.receipts
+                await self._remember(connection, key, receipts)
+        return receipts
 
     async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
         expired = self._clock.now() - self._idempotency_life
@@ -78,13 +85,13 @@ class SqlSampleStore(EmbeddingTable):
             return None
         if known.body_digest != key.body_digest:
             raise IdempotencyConflict(key=key.key)
-        return [Receipt(id, SampleState(state), is_new=is_new) for id, state, is_new in known.receipts]
+        return [Receipt(id, SampleState(state), *more) for id, state, *more in known.receipts]
 
     async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
         row = {
             "key": key.key,
             "body_digest": key.body_digest,
-            "receipts": [(receipt.id, receipt.state.value, receipt.is_new) for receipt in receipts],
+            "receipts": [(one.id, one.state.value, one.is_new, one.label) for one in receipts],
             "created_at": self._clock.now(),
         }
         await connection.execute(insert(idempotency_keys).values(row))
@@ -217,10 +224,11 @@ class SqlSampleStore(EmbeddingTable):
         async with reading(self._engine) as connection:
             return await _select(connection, *_in(task, SampleState.LEARNED), table.c.seq > after_seq, limit=limit)
 
-    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
+    async def learned_with_label(self, task: str, label: str, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `SampleStore.learned_with_label`."""
+        own = (*_in(task, SampleState.LEARNED), table.c.label == label, table.c.seq > after_seq)
         async with reading(self._engine) as connection:
-            return await _select(connection, *_in(task, SampleState.LEARNED), table.c.label == label, limit=limit)
+            return await _select(connection, *own, limit=limit)
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """See `SampleStore.golden`."""

@@ -68,6 +68,7 @@ QUEUED = text("state = 'queued'")
 RETRACTION_PENDING = text("state = 'learned' AND retract_requested")
 _IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')")
 LIVE = text("state = 'live'")
+CHANGE_PENDING = text("state = 'pending'")
 
 samples = Table(
     "samples",
@@ -172,6 +173,38 @@ ledger = Table(
     Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False, index=True),
     Column("action", String(16), nullable=False),
     UniqueConstraint("version", "sample_id", "action"),
+    sqlite_autoincrement=True,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("state", String(16), nullable=False),
+    # The label that a renamed or merged one stands for.
+    Column("now", Text),
+    Column("since_version", BigInteger),
+    Column("reason", Text),
+    Column("decided_at", UtcDateTime, nullable=False),
+)
+
+label_changes = Table(
+    "label_changes",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("target", Text),
+    Column("reason", Text),
+    Column("state", String(16), nullable=False),
+    Column("version", BigInteger, index=True),
+    Column("problem", Text),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Index("ix_label_changes_pending", "seq", sqlite_where=CHANGE_PENDING, postgresql_where=CHANGE_PENDING),
     sqlite_autoincrement=True,
 )
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.db.engine import SystemClock, among, chunked, insert_many, reading, writing
 from app.core.db.events import EventTable, add_events
+from app.core.db.labels import apply_label_change, lock_labels
 from app.core.db.leases import LeaseTable
 from app.core.db.promotion import (
     Promotion,
@@ -76,6 +77,8 @@ class SqlVersionLedger(EventTable, LeaseTable):
         """See `VersionLedger.promote`."""
         try:
             async with writing(self._engine) as connection:
+                if change.label is not None:  # before any row is locked, as in every transaction that takes both
+                    await lock_labels(connection, [change.label.task])
                 await self._take_over(connection, version)
                 standings: dict[str, Standing] = {}
                 for ids in chunked(named_samples(change)):
@@ -84,6 +87,8 @@ class SqlVersionLedger(EventTable, LeaseTable):
                 plan = plan_promotion(version, change, standings)
                 await self._insert(connection, version, VersionState.LIVE)
                 await self._apply(connection, version.number, plan)
+                if change.label is not None:
+                    await apply_label_change(connection, change.label, version.number, self._clock.now())
                 await add_events(connection, self._clock, promotion_events(version, change))
                 return (await _select(connection, versions.c.number == version.number))[0]
         except IntegrityError as error:

@@ -5,16 +5,23 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |-- InvalidInput
     |   |-- UnknownTask
     |   |-- UnknownLabel
+    |   |-- LabelRetired
+    |   |-- UnknownMergeTarget
     |   |-- UnknownPrediction
     |   |-- BadText
     |   `-- IdempotencyConflict
     |-- NotFound
+    |   |-- LabelNotFound
+    |   |-- LabelChangeNotFound
     |   |-- SampleNotFound
     |   `-- VersionNotFound
     |-- Conflict
     |   |-- VersionNotReached
     |   |-- ArtefactsGone
     |   |-- AlreadyLive
+    |   |-- LabelExists
+    |   |-- LabelChangePending
+    |   |-- TooFewLabels
     |   `-- ParentNotLive
     |       `-- CandidateStale
     |-- Overloaded
@@ -53,6 +60,14 @@ class UnknownLabel(InvalidInput):
     """The label {label!r} is not in the closed label set of task {task!r}; allowed are {known}."""
 
 
+class LabelRetired(InvalidInput):
+    """The label {label!r} of task {task!r} was retired; to use it again, add it (POST /v1/labels)."""
+
+
+class UnknownMergeTarget(InvalidInput):
+    """There is no label {label!r} in task {task!r} to merge into."""
+
+
 class UnknownPrediction(InvalidInput):
     """The prediction {prediction_id!r} is unknown or has expired; send the text instead."""
 
@@ -67,6 +82,14 @@ class IdempotencyConflict(InvalidInput):
 
 class NotFound(PawlError):
     """{what} does not exist."""
+
+
+class LabelNotFound(NotFound):
+    """There is no label {label!r} in task {task!r}."""
+
+
+class LabelChangeNotFound(NotFound):
+    """There is no label change {change_id!r}."""
 
 
 class SampleNotFound(NotFound):
@@ -91,6 +114,18 @@ class ArtefactsGone(Conflict):
 
 class AlreadyLive(Conflict):
     """Version {number} is live already."""
+
+
+class LabelExists(Conflict):
+    """The label {label!r} exists in task {task!r}; {advice}"""
+
+
+class LabelChangePending(Conflict):
+    """Another change of these labels is under way: {change} ({kind} {other!r}); wait until it is settled."""
+
+
+class TooFewLabels(Conflict):
+    """Without the label {label!r} task {task!r} would have fewer than {fewest} labels with samples."""
 
 
 class ParentNotLive(Conflict):

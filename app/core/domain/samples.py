@@ -111,11 +111,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample."""
+    """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample.
+
+    `label` is the label that the item's stands for now (it was renamed or merged); None where it is the item's own.
+    """
 
     id: str
     state: SampleState
     is_new: bool
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

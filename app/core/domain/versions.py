@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from app.core.domain.labels import LabelChange
+
 Json = dict[str, Any]
 
 
@@ -117,6 +119,8 @@ class LedgerChange:
     quarantined id -> reason; from `queued` to `quarantined`; or, in a roll-back, from `learned` (with an
                 `unlearn` row).
     trained     ids the encoder was trained on; `encoder` rows.
+    label       a requested change of a label that the version carries out: active samples get its new name or, where
+                it is retired, leave (the learned ones are in `unlearned`).
     """
 
     learned: tuple[str, ...] = ()
@@ -124,6 +128,7 @@ class LedgerChange:
     dropped: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
+    label: LabelChange | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from app.core.ports.classifier import ArtefactStore, Encoder, Floats, VersionFolder
 from app.core.ports.clock import Clock
+from app.core.ports.labels import LabelStore
 from app.core.ports.samples import PredictionLog, SampleStore
 from app.core.ports.stream import FeedbackStream, StreamEntry
 from app.core.ports.versions import VersionLedger
@@ -18,6 +19,7 @@ __all__ = [
     "Encoder",
     "FeedbackStream",
     "Floats",
+    "LabelStore",
     "PredictionLog",
     "SampleStore",
     "StreamEntry",

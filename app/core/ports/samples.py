@@ -56,8 +56,8 @@ class SampleStore(Protocol):
     async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
         """A page of learned samples of a task, by `seq`."""
 
-    async def learned_with_label(self, task: str, label: str, limit: int) -> list[Sample]:
-        """Learned samples of one label, by `seq`."""
+    async def learned_with_label(self, task: str, label: str, limit: int, after_seq: int = 0) -> list[Sample]:
+        """A page of the learned samples of one label, by `seq`."""
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """Golden samples of a task, by `seq`."""
