@@ -6,14 +6,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from app.commands import label_group
+from app.commands.options import AsJson, Home, Task, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.domain.errors import PawlError
 from app.core.domain.samples import DEFAULT_TASK
-from app.core.settings import Settings, load_settings
 
 cli = typer.Typer(
     name="pawl",
@@ -24,11 +25,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
-Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
+cli.add_typer(label_group.labels)
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,13 +56,13 @@ def up(
     """
     from app.commands.up import up as run
 
-    run(_settings(home=home, host=host, port=port), demo=not no_demo)
+    run(settings_with(home=home, host=host, port=port), demo=not no_demo)
 
 
 @cli.command()
 def serve() -> None:
     """Run the HTTP service alone (settings from PAWL_...). It needs no torch."""
-    settings = _settings()
+    settings = settings_with()
     # Before numpy is imported: OpenBLAS's own threads wait for each other where the encoder's keep the cores busy
     # (one text's answer from the head took 30 ms with them and 0.7 ms without, on a loaded machine).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -80,7 +77,7 @@ def work() -> None:
     from app.commands.learning import require_worker
     from app.commands.stores import migrate
 
-    settings = _settings()
+    settings = settings_with()
     require_worker()
     asyncio.run(migrate(settings))
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the learner, no shell
@@ -104,7 +101,7 @@ def import_(
     from app.commands.load import ImportRequest, import_file
 
     request = ImportRequest(file, task, text_column, label_column, golden, pin, skip_bad)
-    asyncio.run(import_file(_settings(home=home), request))
+    asyncio.run(import_file(settings_with(home=home), request))
 
 
 @cli.command()
@@ -119,7 +116,7 @@ def predict(
     """Label texts with the running service."""
     from app.commands import ask
 
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         ask.predict(service, texts, task, top_k, as_json)
 
 
@@ -141,7 +138,7 @@ def feedback(
     if (prediction_id is None) == (text is None):
         raise CommandFailed("give either --id PREDICTION_ID or --text TEXT", code=EXIT_USAGE)
     item = {"prediction_id": prediction_id, "text": text, "task": task, "source": source, "label": label}
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         ask.feedback(service, {key: value for key, value in item.items() if value is not None}, wait, as_json)
 
 
@@ -150,7 +147,7 @@ def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
     """What serves, what waits to be learned, how the learner is."""
     from app.commands import show
 
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         show.status(service, as_json)
 
 
@@ -165,7 +162,7 @@ def versions(
     """The lineage, newest first; with N one version: lineage, gate report, recall per class."""
     from app.commands import show
 
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         if number is None:
             show.versions(service, limit, as_json)
         else:
@@ -183,7 +180,7 @@ def promote(
     """Roll back to version N (or force a refused one). It becomes a new version; numbers only grow."""
     from app.commands import ask
 
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         ask.promote(service, number, reason, as_json)
 
 
@@ -196,7 +193,7 @@ def consolidate(
     """Ask the learner to fine-tune the encoder on what it has learned."""
     from app.commands import ask
 
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         ask.consolidate(service, wait)
 
 
@@ -226,18 +223,8 @@ def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
     """Check every part and say what to do. Exit status 1 when something does not work."""
     from app.commands.doctor import examine
 
-    if not asyncio.run(examine(_settings(home=home), url, as_json)):
+    if not asyncio.run(examine(settings_with(home=home), url, as_json)):
         raise typer.Exit(1)
-
-
-def _settings(**overrides: Any) -> Settings:
-    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
-
-
-def _service(url: str | None, home: Path | None) -> Any:
-    from app.commands.client import Service, service_url
-
-    return Service(service_url(_settings(home=home), url))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from app import errors, openapi
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.classifier import load_classifier
 from app.core.db.engine import connect
+from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import upgrade
 from app.core.db.predictions import SqlPredictionLog
 from app.core.db.samples import SqlSampleStore
@@ -30,6 +31,7 @@ from app.core.ports import (
     ArtefactStore,
     Encoder,
     FeedbackStream,
+    LabelStore,
     PredictionLog,
     SampleStore,
     VersionFolder,
@@ -38,6 +40,7 @@ from app.core.ports import (
 from app.core.settings import Settings
 from app.core.streams.redis_stream import RedisFeedbackStream
 from app.routes import events, feedback, health, model, predict, versions
+from app.routes import labels as label_routes
 from app.serving.background import back_off
 from app.serving.edge import Edge
 from app.serving.engine import ServedClassifier
@@ -58,6 +61,7 @@ def create_app(
     samples: SampleStore | None = None,
     predictions: PredictionLog | None = None,
     ledger: VersionLedger | None = None,
+    labels: LabelStore | None = None,
     stream: FeedbackStream | None = None,
     artefacts: ArtefactStore | None = None,
 ) -> FastAPI:
@@ -71,7 +75,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             engine = None
-            if samples is None or predictions is None or ledger is None:
+            if samples is None or predictions is None or ledger is None or labels is None:
                 engine = await _open_database(settings, stack)
             transport = stream
             if transport is None:
@@ -81,6 +85,7 @@ def create_app(
                 samples=samples or _sample_store(engine, settings),
                 predictions=predictions or SqlPredictionLog(_given(engine)),
                 ledger=ledger or SqlVersionLedger(_given(engine)),
+                labels=labels or SqlLabelStore(_given(engine)),
                 stream=transport,
                 artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
             )
@@ -97,7 +102,7 @@ def create_app(
         redoc_url=None,
     )
     errors.install(app)
-    for routes in (predict, feedback, versions, model, events, health):
+    for routes in (predict, feedback, versions, model, label_routes, events, health):
         app.include_router(routes.router)
     app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way

@@ -58,7 +58,7 @@ class Recovery:
         """The state of a live version after a start; `encoder` is reused where it is the version's."""
         state = await self._empty(version, encoder)
         snapshot = await asyncio.to_thread(self._snapshots.newest, version.encoder_digest, version.number)
-        if snapshot is not None:
+        if snapshot is not None and not await self._labels.applied(snapshot.version, version.number):
             state.version = snapshot.version
             await asyncio.to_thread(snapshot.restore, state)
             await self._seat_panel(state, snapshot.panel)
@@ -219,7 +219,8 @@ class Recovery:
 
     async def _seat_panel(self, state: LearnerState, panel: dict[str, list[str]]) -> None:
         for task, ids in panel.items():
-            samples = await self._samples.get_many(ids)
+            found, known = await self._samples.get_many(ids), set(state.task(task).labels)
+            samples = [sample for sample in found if sample.label in known]  # one may be renamed at this moment
             examples = state.examples(samples, await embeddings_of(state, self._samples, samples))
             await asyncio.to_thread(state.task(task).seat, examples)
 

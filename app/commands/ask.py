@@ -51,7 +51,7 @@ def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[s
         learned = state.get("learned_in_version")
         return state if learned is None or (service.served() or 0) >= learned else None
 
-    return _wait_for(settled, seconds, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")
+    return wait_for(settled, seconds, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")
 
 
 def promote(service: Service, number: int, reason: str, as_json: bool) -> None:
@@ -102,9 +102,10 @@ def _tell_outcome(kind: str, data: dict[str, Any]) -> None:
     print_line(f"version {number} is live")
 
 
-def _wait_for(
+def wait_for(
     check: Callable[[], dict[str, Any] | None], seconds: float, late: str, every: float = POLL_SECONDS
 ) -> dict[str, Any]:
+    """Polls until the check finds something. Raises `CommandFailed` saying what is `late`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = check()

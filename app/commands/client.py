@@ -68,6 +68,14 @@ class Service:
         """The JSON body of the answer to a POST."""
         return self._send("POST", path, json=body)
 
+    def patch(self, path: str, body: dict[str, Any], **params: str) -> dict[str, Any]:
+        """The JSON body of the answer to a PATCH."""
+        return self._send("PATCH", path, json=body, params=params)
+
+    def delete(self, path: str, **params: str) -> dict[str, Any]:
+        """The JSON body of the answer to a DELETE."""
+        return self._send("DELETE", path, params=params)
+
     def served(self) -> int | None:
         """The number of the version it answers with; None while it has none."""
         response = self._request("GET", "/readyz")

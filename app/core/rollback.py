@@ -10,9 +10,11 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
+from app.core.classifier.head import LinearHead
 from app.core.domain.errors import (
     AlreadyLive,
     ArtefactsGone,
@@ -21,8 +23,10 @@ from app.core.domain.errors import (
     StoreUnavailable,
 )
 from app.core.domain.gate_reports import GateReport
-from app.core.domain.manifest import MANIFEST_FILE
+from app.core.domain.labels import LabelChange, present_names
+from app.core.domain.manifest import MANIFEST_FILE, Manifest, head_file
 from app.core.domain.versions import (
+    HeadInfo,
     Json,
     LedgerAction,
     LedgerChange,
@@ -32,7 +36,7 @@ from app.core.domain.versions import (
     VersionKind,
     VersionState,
 )
-from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
+from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, VersionFolder, VersionLedger
 
 PENDING_EVENT = "unlearn_pending"
 _TRIES = 5
@@ -73,13 +77,15 @@ async def promote_again(
     reason: str,
     promoted_by: str,
     ledger: VersionLedger,
+    labels: LabelStore,
     artefacts: ArtefactStore,
     stream: FeedbackStream,
 ) -> Version:
     """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
 
     Samples that a client retracted after `number` was made are in its head again; their ids are in the gate report
-    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out.
+    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out. What was
+    decided about labels since then stands: the heads get the names of now, and no retired label.
 
     Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
     `ParentNotLive`) when the learner promoted new versions during every one of five tries.
@@ -94,7 +100,8 @@ async def promote_again(
             raise ArtefactsGone(number=number)
         new_number = max(await ledger.next_number(), max(kept) + 1)
         rows = await ledger.ledger(_content_of(target), live.number if live is not None else None)
-        plan = _Plan(new_number, target, live, compare(rows) if live is not None else Difference((), ()))
+        difference = compare(rows) if live is not None else Difference((), ())
+        plan = _Plan(new_number, target, live, difference, await labels.applied(_content_of(target)))
         try:
             folder = await asyncio.to_thread(plan.link, artefacts)
         except FileExistsError:
@@ -117,6 +124,8 @@ class _Plan:
     target: Version
     live: Version | None
     difference: Difference
+    changes: Sequence[LabelChange]
+    """Of labels, since the target was made."""
 
     def link(self, artefacts: ArtefactStore) -> VersionFolder:
         """Verifies the target's files in full and links them under the new number."""
@@ -127,6 +136,8 @@ class _Plan:
             parent=self.live.number if self.live is not None else None,
             kind=VersionKind.ROLLBACK,
         )
+        if self.concerned:
+            return _publish_relabelled(self.number, source, manifest, self.changes, artefacts)
         return artefacts.link(self.number, self.target.number, manifest, exclusive=True)
 
     def change(self, promoted_by: str) -> LedgerChange:
@@ -142,7 +153,7 @@ class _Plan:
             kind=VersionKind.ROLLBACK,
             trigger="forced" if target.state is VersionState.REFUSED else "rollback",
             encoder_digest=target.encoder_digest,
-            heads=target.heads,
+            heads=dict(folder.manifest.heads),
             manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
             size_bytes=target.size_bytes,
             watermark=target.watermark,
@@ -154,7 +165,43 @@ class _Plan:
 
     def pending(self) -> Json:
         back = self.difference.back
-        return {"pending_unlearn": list(back[:_IDS_KEPT]), "pending_unlearn_count": len(back)}
+        pending = {"pending_unlearn": list(back[:_IDS_KEPT]), "pending_unlearn_count": len(back)}
+        return pending | ({"pending_label_changes": self.concerned} if self.concerned else {})
+
+    @property
+    def concerned(self) -> list[str]:
+        """Ids of the changes of labels that the target has."""
+        names = dict(self.target.labels)
+        found = []
+        for change in self.changes:
+            before = names.get(change.task, ())
+            if change.label in before:
+                found.append(change.id)
+                names[change.task] = tuple(name for name in present_names(before, [change]) if name is not None)
+        return found
+
+
+def _publish_relabelled(
+    number: int, source: VersionFolder, manifest: Manifest, changes: Sequence[LabelChange], artefacts: ArtefactStore
+) -> VersionFolder:
+    """The target's files, but its heads with the labels of now: a retired label is not answered again, not even until
+    the learner has made the heads that it would have fitted.
+    """
+    files: dict[str, Path | bytes] = {path: source.path / path for path in source.manifest.files}
+    heads: dict[str, HeadInfo] = {}
+    tau = float(source.manifest.settings.get("prior_correction", 0.0))
+    for task, info in source.manifest.heads.items():
+        head = LinearHead.from_file(source.path / head_file(task), info.labels, info.temperature)
+        names = present_names(info.labels, [change for change in changes if change.task == task])
+        present = head.relabelled(names, tau)
+        if present is None:
+            del files[head_file(task)]
+            continue
+        content = files[head_file(task)] = present.to_bytes()
+        heads[task] = HeadInfo(hashlib.sha256(content).hexdigest(), present.labels, info.temperature)
+    if not heads:
+        raise Conflict(problem=f"every label of version {source.number} was retired since.")
+    return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)
 
 
 def _content_of(target: Version) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header, Path, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import PawlError, SampleNotFound, UnknownLabel, UnknownPrediction, UnknownTask
+from app.core.domain.errors import LabelRetired, PawlError, SampleNotFound, UnknownLabel, UnknownPrediction, UnknownTask
+from app.core.domain.labels import LabelRecord, resolve
 from app.core.domain.predictions import Prediction
-from app.core.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Sample, SampleState
+from app.core.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 from app.errors import Problem, pointer
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -64,18 +65,43 @@ async def give_feedback(
     if idempotency_key is not None:
         key = _key(idempotency_key, await request.body())
     service.backlog.admit(len(items))
-    samples = await _samples(service, items, in_batch=isinstance(body, FeedbackBatch))
-    receipts = await service.ports.samples.accept(samples, key)
+    in_batch = isinstance(body, FeedbackBatch)
+    samples = await _samples(service, items, in_batch=in_batch)
+    try:
+        receipts = await service.ports.samples.accept(samples, key)
+    except LabelRetired as error:
+        raise _retired(samples, error, in_batch=in_batch) from None
     fresh = [one.id for one in receipts if one.is_new]
     service.backlog.add(len(fresh))
     service.metrics.feedback_accepted.inc(len(receipts))
     # a repeat is announced too when it still waits: its first announcement may be what got lost
     service.announcer.announce([one.id for one in receipts if one.state is SampleState.QUEUED])
     return json_response(
-        {"items": [{"id": one.id, "state": one.state} for one in receipts]},
+        {"items": [_receipt(one) for one in receipts]},
         202,
         {"location": f"/v1/feedback/{receipts[0].id}"},
     )
+
+
+def _receipt(one: Receipt) -> dict[str, str]:
+    told = {"id": one.id, "state": one.state.value}
+    return told if one.label is None else told | {"label": one.label}
+
+
+def _retired(samples: Sequence[NewSample], error: LabelRetired, *, in_batch: bool) -> Problem:
+    """The 422 that names every item with a retired label."""
+    places = cast("tuple[int, ...]", error.details["positions"])
+    faults = []
+    for place in places:
+        path = ("items", place, "label") if in_batch else ("label",)
+        sample = samples[place]
+        faults.append({"detail": str(LabelRetired(label=sample.label, task=sample.task)), "pointer": pointer(*path)})
+    return _invalid_items(faults)
+
+
+def _invalid_items(faults: Sequence[dict[str, str]]) -> Problem:
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return invalid_body(f"{faults[0]['pointer']}: {faults[0]['detail']}{more}", faults)
 
 
 def _key(value: str, raw: bytes) -> IdempotencyKey:
@@ -94,11 +120,12 @@ async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch:
     """The items as samples; raises one `Problem` that lists every item that cannot be one."""
     wanted = [one.prediction_id for one in items if one.prediction_id is not None]
     known = await service.recorder.find(wanted) if wanted else {}
+    labels = await _decided(service, {one.task or DEFAULT_TASK for one in items} | {p.task for p in known.values()})
     samples, faults = [], []
     for index, item in enumerate(items):
         try:
             sample = _sample(item, known)
-            _check_label(service, sample)
+            _check_label(service, sample, labels.get(sample.task, {}))
         except PawlError as error:
             field = "prediction_id" if isinstance(error, UnknownPrediction) else "label"
             field = "task" if isinstance(error, UnknownTask) else field
@@ -107,8 +134,7 @@ async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch:
         else:
             samples.append(sample)
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise invalid_body(f"{faults[0]['pointer']}: {faults[0]['detail']}{more}", faults)
+        raise _invalid_items(faults)
     return samples
 
 
@@ -136,15 +162,25 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
     )
 
 
-def _check_label(service: Service, sample: NewSample) -> None:
+async def _decided(service: Service, tasks: set[str]) -> dict[str, dict[str, LabelRecord]]:
+    """What is decided about the labels of these tasks; asked for only where they are closed."""
+    if not service.settings.closed_labels:
+        return {}
+    return {task: await service.ports.labels.records(task) for task in sorted(tasks)}
+
+
+def _check_label(service: Service, sample: NewSample, decided: Mapping[str, LabelRecord]) -> None:
+    """Where labels are closed: one must be in the live head or have been added, or stand for one that is."""
     live = service.engine.live
     if not service.settings.closed_labels or live is None:
         return
     heads = live.classifier.manifest.heads
-    if sample.task not in heads:
+    known = heads[sample.task].labels if sample.task in heads else ()
+    if not known and not decided:
         raise UnknownTask(task=sample.task, version=live.number, known=sorted(heads))
-    if sample.label not in heads[sample.task].labels:
-        raise UnknownLabel(label=sample.label, task=sample.task, known=list(heads[sample.task].labels))
+    label = resolve(decided, sample.task, sample.label)
+    if label not in known and label not in decided:
+        raise UnknownLabel(label=sample.label, task=sample.task, known=list(known))
 
 
 def _out(sample: Sample) -> dict[str, Any]:

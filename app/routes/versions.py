@@ -71,6 +71,7 @@ async def promote_version(request: Request, number: Number) -> Response:
             reason=body.reason,
             promoted_by="api",
             ledger=service.ports.ledger,
+            labels=service.ports.labels,
             artefacts=service.ports.artefacts,
             stream=service.ports.stream,
         )

@@ -59,10 +59,11 @@ FeedbackRequest = Annotated[
 
 
 class ReceiptOut(BaseModel):
-    """One accepted item."""
+    """One accepted item. `label` is there only where the item's was renamed or merged: what it was taken for."""
 
     id: str
     state: SampleState
+    label: str | None = None
 
 
 class FeedbackResponse(BaseModel):

@@ -30,7 +30,8 @@ def _text(value: str) -> str:
     return _encodable(value)
 
 
-def _line(value: str) -> str:
+def as_line(value: str) -> str:
+    """A name or a reason without outer spaces; `ValueError` says what is wrong with it."""
     value = _encodable(value).strip()
     if not 1 <= len(value) <= 200:
         raise ValueError("it must have 1 to 200 characters besides outer spaces")
@@ -44,7 +45,7 @@ Text = Annotated[
     AfterValidator(_text),
     Field(min_length=1, description="Any length up to the body limit; the model reads the first `max_tokens` tokens."),
 ]
-Line = Annotated[str, AfterValidator(_line), Field(min_length=1)]
+Line = Annotated[str, AfterValidator(as_line), Field(min_length=1)]
 Task = Annotated[str, Field(pattern=TASK_PATTERN, description="Label set; several share one encoder.")]
 
 

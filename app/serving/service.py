@@ -11,7 +11,7 @@ import structlog
 
 from app.core.domain.errors import StoreUnavailable
 from app.core.metrics import AppMetrics
-from app.core.ports import ArtefactStore, FeedbackStream, PredictionLog, SampleStore, VersionLedger
+from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
 from app.core.settings import Settings
 from app.serving.background import Background
 from app.serving.batcher import Batcher
@@ -33,6 +33,7 @@ class Ports:
     samples: SampleStore
     predictions: PredictionLog
     ledger: VersionLedger
+    labels: LabelStore
     stream: FeedbackStream
     artefacts: ArtefactStore
 

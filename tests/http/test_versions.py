@@ -166,6 +166,7 @@ async def test_a_rollback_and_the_learner_at_the_same_time(world: World, races: 
             reason="race",
             promoted_by="test",
             ledger=RacingLedger(world, races),  # type: ignore[arg-type]  # a ledger by `__getattr__`
+            labels=world.labels,
             artefacts=world.artefacts,
             stream=world.stream,
         )

@@ -18,6 +18,7 @@ from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySampleStore
+from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
@@ -60,15 +61,18 @@ class World:
         self.samples = MemorySampleStore(self.database)
         self.predictions = MemoryPredictionLog(self.database)
         self.ledger = MemoryVersionLedger(self.database)
-        self.switches = [SwitchedStores(port) for port in (self.samples, self.predictions, self.ledger)]
+        self.labels = MemoryLabelStore(self.database)
+        ports = (self.samples, self.predictions, self.ledger, self.labels)
+        self.switches = [SwitchedStores(port) for port in ports]
         self.stream = MemoryFeedbackStream()
         self.artefacts = FolderArtefactStore(self.settings.artefacts_path)
-        samples, predictions, ledger = self.switches
+        samples, predictions, ledger, labels = self.switches
         self.app: FastAPI = create_app(
             self.settings,
             samples=samples,
             predictions=predictions,
             ledger=ledger,
+            labels=labels,
             stream=self.stream,
             artefacts=self.artefacts,
         )

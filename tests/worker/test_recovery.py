@@ -129,6 +129,7 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
         reason="test",
         promoted_by="test",
         ledger=learner.ledger,
+        labels=learner.labels,
         artefacts=learner.artefacts,
         stream=MemoryFeedbackStream(),
     )

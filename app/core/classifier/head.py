@@ -12,6 +12,9 @@ from app.core.classifier.tensors import read_tensors, tensor_bytes
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 
+_NO_SAMPLE = -1e3
+"""Offsets below it are those of labels without samples, which are never answered."""
+
 
 class LinearHead:
     """scores = phi W + offsets; probabilities = softmax(scores / temperature).
@@ -51,6 +54,28 @@ class LinearHead:
     def to_bytes(self) -> bytes:
         """The contents of `heads/<task>.safetensors`: weights and offsets."""
         return tensor_bytes({"weights": self.weights, "offsets": self.offsets})
+
+    def relabelled(self, names: Sequence[str | None], prior_correction: float) -> LinearHead | None:
+        """The head under other labels, one name for each column: columns of one name are added, those of None go.
+
+        Exact where the classes that are added weigh their samples alike; else near, for a learner to put right.
+        `prior_correction` is tau in offset = -tau log n. None where no label is left.
+        """
+        labels = list(dict.fromkeys(name for name in names if name is not None))
+        if not labels:
+            return None
+        weights = np.zeros((self.width, len(labels)), np.float32)
+        counts, offsets = np.zeros(len(labels)), np.full(len(labels), -np.inf)
+        for column, name in enumerate(names):
+            if name is not None:
+                place = labels.index(name)
+                weights[:, place] += self.weights[:, column]
+                offsets[place] = max(offsets[place], self.offsets[column])
+                if prior_correction and self.offsets[column] > _NO_SAMPLE:
+                    counts[place] += np.exp(-self.offsets[column] / prior_correction)
+        known = counts > 0
+        offsets[known] = -prior_correction * np.log(counts[known])
+        return LinearHead(labels, weights, offsets.astype(np.float32), self.temperature)
 
     @property
     def width(self) -> int:

@@ -1,0 +1,27 @@
+"""The options that commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.core.settings import Settings, load_settings
+
+Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
+Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
+
+
+def settings_with(**overrides: Any) -> Settings:
+    """The settings from the environment, and the options that were given."""
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def service_at(url: str | None, home: Path | None) -> Any:
+    """A client (`app.commands.client.Service`) of the service at the URL, or of the one that runs on the home."""
+    from app.commands.client import Service, service_url
+
+    return Service(service_url(settings_with(home=home), url))

@@ -1,0 +1,118 @@
+"""`GET`, `POST /v1/labels`; `PATCH`, `DELETE /v1/labels/{label}`; `GET /v1/labels/changes/{id}`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import AfterValidator, TypeAdapter
+from starlette.responses import Response
+
+from app.core.domain.errors import LabelChangeNotFound
+from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
+from app.core.domain.samples import DEFAULT_TASK
+from app.openapi import BODY, problems
+from app.routes.access import json_response, service_of
+from app.routes.body import document, read_body
+from app.schemas.fields import TASK_PATTERN, as_line
+from app.schemas.labels import LabelChangeOut, LabelPage, LabelPatch, NewLabel
+
+router = APIRouter(tags=["labels"])
+
+_NEW: TypeAdapter[NewLabel] = TypeAdapter(NewLabel)
+_PATCH: TypeAdapter[LabelPatch] = TypeAdapter(LabelPatch)
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LOCATION = {"headers": {"Location": {"description": "Where the change is.", "schema": {"type": "string"}}}}
+
+Label = Annotated[
+    str,
+    AfterValidator(as_line),
+    Path(description="The label, percent-encoded; it may hold slashes and spaces.", examples=["card_arrival"]),
+]
+TaskName = Annotated[str, Query(pattern=TASK_PATTERN, description="Label set.")]
+Reason = Annotated[str, AfterValidator(as_line)]
+
+
+@router.get("/v1/labels", summary="The labels of a task", response_model=LabelPage, responses=problems(422, 503))
+async def list_labels(request: Request, task: TaskName = DEFAULT_TASK) -> Response:
+    """Every label that has samples or was decided about, renamed, merged and retired ones included."""
+    found = await service_of(request).ports.labels.summaries(task)
+    return json_response({"task": task, "items": found})
+
+
+@router.post(
+    "/v1/labels",
+    status_code=201,
+    summary="Add a label",
+    response_model=LabelChangeOut,
+    responses={201: _LOCATION, **problems(*BODY, 409, 429, 503)},
+    openapi_extra=document(_NEW),
+)
+async def add_label(request: Request) -> Response:
+    """It exists at once, before its first sample; a retired one comes back, without the samples it had.
+
+    Where labels are open it need not be added: feedback that names a new label makes it.
+    """
+    service = service_of(request)
+    body = await read_body(request, _NEW, service.settings.max_texts)
+    return await _ask(request, LabelRequest(LabelChangeKind.ADD, body.task, body.name, None, body.reason), 201)
+
+
+@router.get(
+    "/v1/labels/changes/{id}",
+    summary="Where a change of a label is",
+    response_model=LabelChangeOut,
+    responses=problems(404, 503),
+)
+async def get_label_change(
+    request: Request, change_id: Annotated[str, Path(alias="id", examples=["lc_0199b6c2"])]
+) -> Response:
+    """`pending` until the learner has carried it out; then the version that did, or the problem."""
+    if not _ID.fullmatch(change_id):
+        raise LabelChangeNotFound(change_id=change_id)
+    return json_response(await service_of(request).ports.labels.get(change_id))
+
+
+@router.patch(
+    "/v1/labels/{label:path}",
+    status_code=202,
+    summary="Rename a label, or merge it into another",
+    response_model=LabelChangeOut,
+    responses={202: _LOCATION, **problems(*BODY, 404, 409, 429, 503)},
+    openapi_extra=document(_PATCH),
+)
+async def change_label(request: Request, label: Label, task: TaskName = DEFAULT_TASK) -> Response:
+    """The next version answers with the new label, fitted as if every sample had always had it.
+
+    Feedback that names the old label is taken for the new one from then on.
+    """
+    service = service_of(request)
+    body = await read_body(request, _PATCH, service.settings.max_texts)
+    kind = LabelChangeKind.RENAME if body.name is not None else LabelChangeKind.MERGE
+    return await _ask(request, LabelRequest(kind, task, label, body.name or body.merge_into, body.reason), 202)
+
+
+@router.delete(
+    "/v1/labels/{label:path}",
+    status_code=202,
+    summary="Retire a label",
+    response_model=LabelChangeOut,
+    responses={202: _LOCATION, **problems(404, 409, 422, 429, 503)},
+)
+async def retire_label(
+    request: Request,
+    label: Label,
+    task: TaskName = DEFAULT_TASK,
+    reason: Annotated[Reason | None, Query(description="Why; kept with the version.")] = None,
+) -> Response:
+    """From the next version on it is never answered; its samples leave the head exactly.
+
+    Feedback that names it is refused (422) until it is added again.
+    """
+    return await _ask(request, LabelRequest(LabelChangeKind.RETIRE, task, label, None, reason), 202)
+
+
+async def _ask(request: Request, asked: LabelRequest, status: int) -> Response:
+    change: LabelChange = await service_of(request).ports.labels.request(asked)
+    return json_response(change, status, {"location": f"/v1/labels/changes/{change.id}"})

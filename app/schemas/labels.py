@@ -1,0 +1,81 @@
+"""`/v1/labels`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelState
+from app.core.domain.samples import DEFAULT_TASK
+from app.schemas.fields import Line, Request, Task
+
+
+class NewLabel(Request):
+    """A label that should exist before its first sample, or come back after it was retired."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "gift_voucher"}]})
+
+    name: Line
+    task: Task = DEFAULT_TASK
+    reason: Line | None = Field(default=None, description="Why; kept with the change.")
+
+
+class LabelPatch(Request):
+    """A new `name`, or another label to `merge_into`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "card_delivery", "reason": "says what it is"},
+                {"merge_into": "card_arrival", "reason": "nobody can tell them apart"},
+            ]
+        }
+    )
+
+    name: Line | None = None
+    merge_into: Line | None = None
+    reason: Line | None = Field(default=None, description="Why; kept with the version.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> LabelPatch:
+        if (self.name is None) == (self.merge_into is None):
+            raise ValueError("give either `name` or `merge_into`")
+        return self
+
+
+class LabelOut(BaseModel):
+    """One label. `now` is the label that a renamed or merged one stands for in feedback."""
+
+    name: str
+    state: LabelState
+    now: str | None
+    since_version: int | None = Field(
+        description="The version that carried the decision out or, without one, that learned its oldest sample."
+    )
+    reason: str | None
+    samples: dict[str, int] = Field(description="Samples by state: queued, learned, quarantined, golden.")
+    pending: str | None = Field(description="Id of a change that waits for the learner.")
+
+
+class LabelPage(BaseModel):
+    """The labels of a task, by name."""
+
+    task: str
+    items: list[LabelOut]
+
+
+class LabelChangeOut(BaseModel):
+    """A change of a label. `version` carried it out; null where no head was concerned."""
+
+    id: str
+    kind: LabelChangeKind
+    task: str
+    label: str
+    target: str | None
+    reason: str | None
+    state: LabelChangeState
+    version: int | None
+    problem: str | None = Field(description="Why it failed.")
+    requested_at: datetime
+    settled_at: datetime | None
