@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import torch
+
+from tests.learners import new_learner, opened
+from tests.processes import LENIENT, Installer
+from tests.worker.lives import Lived
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +18,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+async def lived(install: Installer) -> AsyncIterator[Lived]:
+    """Version 1: 40 samples of each of five labels."""
+    pawl = install.trained(**LENIENT)
+    async with opened(pawl) as engine:
+        learner = new_learner(pawl.settings, engine)
+        await learner.learning.catch_up()
+        yield Lived(pawl, engine, learner)

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.domain.versions import VersionKind
 from app.core.rollback import promote_again
 from app.core.streams.memory import MemoryFeedbackStream
 from tests.direct_solve import direct_weights, relative_error
 from tests.intents import labelled
-from tests.learners import Learner, new_learner, opened
-from tests.processes import LENIENT, TRAINED_SAMPLES, Installation, Installer
+from tests.learners import new_learner, opened
+from tests.processes import LENIENT, TRAINED_SAMPLES, Installer
+from tests.worker.lives import Lived, assert_same, weights_by_label
 from worker.learning import Step
-from worker.state import LearnerState
-
-TOLERANCE = 1e-6
-
-
-@dataclass(slots=True)
-class Lived:
-    """A learner after an eventful life, and how to start another one on what it left."""
-
-    pawl: Installation
-    engine: AsyncEngine
-    learner: Learner
-
-    @property
-    def state(self) -> LearnerState:
-        state = self.learner.learning.state
-        assert state is not None
-        return state
-
-    @property
-    def snapshots(self) -> list[Path]:
-        return sorted(self.pawl.settings.snapshots_path.glob("*.json"))
-
-    async def restarted(self) -> LearnerState:
-        state = await new_learner(self.pawl.settings, self.engine).learning.catch_up()
-        assert state is not None
-        return state
 
 
 @pytest.fixture
@@ -148,36 +118,3 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     for column, label in enumerate(served.heads["default"].labels):
         if label in found:
             assert relative_error(found[label], expected[:, column]) < 1e-5
-
-
-def assert_same(expected: LearnerState, found: LearnerState) -> None:
-    """Everything that the next version depends on."""
-    assert (found.version, found.samples, found.watermark) == (expected.version, expected.samples, expected.watermark)
-    assert set(found.tasks) == set(expected.tasks)
-    for task, own in found.tasks.items():
-        other = expected.tasks[task]
-        assert dict(zip(own.labels, own.counts, strict=True)) == dict(zip(other.labels, other.counts, strict=True))
-        assert own.head.regularisation == other.head.regularisation
-        assert own.temperature == other.temperature
-        assert {item.sample_id for item in own.panel.items} == {item.sample_id for item in other.panel.items}
-        mine, theirs = weights_by_label(found, task), weights_by_label(expected, task)
-        for label, column in theirs.items():
-            assert relative_error(mine[label], column) < TOLERANCE
-        mine, theirs = judged(found, task), judged(expected, task)
-        for sample_id, scores in theirs.items():
-            np.testing.assert_allclose(mine[sample_id], scores, atol=1e-5)
-
-
-def weights_by_label(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Label -> its column of W."""
-    learner = state.tasks[task]
-    columns = learner.head.weights.double().cpu().numpy().T
-    return {label: column for label, column, n in zip(learner.labels, columns, learner.counts, strict=True) if n}
-
-
-def judged(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Sample -> its leave-one-out scores, in the order of the sorted labels."""
-    learner = state.tasks[task]
-    order = np.argsort(learner.labels)
-    scores = learner.leave_one_out().double().cpu().numpy()[:, order]
-    return {item.sample_id: row for item, row in zip(learner.panel.items, scores, strict=True)}

@@ -78,14 +78,14 @@ def test_any_interleaving_equals_the_direct_solve(
         assert dict(zip(task.labels, task.counts, strict=True)) == counts
         by_id = {e.sample_id: e.label for e in known}
         assert {i.sample_id: task.labels[i.class_index] for i in task.panel.items} == by_id
-    if known:
+    # Leave-one-out scores divide by 1 - w h, which is near 0 for a class of one sample: float32 has no digits for that.
+    if known and dtype is torch.float64:
         fresh = learner()
         fresh.labels, fresh.counts = list(task.labels), [0] * len(task.labels)
         teach(fresh, known, [], bulk=True)
         order = {item.sample_id: row for row, item in enumerate(fresh.panel.items)}
         rows = [order[item.sample_id] for item in task.panel.items]
-        expected = fresh.leave_one_out()[rows].to(dtype)
-        assert torch.allclose(task.leave_one_out(), expected, atol=1e-6 if dtype is torch.float64 else 2e-2)
+        assert torch.allclose(task.leave_one_out(), fresh.leave_one_out()[rows], atol=1e-6)
 
 
 @pytest.mark.parametrize(("young", "old"), [(3, 5), (5, 100), (40, 30), (100, 70)])
