@@ -5,6 +5,7 @@ invariants of learning hold in both.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from app.core.domain.errors import PawlError
+from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelRequest
 from app.core.domain.samples import IdempotencyKey, NewSample, Sample, SampleState
 from app.core.domain.versions import LedgerAction, LedgerChange, LedgerRow, Version, VersionState
 from tests.contract.backends import Stores, candidate, memory_stores, sql_stores, sqlite_url
+from tests.contract.label_changes import carry_out
 
 ITEMS = st.builds(
     NewSample,
@@ -32,6 +35,8 @@ ITEMS = st.builds(
 )
 PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
 MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained")
+LABELS = st.sampled_from(["a", "b", "c"])
+HOW = ["with a version", "with a version", "without", "not"]
 Call = Callable[[Stores], Awaitable[Any]]
 
 
@@ -117,6 +122,23 @@ class TwoStores(RuleBasedStateMachine):
         outcome = self.agree(call)
         assert isinstance(outcome, Version) or not fitting
 
+    @rule(kind=st.sampled_from(LabelChangeKind), names=st.tuples(LABELS, LABELS), how=st.sampled_from(HOW))
+    def change_label(self, kind: LabelChangeKind, names: tuple[str, str], how: str) -> None:
+        """Asked for, and carried out with a version, without one, or not at all."""
+
+        async def call(stores: Stores, _: dict[int, str]) -> object:
+            label, other = names
+            target = other if kind in {LabelChangeKind.RENAME, LabelChangeKind.MERGE} else None
+            change = await stores.labels.request(LabelRequest(kind, "default", label, target))
+            if change.state is LabelChangeState.PENDING and how == "with a version":
+                await carry_out(stores, change)
+            elif change.state is LabelChangeState.PENDING:
+                settled = stores.labels.apply(change.id) if how == "without" else stores.labels.fail(change.id, "no")
+                await settled
+            return replace(await stores.labels.get(change.id), id="")
+
+        self.agree(call)
+
     @rule(picks=PICKS)
     def refuse(self, picks: list[int]) -> None:
         async def call(stores: Stores, names: dict[int, str]) -> Version:
@@ -139,6 +161,7 @@ class TwoStores(RuleBasedStateMachine):
                 [(event.id, event.type) for event in await stores.ledger.events(0, 1000)],
                 await store.label_counts("default"),
                 await store.backlog(),
+                [replace(one, pending=None) for one in await stores.labels.summaries("default")],
                 versions,
             ]
 
@@ -162,8 +185,8 @@ def check_invariants(
 
 
 def anonymous(sample: Sample) -> Sample:
-    """Without the id, which is random."""
-    return replace(sample, id="")
+    """Without ids, which are random."""
+    return replace(sample, id="", reason=sample.reason and re.sub(r"lc_\w+", "lc_", sample.reason))
 
 
 def fits(sample: Sample, move: str) -> bool:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.http.world import World, assert_problem
 
 JSON = {"content-type": "application/json"}
-POSTS = ("/v1/predict", "/v1/feedback", "/v1/versions/1/promote", "/v1/consolidations")
+POSTS = ("/v1/predict", "/v1/feedback", "/v1/versions/1/promote", "/v1/consolidations", "/v1/labels")
 
 
 @pytest.fixture
