@@ -143,6 +143,34 @@ def feedback(
 
 
 @cli.command()
+def quarantine(
+    action: Annotated[str, typer.Argument(help="list, release or discard.", metavar="[ACTION]")] = "list",
+    ids: Annotated[list[str] | None, typer.Argument(help="Feedback to release or discard.", metavar="[ID]...")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the audit log. Needed for a decision.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decides. Default: the user name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the filters leave, instead of ids.")] = False,
+    task: Annotated[str | None, typer.Option(help="Only this label set.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only from this source.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only what this put there: gate, flow, source, ...")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to list.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """List labels in quarantine, release them to be learned after all, or discard them."""
+    from app.commands import review
+
+    filters = {"task": task, "source": source, "label": label, "kind": kind}
+    chosen = {name: value for name, value in filters.items() if value is not None}
+    with _service(url, home) as service:
+        if action == "list":
+            review.show(service, chosen, limit, as_json)
+        else:
+            review.decide(service, action, ids or [], chosen if everything else None, reason, by, as_json)
+
+
+@cli.command()
 def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
     """What serves, what waits to be learned, how the learner is."""
     from app.commands import show

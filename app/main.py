@@ -39,7 +39,7 @@ from app.core.ports import (
 )
 from app.core.settings import Settings
 from app.core.streams.redis_stream import RedisFeedbackStream
-from app.routes import events, feedback, health, model, predict, versions
+from app.routes import events, feedback, health, model, predict, quarantine, versions
 from app.routes import labels as label_routes
 from app.serving.background import back_off
 from app.serving.edge import Edge
@@ -102,7 +102,7 @@ def create_app(
         redoc_url=None,
     )
     errors.install(app)
-    for routes in (predict, feedback, versions, model, label_routes, events, health):
+    for routes in (predict, feedback, quarantine, versions, model, label_routes, events, health):
         app.include_router(routes.router)
     app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way

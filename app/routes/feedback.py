@@ -187,7 +187,8 @@ def _out(sample: Sample) -> dict[str, Any]:
     return {name: getattr(sample, name) for name in FeedbackOut.model_fields}
 
 
-def _checked(sample_id: str) -> str:
+def checked(sample_id: str) -> str:
+    """The id, if it can be one; raises `SampleNotFound`."""
     if not _ID.fullmatch(sample_id):
         raise SampleNotFound(sample_id=sample_id)
     return sample_id
@@ -201,7 +202,7 @@ def _checked(sample_id: str) -> str:
 )
 async def get_feedback(request: Request, sample_id: SampleId) -> Response:
     """Its state, the version that learned it, or the reason why none did."""
-    return json_response(_out(await service_of(request).ports.samples.get(_checked(sample_id))))
+    return json_response(_out(await service_of(request).ports.samples.get(checked(sample_id))))
 
 
 @router.delete(
@@ -214,7 +215,7 @@ async def get_feedback(request: Request, sample_id: SampleId) -> Response:
 async def retract_feedback(request: Request, sample_id: SampleId) -> Response:
     """Its influence leaves the head exactly, with the next version (202) or because it never had any (200)."""
     service = service_of(request)
-    sample = await service.ports.samples.request_retraction(_checked(sample_id))
+    sample = await service.ports.samples.request_retraction(checked(sample_id))
     trained_on = await service.ports.samples.versions_trained_on(sample.id)
     waits = sample.state in {SampleState.LEARNED, SampleState.QUEUED}
     if waits:

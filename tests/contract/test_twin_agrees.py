@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.core.domain.errors import PawlError
 from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelRequest
+from app.core.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
 from app.core.domain.samples import IdempotencyKey, NewSample, Sample, SampleState
 from app.core.domain.versions import LedgerAction, LedgerChange, LedgerRow, Version, VersionState
 from tests.contract.backends import Stores, candidate, memory_stores, sql_stores, sqlite_url
@@ -34,6 +35,7 @@ ITEMS = st.builds(
     golden=st.sampled_from([False, False, False, True]),
 )
 PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
+DOUBT = Doubt("a", opposed=True, plausible=False)
 MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained")
 LABELS = st.sampled_from(["a", "b", "c"])
 HOW = ["with a version", "with a version", "without", "not"]
@@ -103,6 +105,22 @@ class TwoStores(RuleBasedStateMachine):
 
         self.agree(call)
 
+    @rule(picks=PICKS, kind=st.sampled_from(QuarantineKind))
+    def hold(self, picks: list[int], kind: QuarantineKind) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> int:
+            ids = self.ids(names, picks)
+            return await stores.samples.hold(dict.fromkeys(ids, Hold(kind, "held")), dict.fromkeys(ids, DOUBT))
+
+        self.agree(call)
+
+    @rule(pick=st.integers(0, 30), action=st.sampled_from(ReviewAction))
+    def review(self, pick: int, action: ReviewAction) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> list[Sample]:
+            ids = self.ids(names, [pick])
+            return [anonymous(await stores.samples.review(id, Review(action, "looked", "ann"))) for id in ids]
+
+        self.agree(call)
+
     @rule(moves=st.lists(st.sampled_from(MOVES), min_size=30, max_size=30), fitting=st.booleans())
     def promote(self, moves: list[str], fitting: bool) -> None:
         """Each sample gets a move; unless `fitting` is false only those that its state allows."""
@@ -116,7 +134,14 @@ class TwoStores(RuleBasedStateMachine):
             unlearned, dropped, quarantined = (
                 dict.fromkeys(chosen[move], move) for move in ("unlearned", "dropped", "quarantined")
             )
-            change = LedgerChange(tuple(chosen["learned"]), unlearned, dropped, quarantined, tuple(chosen["trained"]))
+            change = LedgerChange(
+                tuple(chosen["learned"]),
+                unlearned,
+                dropped,
+                quarantined,
+                tuple(chosen["trained"]),
+                doubts=dict.fromkeys(chosen["learned"], DOUBT),
+            )
             return await stores.ledger.promote(candidate(number, live.number if live else None), change)
 
         outcome = self.agree(call)
@@ -155,6 +180,7 @@ class TwoStores(RuleBasedStateMachine):
             versions = await stores.ledger.page(None, 1000)
             check_invariants(names, samples, rows, versions)
             lists = [samples, await store.queued(100), await store.rivals(samples[:2]), await store.learned("mood")]
+            lists += [await store.quarantined(QuarantineFilter(), None, 4), await store.screened("default", 3)]
             return [
                 [[anonymous(sample) for sample in one] for one in lists],
                 [replace(row, sample_id=str(seqs[row.sample_id])) for row in rows],
@@ -162,6 +188,7 @@ class TwoStores(RuleBasedStateMachine):
                 await store.label_counts("default"),
                 await store.backlog(),
                 [replace(one, pending=None) for one in await stores.labels.summaries("default")],
+                await store.quarantine_counts(),
                 versions,
             ]
 

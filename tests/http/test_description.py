@@ -16,6 +16,8 @@ CALLS = {
     ("/v1/feedback", "post"),
     ("/v1/feedback/{id}", "get"),
     ("/v1/feedback/{id}", "delete"),
+    ("/v1/quarantine", "get"),
+    ("/v1/quarantine/{id}", "post"),
     ("/v1/model", "get"),
     ("/v1/versions", "get"),
     ("/v1/versions/{number}", "get"),

@@ -12,10 +12,12 @@ import numpy as np
 
 from app.core.db.acceptance import Arrival, Standing, plan_acceptance, told_of_labels
 from app.core.db.engine import SystemClock, to_json
+from app.core.db.memory_quarantine import MemoryQuarantine
 from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
 from app.core.domain.labels import LabelChange, LabelRecord, LabelState, with_present_labels
 from app.core.domain.predictions import Prediction
+from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.samples import (
     ACTIVE_STATES,
     Backlog,
@@ -68,8 +70,28 @@ class MemoryDatabase:
         """Gives a sample another state."""
         self.samples[sample_id] = replace(self.samples[sample_id], state=state, reason=reason, updated_at=now)
 
+    def note(self, kinds: Mapping[str, QuarantineKind], doubts: Mapping[str, Doubt]) -> None:
+        """What put samples into quarantine, and what spoke against some."""
+        for id, kind in kinds.items():
+            self.samples[id] = replace(self.samples[id], quarantined_by=kind)
+        for id, doubt in doubts.items():
+            self.samples[id] = replace(self.samples[id], doubt=doubt)
 
-class MemorySampleStore:
+    def add_event(self, type: str, payload: Json, now: datetime) -> Event:
+        """Writes an event."""
+        self.events_written += 1
+        event = Event(self.events_written, type, stored(payload), now)
+        self.events.append(event)
+        return event
+
+
+def stored(value: Json) -> Json:
+    """What comes back from a database: a copy in plain JSON values."""
+    copy: Json = json.loads(to_json(value))
+    return copy
+
+
+class MemorySampleStore(MemoryQuarantine):
     """`SampleStore` in memory."""
 
     def __init__(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
 from app.core.db.engine import SystemClock, to_json
-from app.core.db.memory import MemoryDatabase
+from app.core.db.memory import MemoryDatabase, stored
 from app.core.db.memory_labels import apply_label_change, check_label_change
 from app.core.db.promotion import Standing, named_samples, plan_promotion, promotion_events, refusal_event
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import (
     Event,
@@ -74,6 +74,7 @@ class MemoryVersionLedger:
             database.samples[id] = replace(database.samples[id], learned_in_version=version.number)
         for id, (state, reason) in plan.moves.items():
             database.move(id, state, reason, now)
+        database.note(plan.kinds, plan.doubts)
         database.ledger += plan.rows
         if change.label is not None:
             apply_label_change(database, change.label, version.number, now)
@@ -88,6 +89,8 @@ class MemoryVersionLedger:
         queued = [id for id in change.quarantined if id in samples and samples[id].state is SampleState.QUEUED]
         for id in queued:
             self._database.move(id, SampleState.QUARANTINED, change.quarantined[id], now)
+        kinds = {id: change.kinds.get(id, QuarantineKind.GATE) for id in queued}
+        self._database.note(kinds, {id: change.doubts[id] for id in queued if id in change.doubts})
         await self.append_event(*refusal_event(version, len(queued)))
         return refused
 
@@ -97,7 +100,7 @@ class MemoryVersionLedger:
             raise CandidateStale(parent=version.parent, live=None, problem=problem)
         now = self._clock.now()
         values: dict[str, Any] = {field.name: getattr(version, field.name) for field in fields(version)}
-        values.update(heads=dict(version.heads), metrics=_stored(version.metrics), gate=_stored(version.gate))
+        values.update(heads=dict(version.heads), metrics=stored(version.metrics), gate=stored(version.gate))
         promoted_at = now if state is VersionState.LIVE else None
         new = Version(**values, state=state, created_at=now, promoted_at=promoted_at, artefacts_kept=True)
         self._database.versions[new.number] = new
@@ -138,7 +141,7 @@ class MemoryVersionLedger:
         if last is not None and last.holder != holder and last.expires_at > now:
             return False
         expires_at = now + timedelta(seconds=seconds)
-        self._database.learner = LearnerStatus(holder, state, now, expires_at, _stored(details))
+        self._database.learner = LearnerStatus(holder, state, now, expires_at, stored(details))
         return True
 
     async def release_lease(self, holder: str) -> None:
@@ -153,9 +156,3 @@ class MemoryVersionLedger:
 
     async def ping(self) -> None:
         """See `VersionLedger.ping`. Memory is always there."""
-
-
-def _stored(value: Json) -> Json:
-    """What comes back from a database: a copy in plain JSON values."""
-    copy: Json = json.loads(to_json(value))
-    return copy

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from app.core.domain.errors import CandidateStale
 from app.core.domain.labels import LabelChange
+from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.samples import SampleState
-from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion
+from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 
 PROMOTED = "version_promoted"
 REFUSED = "version_refused"
@@ -29,11 +30,16 @@ class Standing:
 
 @dataclass(slots=True)
 class Promotion:
-    """Samples that are learned now, id -> (state, reason) of those that leave, and the ledger rows in order."""
+    """Samples that are learned now, id -> (state, reason) of those that leave, and the ledger rows in order.
+
+    `kinds` says what put those that go into quarantine there; `doubts` is what spoke against those that are learned.
+    """
 
     learned: tuple[str, ...]
     moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
     rows: list[LedgerRow] = field(default_factory=list)
+    kinds: dict[str, QuarantineKind] = field(default_factory=dict)
+    doubts: dict[str, Doubt] = field(default_factory=dict)
 
 
 def named_samples(change: LedgerChange) -> list[str]:
@@ -71,6 +77,9 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     check(change.trained, *SampleState)
 
     plan = Promotion(change.learned)
+    plan.doubts = {name: change.doubts[name] for name in change.learned if name in change.doubts}
+    default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
+    plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}
     for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
         plan.moves[sample_id] = (SampleState.RETRACTED, reason)
     for sample_id, reason in change.quarantined.items():

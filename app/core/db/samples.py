@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.db.acceptance import Acceptance, Standing, plan_acceptance, told_of_labels
 from app.core.db.embeddings import EmbeddingTable
 from app.core.db.engine import LockSpace, SystemClock, among, chunked, insert_many, reading, serialise, writing
 from app.core.db.labels import lock_labels, moved_labels
+from app.core.db.quarantine import QuarantineTable
+from app.core.db.sample_rows import lock_samples, move_samples, select_samples
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
@@ -23,11 +24,9 @@ from app.core.domain.samples import (
     Backlog,
     IdempotencyKey,
     NewSample,
-    Origin,
     Receipt,
     Sample,
     SampleState,
-    Split,
     digest_text,
 )
 from app.core.domain.versions import LedgerAction
@@ -35,10 +34,9 @@ from app.core.ports import Clock
 
 RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
-_COLUMNS = [table.c[field.name] for field in fields(Sample)]
 
 
-class SqlSampleStore(EmbeddingTable):
+class SqlSampleStore(EmbeddingTable, QuarantineTable):
     """`SampleStore` on SQLite or PostgreSQL."""
 
     def __init__(
@@ -139,7 +137,7 @@ class SqlSampleStore(EmbeddingTable):
         found: list[Sample] = []
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
-                found += await _select(connection, among(connection, table.c.id, ids))
+                found += await select_samples(connection, among(connection, table.c.id, ids))
         return sorted(found, key=lambda sample: sample.seq)
 
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
@@ -148,7 +146,7 @@ class SqlSampleStore(EmbeddingTable):
         old = table.c.updated_at < older_than if older_than is not None else true()
         async with reading(self._engine) as connection:
             for waiting in (QUEUED, RETRACTION_PENDING):
-                found += await _select(connection, waiting, old, limit=limit)
+                found += await select_samples(connection, waiting, old, limit=limit)
         return sorted(found, key=lambda sample: sample.seq)[:limit]
 
     async def backlog(self) -> Backlog:
@@ -166,7 +164,7 @@ class SqlSampleStore(EmbeddingTable):
         found: list[Sample] = []
         async with reading(self._engine) as connection:
             for digests in chunked({sample.text_digest for sample in samples}):
-                found += await _select(
+                found += await select_samples(
                     connection, among(connection, table.c.text_digest, digests), table.c.state.in_(states)
                 )
         found = [sample for sample in found if (sample.task, sample.text_digest) in texts and sample.id not in own]
@@ -199,7 +197,7 @@ class SqlSampleStore(EmbeddingTable):
                 await connection.execute(mark.values(retract_requested=True, updated_at=now))
             elif state in ACTIVE_STATES:
                 await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
-            return (await _select(connection, table.c.id == sample_id))[0]
+            return (await select_samples(connection, table.c.id == sample_id))[0]
 
     async def label_counts(self, task: str) -> dict[str, int]:
         """See `SampleStore.label_counts`."""
@@ -222,45 +220,26 @@ class SqlSampleStore(EmbeddingTable):
     async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
         """See `SampleStore.learned`."""
         async with reading(self._engine) as connection:
-            return await _select(connection, *_in(task, SampleState.LEARNED), table.c.seq > after_seq, limit=limit)
+            return await select_samples(
+                connection, *_in(task, SampleState.LEARNED), table.c.seq > after_seq, limit=limit
+            )
 
     async def learned_with_label(self, task: str, label: str, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `SampleStore.learned_with_label`."""
         own = (*_in(task, SampleState.LEARNED), table.c.label == label, table.c.seq > after_seq)
         async with reading(self._engine) as connection:
-            return await _select(connection, *own, limit=limit)
+            return await select_samples(connection, *own, limit=limit)
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """See `SampleStore.golden`."""
         async with reading(self._engine) as connection:
-            return await _select(connection, *_in(task, SampleState.GOLDEN), limit=limit)
+            return await select_samples(connection, *_in(task, SampleState.GOLDEN), limit=limit)
 
     async def versions_trained_on(self, sample_id: str) -> list[int]:
         """See `SampleStore.versions_trained_on`."""
         trained = (ledger.c.sample_id == sample_id, ledger.c.action == LedgerAction.ENCODER.value)
         async with reading(self._engine) as connection:
             return list(await connection.scalars(select(ledger.c.version).where(*trained).order_by(ledger.c.version)))
-
-
-async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Id, state and retract_requested of samples, locked until the transaction ends.
-
-    Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
-    """
-    columns = (table.c.id, table.c.state, table.c.retract_requested)
-    query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
-    return (await connection.execute(query)).all()
-
-
-async def move_samples(
-    connection: AsyncConnection, moves: Mapping[str, tuple[SampleState, str]], now: datetime
-) -> None:
-    """Gives samples (id -> state, reason) that this transaction has locked their new state."""
-    statement = update(table).where(table.c.id == bindparam("sample_id"))
-    statement = statement.values(state=bindparam("to_state"), reason=bindparam("why"), updated_at=now)
-    for chunk in chunked(moves.items()):
-        rows = [{"sample_id": id, "to_state": state.value, "why": reason} for id, (state, reason) in chunk]
-        await connection.execute(statement, rows)
 
 
 def _in(task: str, state: SampleState) -> tuple[ColumnElement[bool], ...]:
@@ -281,14 +260,3 @@ async def _active(connection: AsyncConnection, digests: Collection[str]) -> list
         Standing(id, task, digest, label, SampleState(state), leaving, superseded)
         for _, id, task, digest, label, state, leaving, superseded in rows
     ]
-
-
-async def _select(connection: AsyncConnection, *conditions: Any, limit: int | None = None) -> list[Sample]:
-    query = select(*_COLUMNS).where(*conditions).order_by(table.c.seq).limit(limit)
-    return [_sample(row) for row in await connection.execute(query)]
-
-
-def _sample(row: Row[*tuple[Any, ...]]) -> Sample:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
-    values.update(origin=Origin(row.origin), split=Split(row.split), state=SampleState(row.state))
-    return Sample(**values)

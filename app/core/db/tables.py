@@ -67,6 +67,7 @@ _Serial = BigInteger().with_variant(Integer(), "sqlite")
 QUEUED = text("state = 'queued'")
 RETRACTION_PENDING = text("state = 'learned' AND retract_requested")
 _IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')")
+QUARANTINED = text("state = 'quarantined'")
 LIVE = text("state = 'live'")
 CHANGE_PENDING = text("state = 'pending'")
 
@@ -96,10 +97,14 @@ samples = Table(
     Column("superseded", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("quarantined_by", String(16)),
+    Column("reviewed_at", UtcDateTime),
+    Column("doubt", JSON(none_as_null=True)),
     Index("ix_samples_text_digest_task", "text_digest", "task"),
     Index("ix_samples_task_state_seq", "task", "state", "seq"),
     Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
     Index("ix_samples_queued", "seq", sqlite_where=QUEUED, postgresql_where=QUEUED),
+    Index("ix_samples_quarantined", "seq", sqlite_where=QUARANTINED, postgresql_where=QUARANTINED),
     Index(
         "ix_samples_retraction_pending",
         "seq",

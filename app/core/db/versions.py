@@ -22,9 +22,10 @@ from app.core.db.promotion import (
     promotion_events,
     refusal_event,
 )
-from app.core.db.samples import lock_samples, move_samples
+from app.core.db.sample_rows import keep_doubts, lock_samples, move_samples
 from app.core.db.tables import ledger, samples, versions
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import (
     HeadInfo,
@@ -105,7 +106,9 @@ class SqlVersionLedger(EventTable, LeaseTable):
                     for row in await lock_samples(connection, ids):
                         if row.state == SampleState.QUEUED.value:
                             moves[row.id] = (SampleState.QUARANTINED, change.quarantined[row.id])
-                await move_samples(connection, moves, now)
+                kinds = {id: change.kinds.get(id, QuarantineKind.GATE) for id in moves}
+                await move_samples(connection, moves, now, kinds)
+                await keep_doubts(connection, {id: change.doubts[id] for id in moves if id in change.doubts})
                 await add_events(connection, self._clock, [refusal_event(version, len(moves))])
                 return (await _select(connection, versions.c.number == version.number))[0]
         except IntegrityError as error:
@@ -142,7 +145,8 @@ class SqlVersionLedger(EventTable, LeaseTable):
             await connection.execute(
                 learned.values(state=SampleState.LEARNED.value, reason=None, learned_in_version=number, updated_at=now)
             )
-        await move_samples(connection, plan.moves, now)
+        await move_samples(connection, plan.moves, now, plan.kinds)
+        await keep_doubts(connection, plan.doubts)
         rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)
         await insert_many(connection, insert(ledger), rows)
 

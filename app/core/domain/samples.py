@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from app.core.domain.quarantine import Doubt, QuarantineKind
+
 DEFAULT_TASK = "default"
 
 
@@ -85,6 +87,8 @@ class Sample:
 
     `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
     Of two active samples with one text in one task, the one with the larger `seq` is right.
+    `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
+    `doubt` is what spoke against its label when it came.
     """
 
     id: str
@@ -107,6 +111,9 @@ class Sample:
     retract_requested: bool
     created_at: datetime
     updated_at: datetime
+    quarantined_by: QuarantineKind | None = None
+    reviewed_at: datetime | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)

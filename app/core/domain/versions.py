@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.core.domain.labels import LabelChange
+from app.core.domain.quarantine import Doubt, QuarantineKind
 
 Json = dict[str, Any]
 
@@ -121,6 +122,8 @@ class LedgerChange:
     trained     ids the encoder was trained on; `encoder` rows.
     label       a requested change of a label that the version carries out: active samples get its new name or, where
                 it is retired, leave (the learned ones are in `unlearned`).
+    kinds       id -> what put a quarantined one there; without one `rollback` in a roll-back, else `gate`.
+    doubts      id -> what spoke against a learned or quarantined one when it came.
     """
 
     learned: tuple[str, ...] = ()
@@ -129,6 +132,8 @@ class LedgerChange:
     quarantined: dict[str, str] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
     label: LabelChange | None = None
+    kinds: dict[str, QuarantineKind] = field(default_factory=dict)
+    doubts: dict[str, Doubt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

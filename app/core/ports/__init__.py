@@ -9,6 +9,7 @@ from __future__ import annotations
 from app.core.ports.classifier import ArtefactStore, Encoder, Floats, VersionFolder
 from app.core.ports.clock import Clock
 from app.core.ports.labels import LabelStore
+from app.core.ports.quarantine import QuarantineStore
 from app.core.ports.samples import PredictionLog, SampleStore
 from app.core.ports.stream import FeedbackStream, StreamEntry
 from app.core.ports.versions import VersionLedger
@@ -21,6 +22,7 @@ __all__ = [
     "Floats",
     "LabelStore",
     "PredictionLog",
+    "QuarantineStore",
     "SampleStore",
     "StreamEntry",
     "VersionFolder",

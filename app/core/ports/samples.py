@@ -9,9 +9,10 @@ from typing import Protocol
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 from app.core.ports.classifier import Floats
+from app.core.ports.quarantine import QuarantineStore
 
 
-class SampleStore(Protocol):
+class SampleStore(QuarantineStore, Protocol):
     """The truth about samples (SQL). Raises `StoreUnavailable` when the database cannot be reached."""
 
     async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:

@@ -1,0 +1,81 @@
+"""`pawl quarantine`: what waits for a look, and the decisions about it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+from rich.table import Table
+
+from app.commands.client import Service
+from app.commands.terminal import EXIT_USAGE, CommandFailed, ago, notes, out, print_json, print_line
+
+_PAGE = 500
+_ACTIONS = ("release", "discard")
+
+
+def show(service: Service, filters: dict[str, str], limit: int, as_json: bool) -> None:
+    """The newest labels in quarantine, and how many there are of each kind."""
+    page = service.get("/v1/quarantine", limit=limit, **filters)
+    if as_json:
+        print_json(page)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "kind", "label", "source", "when", "text", "reason"):
+        table.add_column(heading, no_wrap=heading in {"id", "kind", "when"}, overflow="fold")
+    for one in page["items"]:
+        when = f"{ago(one['updated_at'])} ago"
+        cells = (one["id"], one["quarantined_by"], one["label"], one["source"], when, one["text"], one["reason"])
+        table.add_row(*("-" if cell is None else " ".join(str(cell).split()) for cell in cells))
+    if page["items"]:
+        out.print(table, markup=False)
+    counts = ", ".join(f"{count} by {kind}" for kind, count in sorted(page["counts"].items()))
+    notes.print(f"in quarantine: {counts or 'nothing'}")
+    if page["next"]:
+        notes.print("there are more; narrow it with --source, --label, --kind or --task, or raise --limit")
+
+
+def decide(
+    service: Service,
+    action: str,
+    ids: list[str],
+    filters: dict[str, str] | None,
+    reason: str | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Releases or discards these ids or, where `filters` are given, all that they leave."""
+    if action not in _ACTIONS:
+        raise CommandFailed(f"{action!r} is none of list, release, discard", code=EXIT_USAGE)
+    if reason is None:
+        raise CommandFailed("say why with --reason; it is kept in the audit log", code=EXIT_USAGE)
+    if bool(ids) == (filters is not None):
+        raise CommandFailed("give either ids or --all (with filters)", code=EXIT_USAGE)
+    chosen = ids if filters is None else _all(service, filters)
+    body = {"action": action, "reason": reason, "by": by or _user()}
+    decided = [service.post(f"/v1/quarantine/{one}", body) for one in chosen]
+    if as_json:
+        print_json(decided)
+        return
+    for one in decided:
+        print_line(f"{one['id']} {one['state']}")
+    if not decided:
+        notes.print("nothing to decide about")
+
+
+def _all(service: Service, filters: dict[str, str]) -> list[str]:
+    found: list[str] = []
+    position: dict[str, Any] = {}
+    while True:
+        page = service.get("/v1/quarantine", limit=_PAGE, **filters, **position)
+        found += [one["id"] for one in page["items"]]
+        if page["next"] is None:
+            return found
+        position = {"before": page["next"]}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "pawl"

@@ -1,0 +1,71 @@
+"""`GET /v1/quarantine`, `POST /v1/quarantine/{id}`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from app.core.domain.quarantine import QuarantineFilter, QuarantineKind, Review
+from app.core.domain.samples import Sample, SampleState
+from app.openapi import BODY, problems
+from app.routes.access import json_response, service_of
+from app.routes.body import document, read_body
+from app.routes.feedback import SampleId, checked
+from app.schemas.quarantine import QuarantinedOut, QuarantinePage, ReviewRequest
+
+router = APIRouter(tags=["feedback"])
+
+_BODY = TypeAdapter(ReviewRequest)
+_LARGEST = 2**63 - 1
+_LONGEST = 200
+
+
+def _out(sample: Sample) -> dict[str, Any]:
+    return {name: getattr(sample, name) for name in QuarantinedOut.model_fields}
+
+
+@router.get(
+    "/v1/quarantine",
+    summary="Labels that wait for a look",
+    response_model=QuarantinePage,
+    responses=problems(422, 503),
+)
+async def list_quarantine(
+    request: Request,
+    task: Annotated[str | None, Query(max_length=_LONGEST, description="Only this label set.")] = None,
+    source: Annotated[str | None, Query(max_length=_LONGEST, description="Only from this source.")] = None,
+    label: Annotated[str | None, Query(max_length=_LONGEST, description="Only with this label.")] = None,
+    kind: Annotated[QuarantineKind | None, Query(description="Only what this put there.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most items in the answer.")] = 50,
+) -> Response:
+    """Newest first, each with the reason why it is not learned."""
+    samples = service_of(request).ports.samples
+    found = await samples.quarantined(QuarantineFilter(task, source, label, kind), before, limit + 1)
+    shown = found[:limit]
+    following = shown[-1].seq if len(found) > limit else None
+    counts = await samples.quarantine_counts()
+    return json_response({"items": [_out(sample) for sample in shown], "next": following, "counts": counts})
+
+
+@router.post(
+    "/v1/quarantine/{id}",
+    summary="Release a label from quarantine, or discard it",
+    response_model=QuarantinedOut,
+    responses=problems(*BODY, 404, 409, 503),
+    openapi_extra=document(_BODY),
+)
+async def review_quarantined(request: Request, sample_id: SampleId) -> Response:
+    """Released, it is queued again and not screened a second time (the gate still judges it, and a newer label for its
+    text still counts more). The same decision again changes nothing; another one is a 409.
+    """
+    service = service_of(request)
+    body = await read_body(request, _BODY, service.settings.max_texts)
+    review = Review(body.action, body.reason, body.by or "api")
+    sample = await service.ports.samples.review(checked(sample_id), review)
+    if sample.state is SampleState.QUEUED:
+        service.announcer.announce([sample.id])
+    return json_response(_out(sample))
