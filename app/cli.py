@@ -163,7 +163,7 @@ def quarantine(
 
     filters = {"task": task, "source": source, "label": label, "kind": kind}
     chosen = {name: value for name, value in filters.items() if value is not None}
-    with _service(url, home) as service:
+    with service_at(url, home) as service:
         if action == "list":
             review.show(service, chosen, limit, as_json)
         else:
@@ -239,7 +239,7 @@ def tune(
     """
     from app.commands.learning import require_worker
 
-    settings = _settings(home=home)
+    settings = settings_with(home=home)
     require_worker()
     os.environ["PAWL_HOME"] = str(settings.home_path)
     arguments = ["-m", "worker.tune", "--trials", str(trials), "--minutes", str(minutes)]

@@ -12,11 +12,12 @@ from app.core.domain.versions import VersionKind
 from app.core.ports import LabelStore, SampleStore
 from app.core.settings import Settings
 from worker.learner import TaskLearner
-from worker.learning import Learning, Step
+from worker.learning import Learning
 from worker.proposals import Candidate
 from worker.recovery import Recovery
 from worker.relabelling import Retirement, propose_rename, reweighted
 from worker.state import LearnerState, embeddings_of
+from worker.steps import Step
 
 _TRIGGERS = {
     LabelChangeKind.RENAME: "label renamed",

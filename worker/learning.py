@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import structlog
 
 from app.core.domain.gate_reports import GateReport
-from app.core.domain.labels import LabelChange
+from app.core.domain.quarantine import Doubt
 from app.core.domain.samples import Origin, Sample, SampleState
-from app.core.domain.versions import Json, LedgerChange, NewVersion, Version, VersionKind
+from app.core.domain.versions import Json, NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.gate import Evidence, judge
@@ -22,29 +22,16 @@ from worker.intake import sort_out
 from worker.proposals import Candidate, Standard, measured_by, standard_of
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
+from worker.screening import Screening
 from worker.selection import temperature_of
 from worker.state import LearnerState
+from worker.steps import Step
+from worker.withdrawal import pull, take_out
 
 RANK_UPDATE_LIMIT = 512
 """Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
 _NOVELTY_GROWTH = 1.2
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one candidate is made of: proposals per task, and what they do to the samples."""
-
-    kind: VersionKind
-    trigger: str
-    candidates: Mapping[str, Candidate]
-    adds: Sequence[Sample] = ()
-    removes: Mapping[str, str] = field(default_factory=dict)
-    dropped: Mapping[str, str] = field(default_factory=dict)
-    forced: str | None = None
-    temperatures: Mapping[str, float] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
-    label: LabelChange | None = None
 
 
 class Learning:
@@ -66,6 +53,8 @@ class Learning:
         self._publisher = publisher
         self._recovery = recovery
         self._settings = settings
+        self._screening = Screening(samples, settings)
+        self._doubts: Mapping[str, Doubt] = {}
         self.state: LearnerState | None = None
 
     async def catch_up(self, encoder: Encoder | None = None) -> LearnerState | None:
@@ -76,6 +65,7 @@ class Learning:
         while live is not None and (self.state is None or self.state.version != live.number):
             # Taken away while it moves: a state that followed the ledger half-way must not be learned on.
             state, self.state = self.state, None
+            self._screening.forget()
             encoder = state.encoder if state is not None else encoder
             if state is None or not await self._recovery.follow(state, live):
                 state = await self._recovery.open(live, encoder)
@@ -97,16 +87,22 @@ class Learning:
         if state is None:
             raise RuntimeError("there is no version to learn on yet")
         batch = await self._samples.get_many(sample_ids)
-        intake = sort_out(batch, await self._samples.rivals(batch))
+        rivals = await self._samples.rivals(batch)
+        intake = sort_out(batch, rivals)
         if intake.retractions:
             reasons = {sample.id: "retracted by the client" for sample in intake.retractions}
             step = await self.propose(state, [], intake.retractions, {})
             # A client's right to take a sample back does not depend on what it does to the accuracy.
             await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
-        if intake.adds:
-            await self._learn(state, intake.adds, intake.removes, intake.dropped)
-        elif intake.dropped:
-            await self._samples.settle(SampleState.RETRACTED, intake.dropped)
+        left = await self._screening.screen(state, intake, [*batch, *rivals])
+        if left.pulls:
+            await pull(self, state, await self._samples.get_many(list(left.pulls)), left.pulls)
+            intake.forget(left.pulls)
+        self._doubts = left.doubts
+        if left.adds:
+            await self._learn(state, left.adds, intake.removes, left.dropped)
+        elif left.dropped:
+            await self._samples.settle(SampleState.RETRACTED, left.dropped)
 
     async def _learn(
         self,
@@ -164,7 +160,8 @@ class Learning:
         imported = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
         kind, trigger = (VersionKind.IMPORT, "import") if imported else (VersionKind.HEAD, "feedback")
         timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
-        return Step(kind, trigger, candidates, adds, {}, dropped, temperatures=temperatures, timings=timings)
+        doubts = {sample.id: self._doubts[sample.id] for sample in adds if sample.id in self._doubts}
+        return Step(kind, trigger, candidates, adds, {}, dropped, {}, doubts, None, temperatures, timings)
 
     async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
@@ -173,24 +170,19 @@ class Learning:
             if not report.accepted:
                 reason = "; ".join(report.reasons)[:500]
                 harmful = {sample.id: reason for sample in step.adds} if last else {}
-                await self._publisher.refuse(written, report, harmful)
-                _finish(step, commit=False)
+                await self._publisher.refuse(written, report, harmful, step.doubts)
+                step.finish(commit=False)
                 return None, report
             promoted = await self._publisher.promote(
                 written,
                 report,
-                LedgerChange(
-                    learned=tuple(sample.id for sample in step.adds),
-                    unlearned=dict(step.removes),
-                    dropped=dict(step.dropped),
-                    label=step.label,
-                ),
+                step.change(),
             )
         except BaseException:
-            _finish(step, commit=False)
+            step.finish(commit=False)
             raise
         # The version is live: from here the state must follow, so nothing may stop the commits.
-        await asyncio.shield(asyncio.to_thread(_finish, step, commit=True))
+        await asyncio.shield(asyncio.to_thread(step.finish, commit=True))
         self._note(state, promoted, step)
         return promoted, report
 
@@ -249,27 +241,12 @@ class Learning:
 
     def _note(self, state: LearnerState, version: Version, step: Step) -> None:
         state.version, state.watermark = version.number, version.watermark
-        state.unsaved += len(step.adds) + len(step.removes)
+        state.unsaved += step.moved
         state.encoder_folder = self._publisher.encoder_folder(version.number)  # the parent's may be retired soon
         for name, temperature in step.temperatures.items():
             state.tasks[name].temperature = temperature
-
-
-async def take_out(learning: Learning, state: LearnerState) -> None:
-    """After a roll-back: its artefacts are older than some retractions or changes of labels, the state is not, so the
-    state serves.
-    """
-    candidates = {
-        name: await asyncio.to_thread(one.propose_regularisation, one.head.regularisation)
-        for name, one in state.tasks.items()
-    }
-    reason = "retracted samples or former labels were back after a roll-back"
-    await learning.run(state, Step(VersionKind.HEAD, "retraction", candidates, forced=reason))
-
-
-def _finish(step: Step, *, commit: bool) -> None:
-    for candidate in step.candidates.values():
-        (candidate.commit if commit else candidate.discard)()
+        if step.label is not None:  # what was seen names labels that are no more
+            self._screening.forget()
 
 
 def _of(samples: Sequence[Sample], task: str) -> list[Sample]:

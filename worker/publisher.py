@@ -22,6 +22,7 @@ from app.core.classifier.novelty import Novelty
 from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.quarantine import Doubt
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
 from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
 
@@ -89,9 +90,16 @@ class Publisher:
             log.warning("version_hint_failed", version=promoted.number)
         return promoted
 
-    async def refuse(self, version: NewVersion, report: GateReport, quarantined: Mapping[str, str]) -> Version:
+    async def refuse(
+        self,
+        version: NewVersion,
+        report: GateReport,
+        quarantined: Mapping[str, str],
+        doubts: Mapping[str, Doubt] | None = None,
+    ) -> Version:
         """Records a candidate the gate refused, and puts the samples that made it bad into quarantine."""
-        refused = await self._ledger.refuse(_judged(version, report), LedgerChange(quarantined=dict(quarantined)))
+        change = LedgerChange(quarantined=dict(quarantined), doubts=dict(doubts or {}))
+        refused = await self._ledger.refuse(_judged(version, report), change)
         log.warning("version_refused", version=refused.number, reasons=list(report.reasons))
         return refused
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 from app.core.domain.versions import Version, VersionKind
 from app.core.ports import SampleStore
 from worker.intake import sort_out
-from worker.learning import Learning, Step
+from worker.learning import Learning
 from worker.proposals import Candidate, without_live
 from worker.recovery import Recovery
 from worker.selection import OVERDUE, choose_regularisation, choose_temperature, is_due
 from worker.state import LearnerState
+from worker.steps import Step
 
 _TEMPERATURE_STEP = 0.1
 """Relative change of a temperature that is worth a version."""

@@ -18,6 +18,7 @@ from app.core.classifier.encoder_folder import encoder_digest
 from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.db.memory import MemoryDatabase, MemorySampleStore
+from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -31,11 +32,12 @@ from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.embeddings import CACHE, CachedEncoder
 from worker.encoders import first_state
-from worker.learning import Learning, Step
+from worker.learning import Learning
 from worker.publisher import Publisher
 from worker.recovery import Recovery
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
+from worker.steps import Step
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
@@ -138,7 +140,8 @@ class Pawl:
         self._publisher = Publisher(
             self.ledger, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
         )
-        recovery = Recovery(self.samples, self.ledger, self._artefacts, Snapshots(root / "snapshots"), settings)
+        snapshots, labels = Snapshots(root / "snapshots"), MemoryLabelStore(database)
+        recovery = Recovery(self.samples, self.ledger, self._artefacts, snapshots, labels, settings)
         self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
         self.learning.verdicts = []
         self.tuning = Tuning(self.learning, self.samples, recovery)

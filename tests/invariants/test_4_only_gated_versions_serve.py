@@ -21,7 +21,7 @@ FLIPPED = 100
 async def test_flipped_labels_are_refused_as_a_batch_and_the_harmless_part_of_it_is_learned(
     install: Installer, redis_url: str
 ) -> None:
-    pawl = install.trained(redis_url=redis_url)
+    pawl = install.trained(redis_url=redis_url, quarantine_window=0)  # the gate alone
     pawl.start_app()
     pawl.start_worker()
     flipped = [(text, "profit") for text in islice(texts("card", seed=9), FLIPPED)]

@@ -16,7 +16,7 @@ from tests.intents import labelled
 from tests.learners import new_learner, opened
 from tests.processes import LENIENT, TRAINED_SAMPLES, Installer
 from tests.worker.lives import Lived, assert_same, weights_by_label
-from worker.learning import Step
+from worker.steps import Step
 
 
 @pytest.fixture

@@ -59,13 +59,6 @@ class MemoryDatabase:
     label_changes: dict[str, LabelChange] = field(default_factory=dict)
     """By id, in the order of requests."""
 
-    def add_event(self, type: str, payload: Json, now: datetime) -> Event:
-        """Writes an event, as plain JSON values come back from a database."""
-        self.events_written += 1
-        event = Event(self.events_written, type, json.loads(to_json(payload)), now)
-        self.events.append(event)
-        return event
-
     def move(self, sample_id: str, state: SampleState, reason: str | None, now: datetime) -> None:
         """Gives a sample another state."""
         self.samples[sample_id] = replace(self.samples[sample_id], state=state, reason=reason, updated_at=now)

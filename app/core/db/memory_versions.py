@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
-from app.core.db.engine import SystemClock, to_json
+from app.core.db.engine import SystemClock
 from app.core.db.memory import MemoryDatabase, stored
 from app.core.db.memory_labels import apply_label_change, check_label_change
 from app.core.db.promotion import Standing, named_samples, plan_promotion, promotion_events, refusal_event

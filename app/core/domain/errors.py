@@ -127,6 +127,8 @@ class LabelChangePending(Conflict):
 
 class TooFewLabels(Conflict):
     """Without the label {label!r} task {task!r} would have fewer than {fewest} labels with samples."""
+
+
 class NotQuarantined(Conflict):
     """The feedback {sample_id!r} is not in quarantine (it is {state})."""
 

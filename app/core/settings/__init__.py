@@ -13,12 +13,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.domain.errors import SettingInvalid
 from app.core.settings.consolidation import ConsolidationSettings
+from app.core.settings.quarantine import QuarantineSettings
 
 PREFIX = "PAWL_"
 _SOCKET_PATH_LIMIT = 100  # a unix socket's path holds 107 bytes on Linux
 
 
-class Settings(ConsolidationSettings, BaseSettings):
+class Settings(ConsolidationSettings, QuarantineSettings, BaseSettings):
     """Settings of app, worker and command line; frozen once read. Those of one subject are in a module of their own."""
 
     model_config = SettingsConfigDict(
