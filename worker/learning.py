@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from app.core.domain.errors import ArtefactCorrupt, ArtefactsGone
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.quarantine import Doubt
 from app.core.domain.samples import Origin, Sample, SampleState
@@ -19,6 +20,7 @@ from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
+from worker.probation import Probation
 from worker.proposals import Candidate, Standard, measured_by, standard_of
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
@@ -54,6 +56,7 @@ class Learning:
         self._recovery = recovery
         self._settings = settings
         self._screening = Screening(samples, settings)
+        self._probation = Probation(samples, settings)
         self._doubts: Mapping[str, Doubt] = {}
         self.state: LearnerState | None = None
 
@@ -66,6 +69,7 @@ class Learning:
             # Taken away while it moves: a state that followed the ledger half-way must not be learned on.
             state, self.state = self.state, None
             self._screening.forget()
+            self._probation.forget()
             encoder = state.encoder if state is not None else encoder
             if state is None or not await self._recovery.follow(state, live):
                 state = await self._recovery.open(live, encoder)
@@ -95,6 +99,9 @@ class Learning:
             # A client's right to take a sample back does not depend on what it does to the accuracy.
             await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
         left = await self._screening.screen(state, intake, [*batch, *rivals])
+        if await self._rolled_back(state, left.adds):
+            await self.learn(sample_ids)  # on what serves now
+            return
         if left.pulls:
             await pull(self, state, await self._samples.get_many(list(left.pulls)), left.pulls)
             intake.forget(left.pulls)
@@ -103,6 +110,21 @@ class Learning:
             await self._learn(state, left.adds, intake.removes, left.dropped)
         elif left.dropped:
             await self._samples.settle(SampleState.RETRACTED, left.dropped)
+
+    async def _rolled_back(self, state: LearnerState, arriving: Sequence[Sample]) -> bool:
+        """Whether the live version failed its probation on these labels and an earlier one serves again."""
+        failure = await self._probation.observe(state, arriving)
+        self._publisher.protected = self._probation.numbers
+        if failure is None:
+            return False
+        try:
+            await self._publisher.roll_back(failure.number, failure.reason)
+        except (ArtefactsGone, ArtefactCorrupt):
+            log.exception("cannot_roll_back", why=failure.reason)
+            self._probation.forget()
+            return False
+        await self.catch_up()
+        return True
 
     async def _learn(
         self,
@@ -247,6 +269,7 @@ class Learning:
             state.tasks[name].temperature = temperature
         if step.label is not None:  # what was seen names labels that are no more
             self._screening.forget()
+            self._probation.forget()
 
 
 def _of(samples: Sequence[Sample], task: str) -> list[Sample]:

@@ -22,11 +22,13 @@ from app.core.classifier.novelty import Novelty
 from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
-from app.core.domain.quarantine import Doubt
+from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
 from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
+from app.core.rollback import promote_again
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
+PROBATION_FAILED = "probation_failed"
 _LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION)
 _LASTING_KEPT = 10
 log = structlog.get_logger(__name__)
@@ -63,6 +65,8 @@ class Publisher:
         self._stream = stream
         self._keep = keep_versions
         self._libraries = _installed()
+        self.protected: frozenset[int] = frozenset()
+        """Versions whose artefacts retention leaves alone, besides the newest."""
 
     def encoder_folder(self, number: int) -> Path:
         """Where a written version's encoder lies."""
@@ -103,11 +107,27 @@ class Publisher:
         log.warning("version_refused", version=refused.number, reasons=list(report.reasons))
         return refused
 
+    async def roll_back(self, number: int, reason: str) -> Version:
+        """Makes an earlier version's artefacts live again, because the present one failed its probation."""
+        version = await promote_again(
+            number,
+            reason=reason,
+            promoted_by="probation",
+            ledger=self._ledger,
+            artefacts=self._artefacts,
+            stream=self._stream,
+            kind=QuarantineKind.PROBATION,
+        )
+        failed = {"version": version.parent, "back_to": number, "as": version.number, "reason": reason}
+        await self._ledger.append_event(PROBATION_FAILED, failed)
+        log.warning("probation_failed", **failed)
+        return version
+
     async def retire_old(self) -> list[int]:
         """Removes the artefacts of versions beyond retention; their rows and reports stay."""
         kept = await asyncio.to_thread(self._artefacts.kept)
         recent = await self._ledger.page(None, self._keep)
-        safe = {version.number for version in recent}
+        safe = {version.number for version in recent} | self.protected
         live = await self._ledger.live()
         if live is not None:
             safe.add(live.number)

@@ -67,6 +67,9 @@ class AppMetrics:
         self.feedback_accepted = Counter("pawl_feedback_accepted", "Feedback items answered 202", registry=registry)
         self.feedback_backlog = Gauge("pawl_feedback_backlog", "Feedback waiting to be learned", registry=registry)
         self.feedback_limit = Gauge("pawl_feedback_backlog_limit", "Most feedback that may wait", registry=registry)
+        self.quarantined = Gauge(
+            "pawl_quarantined", "Labels in quarantine, by what put them there", ("kind",), registry=registry
+        )
         self.announcements = Gauge("pawl_announcements", "Sample ids waiting for the stream", registry=registry)
         self.announce_failures = Counter(
             "pawl_announce_failures", "Ids the stream did not take (the sweep brings them)", registry=registry

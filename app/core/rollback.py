@@ -25,6 +25,7 @@ from app.core.domain.errors import (
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.labels import LabelChange, present_names
 from app.core.domain.manifest import MANIFEST_FILE, Manifest, head_file
+from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.versions import (
     HeadInfo,
     Json,
@@ -80,12 +81,14 @@ async def promote_again(
     labels: LabelStore,
     artefacts: ArtefactStore,
     stream: FeedbackStream,
+    kind: QuarantineKind = QuarantineKind.ROLLBACK,
 ) -> Version:
     """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
 
     Samples that a client retracted after `number` was made are in its head again; their ids are in the gate report
-    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out. What was
-    decided about labels since then stands: the heads get the names of now, and no retired label.
+    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out. What was learned
+    since then goes into quarantine as `kind`. What was decided about labels since then stands: the heads get the names
+    of now, and no retired label.
 
     Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
     `ParentNotLive`) when the learner promoted new versions during every one of five tries.
@@ -107,7 +110,7 @@ async def promote_again(
         except FileExistsError:
             continue  # a candidate that the learner is about to promote: its number is left alone
         try:
-            version = await ledger.promote(plan.candidate(folder, reason, promoted_by), plan.change(promoted_by))
+            version = await ledger.promote(plan.candidate(folder, reason, promoted_by), plan.change(promoted_by, kind))
         except ParentNotLive:
             await asyncio.to_thread(artefacts.remove, [folder.number])
             if attempt == _TRIES:
@@ -140,9 +143,10 @@ class _Plan:
             return _publish_relabelled(self.number, source, manifest, self.changes, artefacts)
         return artefacts.link(self.number, self.target.number, manifest, exclusive=True)
 
-    def change(self, promoted_by: str) -> LedgerChange:
+    def change(self, promoted_by: str, kind: QuarantineKind) -> LedgerChange:
         why = f"roll-back to version {self.target.number} by {self.number} ({promoted_by})"
-        return LedgerChange(quarantined=dict.fromkeys(self.difference.gone, why))
+        gone = self.difference.gone
+        return LedgerChange(quarantined=dict.fromkeys(gone, why), kinds=dict.fromkeys(gone, kind))
 
     def candidate(self, folder: VersionFolder, reason: str, promoted_by: str) -> NewVersion:
         target = self.target

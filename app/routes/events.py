@@ -37,7 +37,9 @@ class _EventResponse(StreamingResponse):
     responses={
         200: {
             "description": "Server-sent events: `id`, `event` (`feedback_learned`, `version_promoted`, "
-            "`version_refused`, `version_load_failed`, ...), and JSON `data`. They end when the process stops.",
+            "`version_refused`, `feedback_quarantined`, "
+            "`quarantine_reviewed`, `probation_failed`, `version_load_failed`, ...), and JSON `data`. "
+            "They end when the process stops.",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from app.core.domain.errors import QueueFull, StoreUnavailable
+from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import Backlog
 from app.core.metrics import AppMetrics
 from app.core.ports import FeedbackStream, SampleStore
@@ -20,6 +21,7 @@ _MOST_PENDING = 10_000
 _MOST_IN_ONE_CALL = 500
 _REFRESH_SECONDS = 1.0
 _RETRY_AFTER_SECONDS = 10
+_QUARANTINE_SECONDS = 5.0
 
 
 class Announcer:
@@ -64,6 +66,29 @@ class Announcer:
                 self._is_down = True
             else:
                 self._is_down = False
+
+
+class QuarantineWatch:
+    """Shows how many labels are in quarantine, by what put them there; counted in SQL every few seconds."""
+
+    def __init__(self, samples: SampleStore, metrics: AppMetrics) -> None:
+        self._samples = samples
+        self._gauges = {kind: metrics.quarantined.labels(kind.value) for kind in QuarantineKind}
+
+    async def refresh(self) -> None:
+        """Asks SQL. Raises `StoreUnavailable`."""
+        counts = await self._samples.quarantine_counts()
+        for kind, gauge in self._gauges.items():
+            gauge.set(counts.get(kind, 0))
+
+    async def run(self) -> None:
+        """Refreshes for ever; keeps the last counts while SQL is down."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                log.debug("quarantine_unavailable")
+            await asyncio.sleep(_QUARANTINE_SECONDS)
 
 
 class BacklogWatch:

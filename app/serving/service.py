@@ -17,7 +17,7 @@ from app.serving.background import Background
 from app.serving.batcher import Batcher
 from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
-from app.serving.intake import Announcer, BacklogWatch
+from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch
 from app.serving.prediction_log import PredictionRecorder, Retention
 from app.serving.reloader import Load, Reloader
 
@@ -50,6 +50,7 @@ class Service:
         self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
         self.announcer = Announcer(ports.stream, metrics)
         self.backlog = BacklogWatch(ports.samples, settings, metrics)
+        self.quarantine = QuarantineWatch(ports.samples, metrics)
         self.feed = EventFeed(ports.ledger, settings, metrics)
         self.reloader = Reloader(
             engine=self.engine,
@@ -77,6 +78,7 @@ class Service:
         background.start("prediction_log", self.recorder.run)
         background.start("announcer", self.announcer.run)
         background.start("backlog", self.backlog.run)
+        background.start("quarantine", self.quarantine.run)
         background.start("events", self.feed.run)
         background.start("retention", self._retention.run)
         try:

@@ -88,3 +88,14 @@ async def test_a_decision_needs_an_action_and_a_reason(world: World, client: htt
     [sample_id] = await hold(world, 1)
     assert_problem(await client.post(f"/v1/quarantine/{sample_id}", json=body), 422)
     assert (await world.samples.get(sample_id)).state is SampleState.QUARANTINED
+
+
+async def test_metrics_count_what_is_in_quarantine(world: World, client: httpx.AsyncClient) -> None:
+    ids = await hold(world, 3) + await hold(world, 2, QuarantineKind.SOURCE, source="ann")
+    await world.service.quarantine.refresh()
+    text = (await client.get("/metrics")).text
+    assert 'pawl_quarantined{kind="flow"} 3.0' in text
+    assert 'pawl_quarantined{kind="gate"} 0.0' in text
+    await decide(client, ids[0])
+    await world.service.quarantine.refresh()
+    assert 'pawl_quarantined{kind="flow"} 2.0' in (await client.get("/metrics")).text

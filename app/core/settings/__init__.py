@@ -13,13 +13,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.domain.errors import SettingInvalid
 from app.core.settings.consolidation import ConsolidationSettings
+from app.core.settings.probation import ProbationSettings
 from app.core.settings.quarantine import QuarantineSettings
 
 PREFIX = "PAWL_"
 _SOCKET_PATH_LIMIT = 100  # a unix socket's path holds 107 bytes on Linux
 
 
-class Settings(ConsolidationSettings, QuarantineSettings, BaseSettings):
+class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, BaseSettings):
     """Settings of app, worker and command line; frozen once read. Those of one subject are in a module of their own."""
 
     model_config = SettingsConfigDict(
