@@ -41,7 +41,7 @@ class Arrival:
     answer, margin, rank   of the live head: its answer, how far the label is behind it, how many labels are before it.
     neighbours             labels of the nearest learned samples, nearest first; no suspects among them.
     gold                   label of a golden sample of this or nearly this text.
-    z                      embedding (d,), unit length.
+    z                      the last layer's part of the embedding (d_0,), unit length.
     """
 
     sample_id: str

@@ -117,7 +117,8 @@ class Screening:
         found = await self._samples.screened(task, self._settings.quarantine_window)
         opposed = [one.id for one in found if one.doubt is not None and one.doubt.opposed]
         embeddings = await self._samples.get_embeddings(state.encoder.digest, opposed)
-        return [_seen(one, embeddings) for one in found]
+        part = state.features.widened
+        return [_seen(one, {id: z[:part] for id, z in embeddings.items()}) for one in found]
 
     async def _in_heads(self, pulls: Mapping[str, Hold]) -> dict[str, Hold]:
         """Of these, the ones that are learned now: others were replaced, retracted or taken out before."""
@@ -133,11 +134,11 @@ def _seen(sample: Sample, embeddings: Mapping[str, Floats]) -> Seen:
 def _opinion(
     state: LearnerState, learner: TaskLearner, screen: Screen, samples: Sequence[Sample], z: Floats
 ) -> Verdict:
-    asked = _Witnesses(learner, state.settings, screen.suspects, state.encoder.dimension)
+    asked = _Witnesses(learner, state.settings, screen.suspects, state.features.widened)
     features = torch.from_numpy(state.features.expand(z)).to(learner.head.weights)
     scores = features @ learner.head.weights + learner.offsets(learner.counts)
     arrivals = []
-    for sample, row, vector in zip(samples, scores, z, strict=True):
+    for sample, row, vector in zip(samples, scores, z[:, : state.features.widened], strict=True):
         own = row[learner.labels.index(sample.label)] if sample.label in learner.labels else row.min()
         neighbours, gold = asked.near(vector, without=sample.text_digest)
         answer = learner.labels[int(row.argmax())]
@@ -148,7 +149,10 @@ def _opinion(
 
 
 class _Witnesses:
-    """The panel without suspects: neighbours, gold, and how often two labels are confused."""
+    """The panel without suspects: neighbours, gold, and how often two labels are confused.
+
+    Cosines are those of the last layer's part of z, the first `dimension` numbers, which have unit length.
+    """
 
     def __init__(self, learner: TaskLearner, settings: Settings, suspects: Collection[str], dimension: int) -> None:
         self._learner = learner

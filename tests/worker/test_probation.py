@@ -89,10 +89,12 @@ async def test_a_disaster_that_passed_the_gate_is_rolled_back_once_fair_feedback
     pawl = install.trained(**LENIENT, probation_window=400)
     async with opened(pawl) as engine:
         learner = new_learner(pawl.settings, engine)
+        # Without a served answer it is the live version's own that counts: feedback on whatever came.
+        options = {} if confirming else {"served_label": "another"}
         usual = noisy(260)
-        good = await send(learner, usual[:50])
+        good = await send(learner, usual[:50], **options)
         for start in range(50, 260, 50):
-            await send(learner, usual[start : start + 50])
+            await send(learner, usual[start : start + 50], **options)
         before = (await learner.ledger.page(None, 1))[0].number
         bad = await learner.accept(swapped(400))
         state = learner.learning.state
@@ -104,8 +106,6 @@ async def test_a_disaster_that_passed_the_gate_is_rolled_back_once_fair_feedback
         assert version is not None
         arriving = labelled(200, seed=41)
         for start in range(0, 200, 10):
-            # Without a served answer it is the live version's own that counts: feedback on whatever came.
-            options = {} if confirming else {"served_label": "another"}
             await send(learner, arriving[start : start + 10], **options)
         versions = await learner.ledger.page(None, 1000)
         back = [one for one in versions if one.kind is VersionKind.ROLLBACK]
