@@ -132,7 +132,7 @@ def new_learner(
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
     stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
     snapshots = Snapshots(settings.snapshots_path)
-    publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
+    publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
     learning = Learning(samples, ledger, publisher, recovery, settings)
     labelling = Labelling(learning, labels, samples, recovery, settings)

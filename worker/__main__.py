@@ -61,7 +61,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     labels = SqlLabelStore(engine, clock)
     artefacts = FolderArtefactStore(settings.artefacts_path)
     snapshots = Snapshots(settings.snapshots_path)
-    publisher = Publisher(ledger, artefacts, stream, keep_versions=settings.keep_versions)
+    publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
     def open_encoder(folder: Path, digest: str) -> Encoder:

@@ -24,7 +24,7 @@ from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
 from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
-from app.core.ports import ArtefactStore, FeedbackStream, VersionFolder, VersionLedger
+from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, VersionFolder, VersionLedger
 from app.core.rollback import promote_again
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -58,9 +58,16 @@ class Publisher:
     """Writes candidates, promotes or refuses them, and lets go of old artefacts."""
 
     def __init__(
-        self, ledger: VersionLedger, artefacts: ArtefactStore, stream: FeedbackStream, *, keep_versions: int
+        self,
+        ledger: VersionLedger,
+        labels: LabelStore,
+        artefacts: ArtefactStore,
+        stream: FeedbackStream,
+        *,
+        keep_versions: int,
     ) -> None:
         self._ledger = ledger
+        self._labels = labels
         self._artefacts = artefacts
         self._stream = stream
         self._keep = keep_versions
@@ -114,6 +121,7 @@ class Publisher:
             reason=reason,
             promoted_by="probation",
             ledger=self._ledger,
+            labels=self._labels,
             artefacts=self._artefacts,
             stream=self._stream,
             kind=QuarantineKind.PROBATION,

@@ -137,10 +137,10 @@ class Pawl:
         self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
         self.ledger = MemoryVersionLedger(database)
         self._artefacts = FolderArtefactStore(root / "artefacts")
-        self._publisher = Publisher(
-            self.ledger, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
-        )
         snapshots, labels = Snapshots(root / "snapshots"), MemoryLabelStore(database)
+        self._publisher = Publisher(
+            self.ledger, labels, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
+        )
         recovery = Recovery(self.samples, self.ledger, self._artefacts, snapshots, labels, settings)
         self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
         self.learning.verdicts = []

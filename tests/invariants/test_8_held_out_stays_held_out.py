@@ -210,7 +210,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
     shutil.copytree(state.encoder_folder, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
-    publisher = Publisher(learner.ledger, learner.artefacts, MemoryFeedbackStream(), keep_versions=100)
+    publisher = Publisher(learner.ledger, learner.labels, learner.artefacts, MemoryFeedbackStream(), keep_versions=100)
     draft = Draft(
         kind=VersionKind.CONSOLIDATION,
         trigger="test",
