@@ -39,7 +39,8 @@ def direct(change: RowChange, keep: list[int], classes: int, regularisation: flo
 
 
 def relative_error(found: torch.Tensor, right: torch.Tensor) -> float:
-    return float((found.double() - right).norm() / right.norm().clamp(min=1e-12))
+    """With a floor: after everything was removed the right answer is nothing, up to the last bit of a float64."""
+    return float((found.double() - right).norm() / right.norm().clamp(min=1e-9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
