@@ -7,9 +7,11 @@ candidate is discarded and leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
+from worker.emphasis import needed_emphasis
 from worker.head import RidgeHead, RowChange
 from worker.panel import Panel, PanelItem, PanelView, balanced
 from worker.proposals import NEVER, Candidate, Change, Example, Judged
@@ -25,9 +27,18 @@ class TaskLearner:
         panel_limit: most samples on the panel.
         young_class_size: n0; a class with n < n0 samples weighs n0 / 2^floor(log2 n) a sample, others 1.
         prior_correction: tau in score_c - tau log n_c (logit adjustment; Menon et al., ICLR 2021).
+        emphasis_limit: how many times its weight a correction may count (`worker/emphasis.py`).
     """
 
-    def __init__(self, head: RidgeHead, *, panel_limit: int, young_class_size: int, prior_correction: float) -> None:
+    def __init__(
+        self,
+        head: RidgeHead,
+        *,
+        panel_limit: int,
+        young_class_size: int,
+        prior_correction: float,
+        emphasis_limit: float = 1.0,
+    ) -> None:
         self.head = head
         self.panel = Panel(panel_limit, head)
         self.labels: list[str] = []
@@ -36,6 +47,7 @@ class TaskLearner:
         self.regularisation_chosen_at = 0
         self._young = young_class_size
         self._tau = prior_correction
+        self._emphasis_limit = emphasis_limit
 
     @property
     def samples(self) -> int:
@@ -81,6 +93,8 @@ class TaskLearner:
         """Works out the head after a change. `bulk` refits from the statistics: the way for many rows at once."""
         labels, counts = self._extended(change)
         index = {label: column for column, label in enumerate(labels)}
+        emphasis = self._emphasis(change, index, counts)
+        change = replace(change, adds=[_weighed(example, emphasis) for example in change.adds])
         rows = self._rows(change, index, counts)
         seated = len(self.panel)
         self._seat([example for example in change.adds if example.eligible], index)
@@ -115,6 +129,7 @@ class TaskLearner:
             judged,
             commit,
             lambda: self.panel.truncate(seated),
+            emphasis,
         )
 
     def propose_regularisation(self, value: float) -> Candidate:
@@ -158,6 +173,23 @@ class TaskLearner:
         for example in change.removes:
             counts[labels.index(example.label)] -= 1
         return labels, counts
+
+    def _emphasis(self, change: Change, index: Mapping[str, int], counts: Sequence[int]) -> dict[str, float]:
+        """By sample id; only what is more than 1."""
+        chosen = [example for example in change.adds if example.sample_id in change.corrections]
+        if not chosen or not self.samples or self._emphasis_limit <= 1.0:
+            return {}
+        columns = [index[example.label] for example in chosen]
+        found = needed_emphasis(
+            self.head,
+            torch.stack([example.features for example in chosen]),
+            torch.tensor(columns, device=self.head.device),
+            torch.tensor([e.weight * self.level(counts[column]) for e, column in zip(chosen, columns, strict=True)]),
+            self.offsets(counts),
+            self._emphasis_limit,
+        )
+        pairs = zip(chosen, found.tolist(), strict=True)
+        return {example.sample_id: factor for example, factor in pairs if factor > 1.0}
 
     def _rows(self, change: Change, index: Mapping[str, int], counts: Sequence[int]) -> RowChange:
         old = [self.level(count) for count in self.counts] + [0.0] * (len(counts) - len(self.counts))
@@ -234,6 +266,11 @@ class TaskLearner:
             new_live,
             new_candidate,
         )
+
+
+def _weighed(example: Example, emphasis: Mapping[str, float]) -> Example:
+    factor = emphasis.get(example.sample_id)
+    return example if factor is None else replace(example, weight=example.weight * factor)
 
 
 def _leverages(features: Tensor, head: RidgeHead) -> Tensor:

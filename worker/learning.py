@@ -175,6 +175,8 @@ class Learning:
             embed += time.perf_counter() - begun
             begun = time.perf_counter()
             many = bulk or len(own_adds) + len(own_removes) > RANK_UPDATE_LIMIT
+            if not many:
+                change = replace(change, corrections=_corrections(own_adds))
             candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
             if many and (fitted := await asyncio.to_thread(temperature_of, candidates[task].judged)):
                 temperatures[task] = fitted
@@ -270,6 +272,10 @@ class Learning:
         if step.label is not None:  # what was seen names labels that are no more
             self._screening.forget()
             self._probation.forget()
+
+
+def _corrections(samples: Sequence[Sample]) -> frozenset[str]:
+    return frozenset(sample.id for sample in samples if sample.origin is Origin.FEEDBACK)
 
 
 def _of(samples: Sequence[Sample], task: str) -> list[Sample]:

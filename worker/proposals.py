@@ -35,11 +35,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What enters and what leaves. `members` are the learned samples of each label in `TaskLearner.stirred`."""
+    """What enters and what leaves. `members` are the learned samples of each label in `TaskLearner.stirred`.
+
+    `corrections` are the ids of those of `adds` that may be emphasised.
+    """
 
     adds: Sequence[Example] = ()
     removes: Sequence[Example] = ()
     members: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    corrections: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A proposed head. Exactly one of `commit` and `discard` must be called, before the next proposal."""
+    """A proposed head; `emphasis` by sample id, for those that have one.
+
+    Exactly one of `commit` and `discard` must be called, before the next proposal.
+    """
 
     labels: tuple[str, ...]
     weights: Tensor
@@ -73,6 +80,7 @@ class Candidate:
     judged: Judged
     commit: Callable[[], None]
     discard: Callable[[], None]
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
 
 def without_live(judged: Judged, first: Judged) -> Judged:

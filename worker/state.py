@@ -64,6 +64,7 @@ class LearnerState:
                 panel_limit=self.settings.gate_items,
                 young_class_size=self.settings.young_class_size,
                 prior_correction=self.settings.prior_correction,
+                emphasis_limit=self.settings.correction_emphasis,
             )
         return self.tasks[name]
 
@@ -77,7 +78,7 @@ class LearnerState:
             Example(
                 sample_id=sample.id,
                 label=sample.label,
-                weight=sample.weight,
+                weight=sample.weight * sample.emphasis,
                 features=row,
                 order=sample.text_digest,
                 heldout=sample.split is Split.HELDOUT,

@@ -47,6 +47,7 @@ class Step:
             kinds={sample_id: one.kind for sample_id, one in self.pulls.items()},
             doubts=dict(self.doubts),
             label=self.label,
+            emphasis={id: by for one in self.candidates.values() for id, by in one.emphasis.items()},
         )
 
     def finish(self, *, commit: bool) -> None:

@@ -134,13 +134,15 @@ class TwoStores(RuleBasedStateMachine):
             unlearned, dropped, quarantined = (
                 dict.fromkeys(chosen[move], move) for move in ("unlearned", "dropped", "quarantined")
             )
+            learned = tuple(chosen["learned"])
             change = LedgerChange(
-                tuple(chosen["learned"]),
+                learned,
                 unlearned,
                 dropped,
                 quarantined,
                 tuple(chosen["trained"]),
-                doubts=dict.fromkeys(chosen["learned"], DOUBT),
+                doubts=dict.fromkeys(learned, DOUBT),
+                emphasis=dict.fromkeys(learned[::2], 2.5),
             )
             return await stores.ledger.promote(candidate(number, live.number if live else None), change)
 

@@ -60,13 +60,15 @@ async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> No
     stores.clock.advance(seconds=1)
     now = stores.clock.now()
     new = candidate(1, None, VersionKind.BOOTSTRAP)
-    version = await stores.ledger.promote(new, LedgerChange(learned=tuple(ids[:2]), dropped={ids[2]: "replaced"}))
+    change = LedgerChange(learned=tuple(ids[:2]), dropped={ids[2]: "replaced"}, emphasis={ids[1]: 2.5})
+    version = await stores.ledger.promote(new, change)
     expected = {name: getattr(new, name) for name in NewVersion.__slots__}
     assert version == Version(**expected, state=VersionState.LIVE, created_at=now, promoted_at=now, artefacts_kept=True)
     assert version.labels == {"default": ("card", "refund"), "mood": ("good",)}
     assert version == await stores.ledger.live() == await stores.ledger.get(1)
     learned = await stores.samples.get(ids[0])
     assert (learned.state, learned.learned_in_version, learned.updated_at) == (SampleState.LEARNED, 1, now)
+    assert [one.emphasis for one in await stores.samples.get_many(ids)] == [1.0, 2.5, 1.0]
     dropped = await stores.samples.get(ids[2])
     assert (dropped.state, dropped.reason, dropped.learned_in_version) == (SampleState.RETRACTED, "replaced", None)
     assert await stores.ledger.ledger(0) == [LedgerRow(1, id, LedgerAction.LEARN) for id in ids[:2]]

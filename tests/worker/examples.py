@@ -27,9 +27,11 @@ def examples(label: str, count: int, *, seed: int = 0, spread: float = 0.6, pref
     return found
 
 
-def learner(*, panel_limit: int = 1000, regularisation: float = 0.1) -> TaskLearner:
+def learner(*, panel_limit: int = 1000, regularisation: float = 0.1, emphasis_limit: float = 8.0) -> TaskLearner:
     head = RidgeHead(DIMENSION, regularisation)
-    return TaskLearner(head, panel_limit=panel_limit, young_class_size=64, prior_correction=0.03)
+    return TaskLearner(
+        head, panel_limit=panel_limit, young_class_size=64, prior_correction=0.03, emphasis_limit=emphasis_limit
+    )
 
 
 def teach(

@@ -71,7 +71,9 @@ class MemoryVersionLedger:
         now = self._clock.now()
         for id in plan.learned:
             database.move(id, SampleState.LEARNED, None, now)
-            database.samples[id] = replace(database.samples[id], learned_in_version=version.number)
+            emphasis = plan.emphasis.get(id, 1.0)
+            learned = replace(database.samples[id], learned_in_version=version.number, emphasis=emphasis)
+            database.samples[id] = learned
         for id, (state, reason) in plan.moves.items():
             database.move(id, state, reason, now)
         database.note(plan.kinds, plan.doubts)

@@ -30,12 +30,14 @@ class Standing:
 
 @dataclass(slots=True)
 class Promotion:
-    """Samples that are learned now, id -> (state, reason) of those that leave, and the ledger rows in order.
+    """What a promotion does to samples, by id, and the ledger rows in order.
 
-    `kinds` says what put those that go into quarantine there; `doubts` is what spoke against those that are learned.
+    learned; the emphasis of some of them; (state, reason) of those that leave; `kinds`: what put those that go into
+    quarantine there; `doubts`: what spoke against those that are learned.
     """
 
     learned: tuple[str, ...]
+    emphasis: dict[str, float] = field(default_factory=dict)
     moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
     rows: list[LedgerRow] = field(default_factory=list)
     kinds: dict[str, QuarantineKind] = field(default_factory=dict)
@@ -54,11 +56,13 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     A learned sample that a roll-back quarantines is retracted instead when its client had asked for that: released
     from quarantine it would be learned again.
 
-    Raises `ValueError` when a change names a sample twice.
+    Raises `ValueError` when a change names a sample twice, or emphasises one that it does not learn.
     """
     moved = [*change.learned, *change.unlearned, *change.dropped, *change.quarantined]
     if len(set(moved)) != len(moved):
         raise ValueError("a change names a sample twice")
+    if not change.emphasis.keys() <= set(change.learned):
+        raise ValueError("a change emphasises a sample that it does not learn")
 
     def check(ids: Iterable[str], *allowed: SampleState) -> None:
         for sample_id in ids:
@@ -76,7 +80,7 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
     check(change.trained, *SampleState)
 
-    plan = Promotion(change.learned)
+    plan = Promotion(change.learned, change.emphasis)
     plan.doubts = {name: change.doubts[name] for name in change.learned if name in change.doubts}
     default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
     plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}

@@ -81,6 +81,7 @@ samples = Table(
     Column("text_digest", String(64), nullable=False),
     Column("label", Text, nullable=False),
     Column("weight", Float, nullable=False),
+    Column("emphasis", Float, nullable=False, server_default="1"),
     Column("source", Text),
     Column("origin", String(16), nullable=False),
     Column("prediction_id", String(64)),

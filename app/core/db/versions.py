@@ -143,8 +143,16 @@ class SqlVersionLedger(EventTable, LeaseTable):
         for ids in chunked(plan.learned):
             learned = update(samples).where(among(connection, samples.c.id, ids))
             await connection.execute(
-                learned.values(state=SampleState.LEARNED.value, reason=None, learned_in_version=number, updated_at=now)
+                learned.values(
+                    state=SampleState.LEARNED.value,
+                    reason=None,
+                    learned_in_version=number,
+                    emphasis=1.0,
+                    updated_at=now,
+                )
             )
+        for id, emphasis in plan.emphasis.items():  # of one learning step, and few of it
+            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=emphasis))
         await move_samples(connection, plan.moves, now, plan.kinds)
         await keep_doubts(connection, plan.doubts)
         rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)

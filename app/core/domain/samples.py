@@ -85,6 +85,8 @@ class NewSample:
 class Sample:
     """A stored sample.
 
+    `emphasis` is how many times its `weight` it counts: what it took for its label to be the answer to its own text
+    when it was learned (`worker/emphasis.py`).
     `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
     Of two active samples with one text in one task, the one with the larger `seq` is right.
     `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
@@ -114,6 +116,7 @@ class Sample:
     quarantined_by: QuarantineKind | None = None
     reviewed_at: datetime | None = None
     doubt: Doubt | None = None
+    emphasis: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

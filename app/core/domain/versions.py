@@ -124,6 +124,7 @@ class LedgerChange:
                 it is retired, leave (the learned ones are in `unlearned`).
     kinds       id -> what put a quarantined one there; without one `rollback` in a roll-back, else `gate`.
     doubts      id -> what spoke against a learned or quarantined one when it came.
+    emphasis    id -> emphasis of those of `learned` that have one; 1 for the others.
     """
 
     learned: tuple[str, ...] = ()
@@ -134,6 +135,7 @@ class LedgerChange:
     label: LabelChange | None = None
     kinds: dict[str, QuarantineKind] = field(default_factory=dict)
     doubts: dict[str, Doubt] = field(default_factory=dict)
+    emphasis: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Classes with fewer samples count as much as if they had this many (weight size / 2^floor(log2 n))."""
     prior_correction: float = Field(default=0.03, ge=0.0, le=1.0)
     """tau in score_c - tau log n_c: how far frequent labels are held back."""
+    correction_emphasis: float = Field(default=8.0, ge=1.0, le=100.0)
+    """How many times its weight a correction may count, so that it is the answer to its own text; 1 means never."""
     head_precision: Literal["float32", "float64"] = "float64"
     """Precision of the learner's inverse; float32 halves its memory and is refitted more often to stay exact."""
     closed_labels: bool = False
