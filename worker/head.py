@@ -86,22 +86,29 @@ class RidgeHead:
         return self.moments.shape[1]
 
     def propose(self, change: RowChange, classes: int | None = None) -> RankUpdate:
-        """Works out the step without taking it; O(p^2 k), independent of all that was learned before.
+        """Works out the step without taking it; O(p^2 k), independent of all that was learned before (O(p^3) where rows
+        leave that nothing else is like).
 
         `classes` is the number of columns afterwards (at least the present one).
         """
         total = max(self.classes, classes or 0)
-        features = change.features.to(self.device, self.dtype)
-        row_weights = change.weights.to(self.device, self.dtype)
-        weights = torch.nn.functional.pad(self.weights, (0, total - self.classes))
-        targets = torch.nn.functional.one_hot(change.classes.to(self.device), total).to(self.dtype)
-        gain = (features @ self.inverse).T  # A^-1 is symmetric; this order of the product is 10 x faster for small k
-        system = features @ gain
-        error = self._error_after(row_weights, system)
+        weights, (gain, system) = self.weights, _gain(change.features, self.inverse)
+        error = self._error_after(change.weights.to(system), system)
+        if error > _TOLERANCE[self.dtype]:
+            # Rows leave that are nearly all A holds along them: rounding errors could exceed what stays, and make the
+            # system singular. From the statistics then, as `apply` will.
+            factor = self.factor(self.regularisation)
+            weights = torch.cholesky_solve(self.moments, factor)
+            gain, system = _gain(change.features, torch.cholesky_inverse(factor))
+        features, row_weights = change.features.to(system), change.weights.to(system)
+        weights = torch.nn.functional.pad(weights, (0, total - self.classes))
+        targets = torch.nn.functional.one_hot(change.classes.to(self.device), total).to(system)
         system.diagonal().add_(1.0 / row_weights)
         solved = torch.linalg.solve(system, torch.cat([gain.T, targets - features @ weights], dim=1))
         projection, innovation = solved[:, : self.dimension], solved[:, self.dimension :]
-        return RankUpdate(change, weights + gain @ innovation, gain, projection, innovation, error)
+        weights = (weights + gain @ innovation).to(self.dtype)
+        gain, projection, innovation = (one.to(self.dtype) for one in (gain, projection, innovation))
+        return RankUpdate(change, weights, gain, projection, innovation, error)
 
     def apply(self, update: RankUpdate) -> None:
         """Takes a proposed step. The proposal must be the newest one made."""
@@ -175,3 +182,10 @@ class RidgeHead:
         growth = max(1.0 / max(float(values[-1]), 1e-12), 1.0) ** 2
         error = (self._error + epsilon) * growth if growth > _COMPOUNDS else self._error + epsilon * growth
         return max(error, epsilon * float(values[0]))
+
+
+def _gain(features: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """A^-1 Phi^T, (p, k), and the leverages Phi A^-1 Phi^T, (k, k)."""
+    features = features.to(inverse)
+    gain = (features @ inverse).T  # A^-1 is symmetric; this order of the product is 10 x faster for small k
+    return gain, features @ gain
