@@ -18,6 +18,7 @@ from app.core.domain.samples import Origin, Sample, SampleState
 from app.core.domain.versions import Json, NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
+from worker.bisecting import least_opposed_first
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
 from worker.probation import Probation
@@ -147,7 +148,9 @@ class Learning:
         version, report = await self.run(state, step, last=len(adds) == 1)
         if version is None and len(adds) > 1:
             new = {sample.id for sample in adds}
-            standards = standards or {task: standard_of(one.judged, new) for task, one in step.candidates.items()}
+            if standards is None:
+                standards = {task: standard_of(one.judged, new) for task, one in step.candidates.items()}
+                adds = await least_opposed_first(state, self._samples, adds)
             middle = len(adds) // 2
             await self._learn(state, adds[:middle], removes_of, {}, standards)
             await self._learn(state, adds[middle:], removes_of, {}, standards)

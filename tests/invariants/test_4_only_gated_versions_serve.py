@@ -79,7 +79,9 @@ async def test_one_sample_that_breaks_a_pinned_one_is_quarantined_and_the_rest_o
                 },
             )
             settled = [await until_settled(client, one["id"]) for one in answer.json()["items"]]
-        model = pawl.offline((await stores.ledger.page(None, 1))[0].number)
+        live = await stores.ledger.live()
+        assert live is not None
+        model = pawl.offline(live.number)
     assert [one["state"] for one in settled].count("learned") == len(settled) - 1
     assert settled[10]["state"] == "quarantined"
     assert "pinned samples are now wrong" in settled[10]["reason"]
