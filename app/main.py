@@ -79,7 +79,7 @@ def create_app(
                 engine = await _open_database(settings, stack)
             transport = stream
             if transport is None:
-                transport = RedisFeedbackStream(settings.stream_url)
+                transport = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
                 stack.push_async_callback(transport.close)
             ports = Ports(
                 samples=samples or _sample_store(engine, settings),

@@ -55,7 +55,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
         torch.set_num_threads(settings.threads)
     clock = SystemClock()
     engine = connect(settings.sql_url)
-    stream = RedisFeedbackStream(settings.stream_url)
+    stream = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
     samples = SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction)
     ledger = SqlVersionLedger(engine, clock)
     labels = SqlLabelStore(engine, clock)

@@ -72,7 +72,7 @@ async def migrate(settings: Settings) -> None:
 
 async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
     """Tells a running learner about new samples. Without Redis its sweep finds them in SQL, a little later."""
-    stream = RedisFeedbackStream(settings.stream_url)
+    stream = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
     try:
         with suppress(ConnectionError):
             await stream.announce(sample_ids)

@@ -60,6 +60,9 @@ class AppMetrics:
         self.predictions_dropped = Counter(
             "pawl_predictions_dropped", "Answers dropped from a full buffer", registry=registry
         )
+        self.expired_rows = Counter(
+            "pawl_expired_rows", "Rows that retention removed from SQL", ("table",), registry=registry
+        )
         self.prediction_write_failures = Counter(
             "pawl_prediction_write_failures", "Failed writes of the prediction log", registry=registry
         )
@@ -71,6 +74,9 @@ class AppMetrics:
             "pawl_quarantined", "Labels in quarantine, by what put them there", ("kind",), registry=registry
         )
         self.announcements = Gauge("pawl_announcements", "Sample ids waiting for the stream", registry=registry)
+        self.announcements_limit = Gauge("pawl_announcements_limit", "Most ids that may wait", registry=registry)
+        self.stream_entries = Gauge("pawl_stream_entries", "Entries on the stream", registry=registry)
+        self.stream_limit = Gauge("pawl_stream_entries_limit", "Most entries (about) on the stream", registry=registry)
         self.announce_failures = Counter(
             "pawl_announce_failures", "Ids the stream did not take (the sweep brings them)", registry=registry
         )

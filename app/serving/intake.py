@@ -17,11 +17,10 @@ from app.core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_MOST_PENDING = 10_000
 _MOST_IN_ONE_CALL = 500
 _REFRESH_SECONDS = 1.0
 _RETRY_AFTER_SECONDS = 10
-_QUARANTINE_SECONDS = 5.0
+_WATCH_SECONDS = 5.0
 
 
 class Announcer:
@@ -30,17 +29,19 @@ class Announcer:
     Ids that the stream does not take are dropped here: they are in SQL, and the learner's sweep finds them.
     """
 
-    def __init__(self, stream: FeedbackStream, metrics: AppMetrics) -> None:
+    def __init__(self, stream: FeedbackStream, settings: Settings, metrics: AppMetrics) -> None:
         self._stream = stream
+        self._limit = settings.announcements
         self._metrics = metrics
         self._pending: deque[str] = deque()
         self._filled = asyncio.Event()
         self._is_down = False
         metrics.announcements.set_function(lambda: len(self._pending))
+        metrics.announcements_limit.set(self._limit)
 
     def announce(self, sample_ids: Sequence[str]) -> None:
         """Queues ids for the stream."""
-        room = max(0, _MOST_PENDING - len(self._pending))
+        room = max(0, self._limit - len(self._pending))
         self._pending.extend(sample_ids[:room])
         if len(sample_ids) > room:
             self._metrics.announce_failures.inc(len(sample_ids) - room)
@@ -68,6 +69,28 @@ class Announcer:
                 self._is_down = False
 
 
+class StreamWatch:
+    """Shows how long the stream is; asked every few seconds."""
+
+    def __init__(self, stream: FeedbackStream, settings: Settings, metrics: AppMetrics) -> None:
+        self._stream = stream
+        self._entries = metrics.stream_entries
+        metrics.stream_limit.set(settings.stream_entries)
+
+    async def refresh(self) -> None:
+        """Asks the stream. Raises `ConnectionError`."""
+        self._entries.set(await self._stream.length())
+
+    async def run(self) -> None:
+        """Refreshes for ever; keeps the last length while the stream is down."""
+        while True:
+            try:
+                await self.refresh()
+            except ConnectionError:
+                log.debug("stream_length_unavailable")
+            await asyncio.sleep(_WATCH_SECONDS)
+
+
 class QuarantineWatch:
     """Shows how many labels are in quarantine, by what put them there; counted in SQL every few seconds."""
 
@@ -88,7 +111,7 @@ class QuarantineWatch:
                 await self.refresh()
             except StoreUnavailable:
                 log.debug("quarantine_unavailable")
-            await asyncio.sleep(_QUARANTINE_SECONDS)
+            await asyncio.sleep(_WATCH_SECONDS)
 
 
 class BacklogWatch:

@@ -91,12 +91,15 @@ class PredictionRecorder:
 class Retention:
     """Removes old predictions and events from SQL."""
 
-    def __init__(self, predictions: PredictionLog, ledger: VersionLedger, settings: Settings) -> None:
+    def __init__(
+        self, predictions: PredictionLog, ledger: VersionLedger, settings: Settings, metrics: AppMetrics
+    ) -> None:
         self._predictions = predictions
         self._ledger = ledger
         self._age = timedelta(hours=settings.prediction_retention_hours)
         self._prediction_rows = settings.prediction_retention_rows
         self._event_rows = settings.event_retention_rows
+        self._expired = metrics.expired_rows
 
     async def run(self) -> None:
         """Applies the limits once a minute."""
@@ -111,5 +114,7 @@ class Retention:
         """Applies the limits. Raises `StoreUnavailable`."""
         predictions = await self._predictions.expire(now - self._age, self._prediction_rows)
         events = await self._ledger.expire_events(self._event_rows)
+        self._expired.labels("predictions").inc(predictions)
+        self._expired.labels("events").inc(events)
         if predictions or events:
             log.info("retention", predictions=predictions, events=events)

@@ -17,7 +17,7 @@ from app.serving.background import Background
 from app.serving.batcher import Batcher
 from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
-from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch
+from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
 from app.serving.prediction_log import PredictionRecorder, Retention
 from app.serving.reloader import Load, Reloader
 
@@ -48,7 +48,8 @@ class Service:
         self.engine = Engine(metrics, max_waiters=settings.predict_queue)
         self.batcher = Batcher(settings, metrics)
         self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
-        self.announcer = Announcer(ports.stream, metrics)
+        self.announcer = Announcer(ports.stream, settings, metrics)
+        self.stream = StreamWatch(ports.stream, settings, metrics)
         self.backlog = BacklogWatch(ports.samples, settings, metrics)
         self.quarantine = QuarantineWatch(ports.samples, metrics)
         self.feed = EventFeed(ports.ledger, settings, metrics)
@@ -61,7 +62,7 @@ class Service:
             settings=settings,
             metrics=metrics,
         )
-        self._retention = Retention(ports.predictions, ports.ledger, settings)
+        self._retention = Retention(ports.predictions, ports.ledger, settings, metrics)
 
     def drain(self) -> None:
         """Stops taking requests: not ready at once, event streams end, requests in flight finish."""
@@ -79,6 +80,7 @@ class Service:
         background.start("announcer", self.announcer.run)
         background.start("backlog", self.backlog.run)
         background.start("quarantine", self.quarantine.run)
+        background.start("stream", self.stream.run)
         background.start("events", self.feed.run)
         background.start("retention", self._retention.run)
         try:

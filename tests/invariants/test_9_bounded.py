@@ -16,6 +16,7 @@ from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.domain.errors import IdempotencyConflict
 from app.core.domain.samples import IdempotencyKey, NewSample
 from app.core.metrics import AppMetrics
+from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
 from app.core.streams.redis_stream import RedisFeedbackStream
 from app.serving.intake import Announcer
@@ -130,6 +131,9 @@ async def test_what_waits_is_shown(tmp_path: Path) -> None:
         await eventually(is_announced)
         for empty in ("pawl_announcements", "pawl_predict_queue_texts", "pawl_version_waiters", "pawl_leased_versions"):
             assert await metric(client, empty) == 0
+        await world.service.stream.refresh()
+        assert await metric(client, "pawl_stream_entries") == 1
+        assert await metric(client, "pawl_stream_entries_limit") == world.settings.stream_entries
 
 
 @pytest.mark.parametrize("settings", [{"prediction_buffer": 3}, {"prediction_buffer_characters": 3 * len("card 0")}])
@@ -148,9 +152,9 @@ async def test_the_oldest_answers_leave_a_full_buffer(tmp_path: Path, settings: 
 
 async def test_the_oldest_predictions_and_events_expire(tmp_path: Path) -> None:
     world = World(tmp_path, prediction_retention_rows=3, event_retention_rows=2, prediction_retention_hours=1.0)
-    retention = Retention(world.predictions, world.ledger, world.settings)
     async with world.client() as client:
         await world.serve(1)
+        retention = Retention(world.predictions, world.ledger, world.settings, world.service.metrics)
         for number in range(5):
             await client.post("/v1/predict", json={"text": f"card {number}"})
             await world.ledger.append_event("test", {"number": number})
@@ -160,6 +164,8 @@ async def test_the_oldest_predictions_and_events_expire(tmp_path: Path) -> None:
         assert [one.payload["number"] for one in await world.ledger.events(0, 100)] == [3, 4]
         await retention.apply(datetime.now(UTC) + timedelta(hours=1.1))
         assert world.database.predictions == {}
+        assert await metric(client, 'pawl_expired_rows_total{table="predictions"}') == 5
+        assert await metric(client, 'pawl_expired_rows_total{table="events"}') >= 3
 
 
 class SetClock:
@@ -200,8 +206,10 @@ async def test_the_stream_drops_its_oldest_entries(redis_url: str) -> None:
 
 async def test_announcements_beyond_the_limit_are_left_to_the_sweep_and_counted() -> None:
     metrics = AppMetrics()
-    Announcer(MemoryFeedbackStream(), metrics).announce([f"fb_{number}" for number in range(10_003)])
-    assert metrics.registry.get_sample_value("pawl_announcements") == 10_000
+    settings = Settings(announcements=10)
+    Announcer(MemoryFeedbackStream(), settings, metrics).announce([f"fb_{number}" for number in range(13)])
+    assert metrics.registry.get_sample_value("pawl_announcements_limit") == 10
+    assert metrics.registry.get_sample_value("pawl_announcements") == 10
     assert metrics.registry.get_sample_value("pawl_announce_failures_total") == 3
 
 

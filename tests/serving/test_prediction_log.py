@@ -89,6 +89,6 @@ async def test_retention_removes_what_is_old_and_what_is_too_much() -> None:
     for _ in range(4):
         await ledger.append_event("test", {})
     settings = Settings(prediction_retention_hours=3.5, prediction_retention_rows=2, event_retention_rows=1)
-    await Retention(log, ledger, settings).apply(NOW)
+    await Retention(log, ledger, settings, AppMetrics()).apply(NOW)
     assert set(await log.get_many([f"pr_{n}" for n in range(6)])) == {"pr_0", "pr_1"}
     assert [event.id for event in await ledger.events(0, 10)] == [4]

@@ -102,6 +102,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """How long an Idempotency-Key is remembered."""
     max_queued: int = Field(default=1_000_000, ge=1)
     """Feedback waiting to be learned; beyond it 429."""
+    stream_entries: int = Field(default=100_000, ge=100)
+    """Entries on the Redis stream; beyond it (about) the oldest go, and the sweep brings their samples from SQL."""
+    announcements: int = Field(default=10_000, ge=1)
+    """Sample ids waiting in the app for the stream; beyond it they are left to the sweep."""
     max_listeners: int = Field(default=64, ge=1)
     """Open streams of `GET /v1/events`; beyond it 429."""
     drain_seconds: float = Field(default=5.0, ge=0.0)
