@@ -23,8 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from app.core.domain.errors import ParentNotLive, PawlError
+from app.core.domain.manifest import ENCODER_FOLDER
+from app.core.domain.versions import Version
 from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
 from app.core.settings import Settings
+from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
 from worker.learning import Learning
 from worker.state import LearnerState
 from worker.succession import Succession
@@ -32,6 +35,7 @@ from worker.succession import Succession
 _EVENT_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
 _STOP_SECONDS = 3.0
+_TRIES = 3
 log = structlog.get_logger(__name__)
 
 
@@ -76,17 +80,7 @@ class Consolidator:
 
     async def start(self, state: LearnerState) -> None:
         """Starts the child on the live version."""
-        folder = self._settings.home_path / "consolidations" / f"{state.version:08d}-{time.time_ns()}"
-        folder.mkdir(parents=True)
-        job = {
-            "version": state.version,
-            "trigger": self._trigger,
-            "watermark": state.watermark,
-            "seed": self._settings.seed,
-            "parent": os.getpid(),
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        self._folder = folder
+        self._folder = folder = self.prepare(state, self._trigger)
         self._child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "worker.consolidation", str(folder), stdout=asyncio.subprocess.PIPE
         )
@@ -94,32 +88,57 @@ class Consolidator:
         await self._ledger.append_event("consolidation_started", {"version": state.version, "trigger": self._trigger})
         log.info("consolidation_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
 
+    def prepare(self, state: LearnerState, trigger: str) -> Path:
+        """The folder of a new job on the live version."""
+        folder = self._settings.home_path / "consolidations" / f"{state.version:08d}-{time.time_ns()}"
+        folder.mkdir(parents=True)
+        job = {
+            "version": state.version,
+            "trigger": trigger,
+            "watermark": state.watermark,
+            "seed": self._settings.seed,
+            "parent": os.getpid(),
+        }
+        (folder / JOB_FILE).write_text(json.dumps(job))
+        return folder
+
     async def conclude(self, learning: Learning) -> None:
         """Makes a candidate of the child's result and passes it through the gate. Failures leave all as it was."""
         child, folder = self._child, self._folder
-        if child is None or folder is None or learning.state is None:
+        if child is None or folder is None:
             return
         try:
-            result = self._result(child, folder)
-            if result["encoder_digest"] == learning.state.encoder.digest:
-                learning.state.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
-                await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
-                log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
-                return
-            encoder = await asyncio.to_thread(self._open_encoder, folder / "encoder", result["encoder_digest"])
-            embeddings = await asyncio.to_thread(_embeddings, folder)
-            await self._samples.put_embeddings(encoder.digest, embeddings)
-            for _ in range(3):  # a roll-back or another learner may come in between
-                try:
-                    await self._succession.take_over(learning, encoder, folder / "encoder", result, self._trigger)
-                    break
-                except ParentNotLive:
-                    await learning.catch_up()
+            self._check(child)
+            await self.adopt(learning, folder, self._trigger)
         except (PawlError, OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
             log.exception("consolidation_failed")
             await self._ledger.append_event("consolidation_failed", {"problem": str(error)[:500]})
         finally:
             self._clear()
+
+    async def adopt(self, learning: Learning, folder: Path, trigger: str) -> Version | None:
+        """Passes the result of a job through the gate: the version, live or refused, or None where it made none.
+
+        Raises what reading and publishing raise.
+        """
+        state = learning.state
+        if state is None:
+            raise RuntimeError("there is no live version to consolidate")
+        result = json.loads((folder / RESULT_FILE).read_text())
+        if result["encoder_digest"] == state.encoder.digest:
+            state.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
+            await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
+            log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
+            return None
+        encoder = await asyncio.to_thread(self._open_encoder, folder / ENCODER_FOLDER, result["encoder_digest"])
+        embeddings = await asyncio.to_thread(_embeddings, folder)
+        await self._samples.put_embeddings(encoder.digest, embeddings)
+        for _ in range(_TRIES):
+            try:
+                return await self._succession.take_over(learning, encoder, folder / ENCODER_FOLDER, result, trigger)
+            except ParentNotLive:  # a roll-back or another learner came in between
+                await learning.catch_up()
+        return None
 
     async def stop(self) -> None:
         """Ends a running child; the next start of the learner finds everything as it was before."""
@@ -172,12 +191,10 @@ class Consolidator:
                     await self._ledger.append_event("consolidation_progress", said)
         await child.wait()
 
-    def _result(self, child: asyncio.subprocess.Process, folder: Path) -> dict[str, Any]:
+    def _check(self, child: asyncio.subprocess.Process) -> None:
         if child.returncode != 0:
             problem = self.progress.get("problem", "see the worker's log")
             raise RuntimeError(f"the child ended with {child.returncode}: {problem}")
-        result = json.loads((folder / "result.json").read_text())
-        return dict(result)
 
     def _clear(self) -> None:
         if self._folder is not None:
@@ -187,6 +204,6 @@ class Consolidator:
 
 
 def _embeddings(folder: Path) -> dict[str, Floats]:
-    ids = json.loads((folder / "ids.json").read_text())
-    z = load_file(folder / "embeddings.safetensors")["z"]
+    ids = json.loads((folder / IDS_FILE).read_text())
+    z = load_file(folder / EMBEDDINGS_FILE)["z"]
     return dict(zip(ids, z, strict=True))
