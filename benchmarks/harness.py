@@ -139,15 +139,14 @@ def machine() -> Json:
 
 def save(name: str, settings: Mapping[str, Any], results: Json, before: Json, folder: Path = RESULTS) -> Path:
     """Writes `<folder>/<name>.json`: what was run on what, when, how, and what came out. `before`: the machine then."""
-    passed = {key: value for key, value in sorted(os.environ.items()) if key.upper().startswith("PAWL_")}
     document = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": before | {"load_average_after": machine()["load_average"]},
         "libraries": _libraries(),
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
-        "environment": {key: value for key, value in passed.items() if key.upper() not in _NOT_PASSED_ON},
+        "environment": environment(),
         "results": results,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +193,15 @@ def start(main: Callable[[Sequence[str] | None], None]) -> int:
     return 0
 
 
-def _commit() -> str:
+def environment() -> dict[str, str]:
+    """The `PAWL_` settings of the environment that a benchmark's processes see."""
+    passed = {key: value for key, value in sorted(os.environ.items()) if key.upper().startswith("PAWL_")}
+    return {key: value for key, value in passed.items() if key.upper() not in _NOT_PASSED_ON}
+
+
+def commit() -> str:
+    """The commit that is checked out, with `-dirty` where the product's code differs from it."""
+
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""

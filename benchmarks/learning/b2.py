@@ -1,6 +1,7 @@
 """B2: Banking77, 77 intents in 7 steps of 11 classes.
 
     python -m benchmarks.learning.b2 --data ../shared/data --seeds 5
+    python -m benchmarks.learning.b2 --data ../shared/data --rows consolidated --seeds 1    # a real training: minutes
 
 Training texts that are test texts as well (after normalising) are left out of the training texts.
 """
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from benchmarks.harness import Json, start
 from benchmarks.learning.courses import reach, start_course
 
-_GOAL = 93.3
+_GOAL, _CONSOLIDATED = 93.3, 94.3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def goals(results: Json) -> list[Json]:
-    """Design section 8, without consolidation."""
-    return reach(results, "pawl", _GOAL, unlike_joint=0.5)
+    """Design section 8."""
+    alone = reach(results, "pawl", _GOAL, unlike_joint=0.5)
+    return alone + reach(results, "consolidated", _CONSOLIDATED, unlike_joint=0.5)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from benchmarks.datasets import Labelled, shuffled
 from benchmarks.harness import Json, goal, machine, start
 from benchmarks.learning.answers import Learner, Questions
 from benchmarks.learning.data import Split, invented_split, load_split
+from benchmarks.learning.merging import merged_in_groups
 from benchmarks.learning.pawl import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
-from benchmarks.learning.rows import Row, chosen
+from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 
 _LABELS = (1, 2, 5, 10, 20)
 _QUICK_LABELS = (1, 2, 5)
@@ -44,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     quick = [invented_split(5, 12, 6, random.Random(0))]
     splits = quick if given.quick else [load_split(name, given.source) for name in ("banking77", "clinc150")]
     classes = 2 if given.quick else given.limit or _CLASSES
-    rows = chosen(given.rows or _ROWS)
+    rows = chosen(given.rows or _ROWS, WITHOUT_CONSOLIDATION)
     with workshop(given.cache) as shop:
         shop.encoder().prepare(row.text for split in splits for row in (*split.train, *split.test))
         results = asyncio.run(_run_all(rows, shop, splits, classes, given))
+    sizes: Json = {"classes_each_seed": classes}
+    results = merged_in_groups(given, sizes, "data", results)
     curves = {
         f"{name}: {one['title']}": (one["k"], [_mean(one, "recall", k) for k in range(len(one["k"]))])
         for name, found in results.items()
@@ -56,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     heading = "B3: labels until a new class is known"
     plot(given, curves, "labels of the new class", "its recall, %", "all other classes known")
     lines = [line for name, found in results.items() for one in found.values() for line in _lines(name, one)]
-    found: Json = {"classes_each_seed": classes, "data": results, "goals": goals(results)}
-    publish(given, heading, [Table(heading, _COLUMNS, lines)], found, before, _NOTES)
+    found = sizes | {"data": results, "goals": goals(results)}
+    everything = [one for rows in results.values() for one in rows.values()]
+    publish(given, heading, [Table(heading, _COLUMNS, lines)], found, before, everything, _NOTES)
 
 
 async def _run_all(

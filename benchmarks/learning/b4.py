@@ -21,10 +21,11 @@ import numpy as np
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, start
 from benchmarks.learning.answers import Bools, Questions
 from benchmarks.learning.data import Event, invented_events, load_events
+from benchmarks.learning.merging import merged_in_groups
 from benchmarks.learning.pawl import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
-from benchmarks.learning.rows import Row, chosen
+from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 
 _ROWS = "ngram,pawl"
 _FIRST, _BATCH, _WINDOW = 1000, 100, 500
@@ -47,10 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     short = [name for name, events in streams.items() if len(events) < first + 10]
     if short:
         raise BenchmarkFailed(f"there are too few events in {short}: {first} are imported")
-    rows = chosen(given.rows or _ROWS)
+    rows = chosen(given.rows or _ROWS, WITHOUT_CONSOLIDATION)
     with workshop(given.cache) as shop:
         shop.encoder().prepare(event.row.text for events in streams.values() for event in events)
         results = asyncio.run(_run_all(rows, shop, streams, (first, batch), given))
+    sizes: Json = {"events": {name: len(events) for name, events in streams.items()}, "imported": first}
+    results = merged_in_groups(given, sizes, "streams", results)
     heading = "B4: dated streams, predict, score, then learn"
     curves = {
         f"{name}: {one['title']}": (range(1, 11), _deciles(one)) for name, f in results.items() for one in f.values()
@@ -64,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for name, found in results.items()
     ]
-    sizes = {name: len(events) for name, events in streams.items()}
-    found: Json = {"events": sizes, "imported": first, "streams": results, "goals": goals(results)}
-    publish(given, heading, tables, found, before, _NOTES)
+    found = sizes | {"streams": results, "goals": goals(results)}
+    everything = [one for rows_of in results.values() for one in rows_of.values()]
+    publish(given, heading, tables, found, before, everything, _NOTES)
 
 
 async def _run_all(

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 
 from benchmarks.harness import Json, goal, machine, start
 from benchmarks.learning.data import Split, invented_split, load_split
+from benchmarks.learning.merging import merged_in_groups
 from benchmarks.learning.pawl import Pawl, Workshop, workshop
 from benchmarks.learning.prequential import serve
 from benchmarks.learning.production import BATCH, VARIANTS, Size, plan
 from benchmarks.learning.program import Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
-from benchmarks.learning.rows import Row, chosen
+from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 
 _ROWS = "ngram,pawl"
 _COLUMNS = (
@@ -46,13 +47,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = Size(120, 5, 20, 8) if given.quick else Size(given.limit or Size().requests)
     with workshop(given.cache) as shop:
         shop.encoder().prepare(row.text for row in (*split.train, *split.test))
-        results = asyncio.run(_run_all(chosen(given.rows or _ROWS), shop, split, size, given))
+        results = asyncio.run(_run_all(chosen(given.rows or _ROWS, WITHOUT_CONSOLIDATION), shop, split, size, given))
+    sizes: Json = {"size": {name: getattr(size, name) for name in Size.__slots__}}
+    results = merged_in_groups(given, sizes, "variants", results)
     _plot(given, results, size)
-    found: Json = {"size": {name: getattr(size, name) for name in Size.__slots__}, "variants": results}
-    found["goals"] = goals(results)
+    found = sizes | {"variants": results, "goals": goals(results)}
     heading = f"B6: production stream, {size.requests} requests, {split.name}"
     lines = [_line(variant, one) for variant, rows in results.items() for one in rows.values()]
-    publish(given, heading, [Table(heading, _COLUMNS, lines)], found, before, _NOTES)
+    everything = [one for rows in results.values() for one in rows.values()]
+    publish(given, heading, [Table(heading, _COLUMNS, lines)], found, before, everything, _NOTES)
 
 
 async def _run_all(rows: Sequence[Row], shop: Workshop, split: Split, size: Size, given: Given) -> Json:

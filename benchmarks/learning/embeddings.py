@@ -26,7 +26,7 @@ class CachedEncoder:
     """
 
     def __init__(self, encoder: Encoder, folder: Path) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._file = sqlite3.connect(folder / f"{encoder.digest}.sqlite", timeout=60.0, check_same_thread=False)
@@ -37,12 +37,12 @@ class CachedEncoder:
     @property
     def digest(self) -> str:
         """The encoder's own: equal digests give equal embeddings."""
-        return self._encoder.digest
+        return self.encoder.digest
 
     @property
     def dimension(self) -> int:
         """d, the length of z."""
-        return self._encoder.dimension
+        return self.encoder.dimension
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), in the order of the texts."""
@@ -50,7 +50,7 @@ class CachedEncoder:
             keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
             if missing:
-                z = self._encoder.encode(list(missing.values()))
+                z = self.encoder.encode(list(missing.values()))
                 fresh = dict(zip(missing, z, strict=True))
                 with self._file:
                     rows = [(key, row.tobytes()) for key, row in fresh.items()]

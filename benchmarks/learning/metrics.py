@@ -9,6 +9,7 @@ With b(j, k), a(j, k) as in `benchmarks/class_incremental.py`, after the last st
 
 from __future__ import annotations
 
+import base64
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,11 +66,22 @@ def summary(examined: Sequence[Examined]) -> Json:
     return result
 
 
+def to_text(right: Bools) -> str:
+    """Outcomes (n,) for a JSON file."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def from_text(text: str, count: int) -> Bools:
+    """The `count` outcomes that `to_text` wrote."""
+    packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return np.unpackbits(packed, count=count).astype(bool)
+
+
 def mcnemar(one: Bools, other: Bools) -> Json:
-    """Exact two-sided McNemar test on paired outcomes (n,): how many only one got right, only the other, and p."""
+    """Exact two-sided McNemar test on paired outcomes (n,): how many one alone got right, the other alone, p."""
     first, second = int((one & ~other).sum()), int((~one & other).sum())
     p = float(binomtest(first, first + second, 0.5).pvalue) if first + second else 1.0
-    return {"only_this": first, "only_next": second, "p": p}
+    return {"only_this": first, "only_other": second, "p": p}
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,26 @@ from app.core.classifier.classifier import Classifier, load_classifier
 from app.core.classifier.encoder_folder import encoder_digest
 from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.db.engine import SystemClock
 from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin
-from app.core.domain.versions import Version
+from app.core.domain.versions import Version, VersionState
 from app.core.ports import Encoder
 from app.core.settings import Settings, load_settings
 from app.core.streams.memory import MemoryFeedbackStream
 from benchmarks.datasets import Labelled
-from benchmarks.harness import BenchmarkFailed
+from benchmarks.harness import BenchmarkFailed, Json
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.embeddings import CACHE, CachedEncoder
+from worker.consolidation.hardware import configure_torch
+from worker.consolidation.job import RESULT_FILE
+from worker.consolidation.progress import Progress
+from worker.consolidation.run import Stores, consolidate
+from worker.consolidator import Consolidator
 from worker.encoders import first_state
 from worker.learning import Learning
 from worker.publisher import Publisher
@@ -38,10 +47,12 @@ from worker.recovery import Recovery
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.steps import Step
+from worker.succession import Succession
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
 _RETIRE_EVERY = 20
+_TRIGGER = "benchmark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,22 @@ class WatchedLearning(Learning):
         promoted, report = await super().run(state, step, last)
         self.verdicts.append(Verdict(promoted is not None, tuple(sample.id for sample in step.adds)))
         return promoted, report
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidated:
+    """What came of one consolidation.
+
+    outcome     `promoted`, `refused` by the gate, or `unchanged`: training found nothing better on its validation part.
+    reasons     the gate's, where it refused.
+    seconds     wall time from the start of the job to the version that serves.
+    metrics     what the job says of its training.
+    """
+
+    outcome: str
+    reasons: tuple[str, ...]
+    seconds: float
+    metrics: Json
 
 
 @dataclass(slots=True)
@@ -132,7 +159,7 @@ class Pawl:
         self._workshop = workshop
         self.settings = settings
         self._retune = retune
-        self._root = root = settings.home_path / f"pawl-{number}"
+        self.root = root = settings.home_path / f"pawl-{number}"
         database = MemoryDatabase()
         self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
         self.ledger = MemoryVersionLedger(database)
@@ -145,6 +172,10 @@ class Pawl:
         self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
         self.learning.verdicts = []
         self.tuning = Tuning(self.learning, self.samples, recovery)
+        succession = Succession(self.samples, self.ledger, self._publisher, recovery, settings)
+        self._consolidator = Consolidator(
+            self.samples, self.ledger, succession, self._open_trained, SystemClock(), settings
+        )
         self._classifier: Classifier | None = None
         self._unretired = 0
 
@@ -175,6 +206,29 @@ class Pawl:
             await self.tuning.maintain(lambda: False)
         await self._publisher.retire_old()
 
+    async def consolidate(self) -> Consolidated:
+        """Trains the encoder on what is in the store and passes it through the gate; a refusal changes nothing.
+
+        The same calls as those of the worker and of its child, in this process: the stores are not in SQL.
+        """
+        state, begun = self.learning.state, time.perf_counter()
+        if state is None:
+            raise BenchmarkFailed("there is no version yet that could be consolidated")
+        folder = self._consolidator.prepare(state, _TRIGGER)
+        configure_torch(self.settings.threads)
+        stores = Stores(self.samples, self.ledger, self._artefacts)
+        await consolidate(folder, stores, self.settings, Progress(StringIO()))
+        metrics = json.loads((folder / RESULT_FILE).read_text())["metrics"]
+        serving = state.encoder
+        if isinstance(serving, CachedEncoder):
+            state.encoder = serving.encoder  # the gate takes the time of both: not that of looking something up
+        version = await self._consolidator.adopt(self.learning, folder, _TRIGGER)
+        state.encoder = serving
+        shutil.rmtree(folder)
+        outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"
+        reasons = () if version is None else tuple(version.gate["reasons"])
+        return Consolidated(outcome, reasons, time.perf_counter() - begun, metrics)
+
     async def scores(self, questions: Questions) -> Scores:
         """Scores of the version that serves, from its files; their order is that of its probabilities."""
         model = await self.classifier()
@@ -194,13 +248,22 @@ class Pawl:
             files = reuse.manifest.files.items() if reuse is not None else ()
             in_memory = frozenset(digest for path, digest in files if path.startswith(f"{ENCODER_FOLDER}/"))
             folder = self._artefacts.open(live.number, skip=in_memory)
-            encoder = self._workshop.open_encoder(folder.path / ENCODER_FOLDER, live.encoder_digest)
-            self._classifier = load_classifier(folder, encoder=encoder)
+            self._classifier = load_classifier(folder, encoder=self._encoder(folder.path, live.encoder_digest))
         return self._classifier
 
     def close(self) -> None:
         """Lets go of its artefacts: a program makes dozens of these."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _encoder(self, folder: Path, digest: str) -> Encoder:
+        """The learner's own where it is the same one; a trained one is no other learner's, and goes with this one."""
+        state = self.learning.state
+        if state is not None and state.encoder.digest == digest:
+            return state.encoder
+        return self._workshop.open_encoder(folder / ENCODER_FOLDER, digest)
+
+    def _open_trained(self, folder: Path, digest: str) -> Encoder:
+        return OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
 
     async def _consume(self, sample_ids: Sequence[str]) -> None:
         settings = self.settings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.commands.terminal import progress_bar
 from app.core.logs import configure_logs
-from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, parser
+from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, commit, parser
 from benchmarks.learning.embeddings import CACHE
 
 Advance = Callable[[str], None]
@@ -20,7 +20,7 @@ Advance = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line said. `first_seed` and the seeds after it are run."""
+    """What the command line said. `first_seed` and the seeds after it are run. `commit` is that of the start."""
 
     name: str
     data: Path | None
@@ -32,6 +32,7 @@ class Given:
     results: Path
     docs: Path
     cache: Path
+    commit: str
 
     @property
     def settings(self) -> Json:
@@ -57,7 +58,10 @@ def read_options(name: str, description: str | None, argv: Sequence[str] | None,
     options.add_argument("--data", type=Path, help="the data folder (see its MANIFEST.md)")
     options.add_argument("--seeds", type=int, default=5, help="how many seeds, from --seed on (default 5)")
     options.add_argument("--quick", action="store_true", help="invented texts and one seed: only shows that it runs")
-    options.add_argument("--rows", help="only these rows of the table, comma-separated")
+    options.add_argument(
+        "--rows",
+        help="only these rows of the table, comma-separated; what was measured of others stays in the results",
+    )
     options.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page and the plots")
     options.add_argument("--cache", type=Path, default=CACHE, help=f"embeddings that are kept (default {CACHE})")
     if limit:
@@ -73,7 +77,7 @@ def read_options(name: str, description: str | None, argv: Sequence[str] | None,
         docs = elsewhere if docs == ROOT / "docs" else docs
     return Given(
         name, found.data, found.seed, 1 if found.quick else found.seeds, found.quick, found.rows,
-        getattr(found, "limit", None), results, docs, _cache(found),
+        getattr(found, "limit", None), results, docs, _cache(found), commit(),
     )  # fmt: skip
 
 

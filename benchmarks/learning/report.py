@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 
 from benchmarks.harness import Json, save, show
+from benchmarks.learning.merging import origin
 from benchmarks.learning.metrics import mean_and_deviation
 from benchmarks.learning.program import Given
 
@@ -19,8 +20,8 @@ PAGE = "benchmarks.md"
 _TITLE = """# Learning quality, measured
 
 Each section is written by the program it names (`python -m benchmarks.learning.b1 --data ../shared/data`); what is
-measured and how is in `docs/design.md` section 8 and in the program's `--help`. Single runs, settings, commit and
-machine are in `benchmarks/results/learning_*.json`. Mean +- standard deviation over seeds.
+measured and how is in `docs/design.md` section 8 and in the program's `--help`. Single runs with their commits, and the
+settings and machine of the latest, are in `benchmarks/results/learning_*.json`. Mean +- standard deviation over seeds.
 """
 
 
@@ -54,14 +55,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ± {deviation:.2f}"
 
 
-def publish(given: Given, heading: str, tables: Sequence[Table], results: Json, before: Json, notes: str = "") -> None:
-    """Shows the tables, writes the JSON and this protocol's section of the page."""
+def publish(
+    given: Given,
+    heading: str,
+    tables: Sequence[Table],
+    results: Json,
+    before: Json,
+    rows: Iterable[Json],
+    notes: str = "",
+) -> None:
+    """Shows the tables, writes the JSON and this protocol's section of the page. `rows` are those of all tables."""
     for table in tables:
         table.show()
     save(f"learning_{given.name}", given.settings, results, before, given.results)
-    text = "\n\n".join(
-        filter(None, [f"## {heading}", _run_with(given), *(table.markdown() for table in tables), notes])
-    )
+    made_by = f"`python -m benchmarks.learning.{given.name}`, {origin(rows)}"
+    text = "\n\n".join(filter(None, [f"## {heading}", made_by, *(table.markdown() for table in tables), notes]))
     if (given.docs / "plots" / f"{given.name}.svg").is_file():
         text += f"\n\n![{heading}](plots/{given.name}.svg)"
     write_section(given.docs / PAGE, given.name, text)
@@ -95,10 +103,6 @@ def plot(
     figure.tight_layout()
     figure.savefig(folder / f"{given.name}.svg", metadata={"Date": None})
     plt.close(figure)
-
-
-def _run_with(given: Given) -> str:
-    return f"`python -m benchmarks.learning.{given.name}`, {given.seeds} seed{'s' if given.seeds > 1 else ''}."
 
 
 def _cell(value: Any) -> str:

@@ -1,12 +1,10 @@
-"""The rows of the tables: named configurations of a learner.
-
-A row with another encoder, or with consolidations between the steps, is one more `Row` with a `make` of its own.
-"""
+"""The rows of the tables: named configurations of a learner. One with another encoder is one more `Row`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning.answers import Learner
@@ -22,16 +20,25 @@ class Row:
     title   what it is called in the table.
     make    an untaught learner; gets the seed of its random features.
     joint   whether everything comes in one import instead of step by step.
+    consolidates    when the encoder is trained on what is in the store: minutes on a CPU, so these rows are measured
+            only where they are named.
+    against the row it is tested against; where it says none, the next one.
     """
 
     name: str
     title: str
     make: Callable[[Workshop, int], Learner]
     joint: bool = False
+    consolidates: Literal["never", "at the end", "after every step"] = "never"
+    against: str | None = None
 
 
 def _pawl(name: str, title: str, *, joint: bool = False, retune: bool = True, **settings: object) -> Row:
     return Row(name, title, lambda shop, seed: shop.pawl(retune=retune, seed=seed, **settings), joint)
+
+
+def _consolidated(name: str, title: str, when: Literal["at the end", "after every step"]) -> Row:
+    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed), consolidates=when, against="pawl")
 
 
 ROWS = (
@@ -44,14 +51,16 @@ ROWS = (
     _pawl("fixed_lambda", "Pawl with lambda as chosen at the first version", retune=False),
     _pawl("pawl", "Pawl (head updates only: the default)"),
     _pawl("joint", "Pawl, all at once in one import (ceiling)", joint=True),
+    _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
+    _consolidated("consolidated_each_step", "Pawl, a consolidation after every step", "after every step"),
 )
-"""Each is tested against the next."""
+WITHOUT_CONSOLIDATION = tuple(row for row in ROWS if row.consolidates == "never")
 
 
 def chosen(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
-    """The rows with these names (comma-separated), in the table's order; all where none is named."""
+    """The rows with these names (comma-separated), in the table's order; all that train no encoder where none is."""
     if names is None:
-        return list(rows)
+        return [row for row in rows if row in WITHOUT_CONSOLIDATION]
     wanted = [name.strip() for name in names.split(",")]
     unknown = set(wanted) - {row.name for row in rows}
     if unknown:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.classifier import load_classifier
 from app.core.domain.samples import SampleState
+from app.core.domain.versions import VersionKind
 from benchmarks.class_incremental import Course
 from benchmarks.datasets import Labelled, invented
 from benchmarks.harness import BenchmarkFailed
@@ -22,11 +25,12 @@ from benchmarks.learning.courses import draw
 from benchmarks.learning.data import Split, invented_split, load_events, load_split
 from benchmarks.learning.embeddings import CachedEncoder
 from benchmarks.learning.floors import NGramRidge
-from benchmarks.learning.metrics import examine, mcnemar, summary
+from benchmarks.learning.metrics import examine, from_text, mcnemar, summary, to_text
 from benchmarks.learning.pawl import workshop
 from benchmarks.learning.prequential import serve
 from benchmarks.learning.production import ATTACKER, VARIANTS, Size, plan
 from benchmarks.learning.report import write_section
+from benchmarks.learning.rows import chosen
 from tests.tiny_encoder import write_tiny_encoder
 
 PROGRAMS = {"b1": b1.main, "b2": b2.main, "b3": b3.main, "b4": b4.main, "b5": b5.main, "b6": b6.main}
@@ -63,6 +67,95 @@ def test_head_updates_in_steps_end_where_one_import_ends(tmp_path: Path) -> None
     assert len(steps["accuracy_by_step"]) == 3
     assert joint["acc"] > 50.0
     assert abs(steps["acc"] - joint["acc"]) <= 100 * 2 / 36
+
+
+def _course(name: str, folder: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """Runs a course; its results and the page."""
+    PROGRAMS[name](["--quick", *options, *(f"--{place}={folder / place}" for place in ("results", "docs", "cache"))])
+    results = json.loads((folder / "results" / f"learning_{name}.json").read_text())["results"]
+    return results, (folder / "docs" / "benchmarks.md").read_text()
+
+
+@pytest.fixture
+def _lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that passes whatever a training of a few steps makes of an encoder, however long it takes."""
+    for name in ("max_drop", "max_class_drop", "max_ece_rise"):
+        monkeypatch.setenv(f"PAWL_GATE_{name.upper()}", "1")
+    monkeypatch.setenv("PAWL_GATE_MAX_LATENCY_RATIO", "1000")
+
+
+@pytest.mark.usefixtures("_lenient")
+@pytest.mark.parametrize("name", ["b1", "b5"])
+def test_a_consolidation_has_a_row(name: str, tmp_path: Path) -> None:
+    found, page = _course(name, tmp_path, "--rows", "pawl,consolidated")
+    [alone], [run] = found["rows"]["pawl"]["runs"], found["rows"]["consolidated"]["runs"]
+    [done] = run["consolidations"]
+    assert (done["outcome"], done["reasons"]) == ("promoted", [])
+    assert done["metrics"]["steps"] > 0
+    assert done["acc_before"] == alone["acc"], "the same head updates"
+    assert done["acc"] == run["acc"]
+    assert found["rows"]["consolidated"]["against"] == "pawl"
+    assert any("consolidated" in goal["goal"] for goal in found["goals"])
+    assert "| 1 of 1, " in page
+
+
+@pytest.mark.usefixtures("_lenient")
+async def test_after_a_consolidation_the_version_it_made_is_asked(tmp_path: Path) -> None:
+    rows = invented(4, 12, random.Random(0))
+    with workshop(tmp_path) as shop:
+        pawl, questions = shop.pawl(), Questions(rows[30:])
+        await pawl.learn(rows[:30])
+        before = await pawl.scores(questions)
+        first = await pawl.classifier()
+        assert (await pawl.consolidate()).outcome == "promoted"
+        live, model = await pawl.ledger.live(), await pawl.classifier()
+        assert live is not None
+        assert (live.number, live.kind) == (model.number, VersionKind.CONSOLIDATION)
+        assert model.manifest.encoder_digest != first.manifest.encoder_digest
+        served = load_classifier(FolderArtefactStore(pawl.root / "artefacts").open(live.number))
+        scores = (await pawl.scores(questions)).values
+        z = served.embed(questions.texts)
+        np.testing.assert_allclose(scores, served.heads["default"].scores(served.features.expand(z)), atol=1e-5)
+        assert not np.allclose(scores, before.values, atol=1e-3), "another encoder has other scores"
+
+
+def test_a_refused_consolidation_leaves_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAWL_GATE_MAX_LATENCY_RATIO", "0.000001")  # head updates take no time and are not asked
+    found, page = _course("b1", tmp_path, "--rows", "pawl,consolidated_each_step")
+    [alone], [run] = found["rows"]["pawl"]["runs"], found["rows"]["consolidated_each_step"]["runs"]
+    assert [told["outcome"] for told in run["consolidations"]] == ["refused"] * 3
+    assert all("the live time" in told["reasons"][-1] for told in run["consolidations"])
+    assert run["accuracy_by_step"] == alone["accuracy_by_step"]
+    assert "| 0 of 3, " in page
+
+
+def test_rows_and_seeds_of_several_runs_make_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _course("b1", tmp_path, "--rows", "class_mean,joint")
+    found, _ = _course("b1", tmp_path, "--rows", "ngram,joint", "--seed", "1")
+    assert list(found["rows"]) == ["ngram", "class_mean", "joint"]
+    assert [run["seed"] for run in found["rows"]["joint"]["runs"]] == [0, 1]
+    assert all(run["commit"] for row in found["rows"].values() for run in row["runs"])
+    found, page = _course("b1", tmp_path, "--rows", "joint", "--seed", "1")
+    assert [run["seed"] for run in found["rows"]["joint"]["runs"]] == [0, 1], "measured again, not twice"
+    tests = {name: (row["against"], [test["seed"] for test in row["mcnemar"]]) for name, row in found["rows"].items()}
+    assert tests == {"ngram": ("class_mean", []), "class_mean": ("joint", [0]), "joint": (None, [])}
+    assert "joint" in page
+    assert "n-gram ridge: seed 1, commit" in page
+    monkeypatch.setenv("PAWL_RANDOM_FEATURES", "32")
+    found, _ = _course("b1", tmp_path, "--rows", "joint")
+    assert list(found["rows"]) == ["joint"], "rows of other settings make no table"
+
+
+def test_rows_that_train_are_measured_only_where_they_mean_something() -> None:
+    assert {row.consolidates for row in chosen(None)} == {"never"}
+    assert [row.name for row in chosen("consolidated,pawl")] == ["pawl", "consolidated"]
+    with pytest.raises(BenchmarkFailed, match="consolidated"):
+        b3.main(["--quick", "--rows", "consolidated"])
+
+
+def test_outcomes_survive_the_file() -> None:
+    right = np.array([True, False, False, True, True, False, True, False, True])
+    assert from_text(to_text(right), len(right)).tolist() == right.tolist()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -145,7 +238,7 @@ def test_the_measures_of_a_course() -> None:
 
 def test_the_paired_test_counts_what_only_one_got_right() -> None:
     one, other = np.array([True] * 10 + [False]), np.array([False] * 10 + [True])
-    assert mcnemar(one, other) == {"only_this": 10, "only_next": 1, "p": pytest.approx(24 / 2**11)}
+    assert mcnemar(one, other) == {"only_this": 10, "only_other": 1, "p": pytest.approx(24 / 2**11)}
     assert mcnemar(one, one)["p"] == 1.0
 
 
