@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -86,13 +87,14 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
 def _search(runner: asyncio.Runner, bench: Bench, search: Search, trials: int, minutes: float, notes: Console) -> None:
     """Runs trials until they, the minutes or the user's patience are used up."""
     deadline = time.monotonic() + 60.0 * minutes if minutes else float("inf")
+    stop = _stop_signal()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     known: dict[Any, Material] = {}
     with Progress(*columns, console=notes) as bar:
         overall = bar.add_task("trials", total=trials)
         try:
-            while len(search.tried) < trials and time.monotonic() < deadline:
-                search.step(_training(runner, bench, known, bar, deadline))
+            while len(search.tried) < trials and time.monotonic() < deadline and not stop.is_set():
+                search.step(_training(runner, bench, known, bar, deadline, stop))
                 last, best = search.tried[-1], search.best
                 reached = "" if best is None else f", best {best.accuracy:.2f} %"
                 bar.update(overall, completed=len(search.tried), description=f"trials{reached}")
@@ -102,7 +104,31 @@ def _search(runner: asyncio.Runner, bench: Bench, search: Search, trials: int, m
             notes.print("stopped; what was found is kept")
 
 
-def _training(runner: asyncio.Runner, bench: Bench, known: dict[Any, Material], bar: Progress, deadline: float) -> Any:
+def _stop_signal() -> threading.Event:
+    """Set by the first Ctrl-C or SIGTERM from now on; the second ends the process.
+
+    An exception out of the handler could be raised where nothing lets it through (a callback of C code, a finaliser),
+    and the search would go on.
+    """
+    stop = threading.Event()
+
+    def handle(number: int, _: Any) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+def _training(
+    runner: asyncio.Runner,
+    bench: Bench,
+    known: dict[Any, Material],
+    bar: Progress,
+    deadline: float,
+    stop: threading.Event,
+) -> Any:
     def train(settings: Settings, evaluated: Any) -> list[bool]:
         replay = settings.replay_per_class
         if replay not in known:
@@ -114,6 +140,8 @@ def _training(runner: asyncio.Runner, bench: Bench, known: dict[Any, Material], 
         def due() -> bool:
             nonlocal shown
             now = time.monotonic()
+            if stop.is_set():
+                raise KeyboardInterrupt
             if now > deadline:
                 raise TimeUsedUp
             if now - shown < _REFRESH_SECONDS:
