@@ -41,7 +41,7 @@ def needed_emphasis(
         limit: the largest emphasis.
     """
     features, weights = features.to(head.device, head.dtype), weights.to(head.device, head.dtype)
-    leverages = ((features @ head.inverse) * features).sum(1)
+    leverages = head.leverages(features)
     scores = torch.nn.functional.pad(features @ head.weights, (0, len(offsets) - head.classes))
     own = scores.gather(1, targets[:, None])
     lead = scores + offsets - own - offsets[targets][:, None] + MARGIN

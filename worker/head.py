@@ -140,6 +140,18 @@ class RidgeHead:
         factor: Tensor = torch.linalg.cholesky(shifted)
         return factor
 
+    def leverages(self, features: Tensor) -> Tensor:
+        """phi^T A^-1 phi, (n,), of features (n, p)."""
+        return ((features @ self.inverse) * features).sum(1)
+
+    def corner(self, size: int, change: RowChange | None = None) -> Tensor:
+        """The first numbers of the Gram matrix, (size, size) float64; with a change, as they will be after it."""
+        corner = self.gram[:size, :size]
+        if change is None:
+            return corner
+        features = change.features[:, :size].to(corner)
+        return corner + (features * change.weights.to(corner)[:, None]).T @ features
+
     def fold(self, columns: Tensor) -> None:
         """Adds columns together or lets them go: B M and W M for `columns` M (C, C') of zeros and ones.
 

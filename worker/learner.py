@@ -11,8 +11,10 @@ from dataclasses import replace
 
 import torch
 
+from app.core.classifier.novelty import Novelty
 from worker.emphasis import needed_emphasis
 from worker.head import RidgeHead, RowChange
+from worker.novelty import measure
 from worker.panel import Panel, PanelItem, PanelView, balanced
 from worker.proposals import NEVER, Candidate, Change, Example, Judged
 
@@ -95,21 +97,27 @@ class TaskLearner:
         index = {label: column for column, label in enumerate(labels)}
         emphasis = self._emphasis(change, index, counts)
         change = replace(change, adds=[_weighed(example, emphasis) for example in change.adds])
-        rows = self._rows(change, index, counts)
-        seated = len(self.panel)
+        rows, seated = self._rows(change, index, counts), len(self.panel)
         self._seat([example for example in change.adds if example.eligible], index)
         before = self.panel.view(len(labels))
         if bulk:
             head = self.head.copy()
             head.absorb(rows, len(labels))
             head.refit()
-            after = PanelView(self.panel.features @ head.weights, _leverages(self.panel.features, head))
+            after = PanelView(self.panel.features @ head.weights, head.leverages(self.panel.features))
             weights = head.weights
         else:
             update = self.head.propose(rows, len(labels))
             after, weights = self.panel.view_after(update), update.weights
         learned_now = [position < seated for position in range(len(self.panel))]
-        judged = self._judge(change, labels, counts, before, after, learned_now, weights)
+        leaving = {example.sample_id for example in change.removes}
+        stay = [item.sample_id not in leaving for item in self.panel.items]
+        judged = self._judge(change, labels, counts, before, after, learned_now, stay, weights)
+
+        def novelty(dimension: int) -> Novelty:
+            gram = head.corner(dimension) if bulk else self.head.corner(dimension, rows)
+            z, weighed = self.panel.features[:, :dimension], self._weights(counts, stay)
+            return measure(gram, z[stay], weighed[stay], judged.candidate)
 
         def commit() -> None:
             if bulk:
@@ -125,8 +133,10 @@ class TaskLearner:
             tuple(labels),
             weights,
             self.offsets(counts),
+            sum(counts),
             self.head.regularisation,
             judged,
+            novelty,
             commit,
             lambda: self.panel.truncate(seated),
             emphasis,
@@ -137,16 +147,30 @@ class TaskLearner:
         head = self.head.copy()
         head.refit(value)
         before = self.panel.view(head.classes)
-        after = PanelView(self.panel.features @ head.weights, _leverages(self.panel.features, head))
-        judged = self._judge(Change(), self.labels, self.counts, before, after, [True] * len(self.panel), head.weights)
+        after = PanelView(self.panel.features @ head.weights, head.leverages(self.panel.features))
+        everyone = [True] * len(self.panel)
+        judged = self._judge(Change(), self.labels, self.counts, before, after, everyone, everyone, head.weights)
 
         def commit() -> None:
             self.head = head
             self.panel.move_to(after)
 
         return Candidate(
-            tuple(self.labels), head.weights, self.offsets(self.counts), value, judged, commit, lambda: None
+            tuple(self.labels),
+            head.weights,
+            self.offsets(self.counts),
+            self.samples,
+            value,
+            judged,
+            lambda dimension: self.novelty(dimension, after),
+            commit,
+            lambda: None,
         )
+
+    def novelty(self, dimension: int, view: PanelView | None = None) -> Novelty:
+        """How unusual a text is, by the first numbers of z and the scores, now or under another view."""
+        z, weights = self.panel.features[:, :dimension], self._weights(self.counts, [True] * len(self.panel))
+        return measure(self.head.corner(dimension), z, weights, self.leave_one_out(view))
 
     def seat(self, examples: Sequence[Example]) -> None:
         """Puts learned samples on the panel after a restart, and golden ones, which are never learned."""
@@ -213,21 +237,21 @@ class TaskLearner:
             features = torch.stack([examples[row].features for row in rows])
             self.panel.seat([items[row] for row in rows], features, self.head)
 
+    def _weights(self, counts: Sequence[int], learned: Sequence[bool]) -> Tensor:
+        """With which each item of the panel is in the head, (m,); 0 for those that are not."""
+        levels = torch.tensor([self.level(count) for count in counts]).to(self.panel.features)
+        flags = [flag and not item.golden for flag, item in zip(learned, self.panel.items, strict=True)]
+        is_in = torch.tensor(flags, dtype=torch.bool, device=levels.device)
+        return torch.where(is_in, self.panel.weights * levels[self.panel.targets], 0.0)
+
     def _corrected(self, view: PanelView, counts: Sequence[int], learned: Sequence[bool]) -> Tensor:
-        targets = self.panel.targets
-        levels = torch.tensor([self.level(count) for count in counts]).to(view.scores)
-        is_in = torch.tensor(
-            [flag and not item.golden for flag, item in zip(learned, self.panel.items, strict=True)],
-            dtype=torch.bool,
-            device=targets.device,
-        )
-        weights = torch.where(is_in, self.panel.weights * levels[targets], 0.0)
+        targets, weights = self.panel.targets, self._weights(counts, learned)
         scores = view.leave_one_out(targets, weights) + self.offsets(counts)
         # Without its own sample the class of an item is one smaller, and so is its prior.
         smaller = self.offsets([max(count - 1, 0) for count in counts]) - self.offsets(counts)
         own = (
             torch.nn.functional.one_hot(targets, len(counts)).to(scores)
-            * torch.where(is_in, smaller[targets], 0.0)[:, None]
+            * torch.where(weights > 0, smaller[targets], 0.0)[:, None]
         )
         return scores + own
 
@@ -239,11 +263,10 @@ class TaskLearner:
         before: PanelView,
         after: PanelView,
         learned_now: Sequence[bool],
+        learned_then: Sequence[bool],
         weights: Tensor,
     ) -> Judged:
         padded = list(self.counts) + [0] * (len(counts) - len(self.counts))
-        leaving = {example.sample_id for example in change.removes}
-        learned_then = [item.sample_id not in leaving for item in self.panel.items]
         stay = torch.tensor(learned_then, dtype=torch.bool)
         live = self._corrected(before, padded, learned_now)
         candidate = self._corrected(after, counts, learned_then)
@@ -271,10 +294,6 @@ class TaskLearner:
 def _weighed(example: Example, emphasis: Mapping[str, float]) -> Example:
     factor = emphasis.get(example.sample_id)
     return example if factor is None else replace(example, weight=example.weight * factor)
-
-
-def _leverages(features: Tensor, head: RidgeHead) -> Tensor:
-    return ((features @ head.inverse) * features).sum(1)
 
 
 def _panel_items(examples: Sequence[Example], index: Mapping[str, int]) -> list[PanelItem]:

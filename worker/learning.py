@@ -27,13 +27,12 @@ from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
 from worker.screening import Screening
 from worker.selection import temperature_of
-from worker.state import LearnerState
+from worker.state import LearnerState, Ranked
 from worker.steps import Step
 from worker.withdrawal import pull, take_out
 
 RANK_UPDATE_LIMIT = 512
 """Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
-_NOVELTY_GROWTH = 1.2
 log = structlog.get_logger(__name__)
 
 
@@ -193,7 +192,8 @@ class Learning:
     async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
         try:
-            written, report = await self._written(state, step)
+            ranked = await asyncio.to_thread(state.ranked, step.candidates)
+            written, report = await self._written(state, step, ranked)
             if not report.accepted:
                 reason = "; ".join(report.reasons)[:500]
                 harmful = {sample.id: reason for sample in step.adds} if last else {}
@@ -210,13 +210,16 @@ class Learning:
             raise
         # The version is live: from here the state must follow, so nothing may stop the commits.
         await asyncio.shield(asyncio.to_thread(step.finish, commit=True))
+        state.novelty = ranked
         self._note(state, promoted, step)
         return promoted, report
 
-    async def _written(self, state: LearnerState, step: Step) -> tuple[NewVersion, GateReport]:
+    async def _written(
+        self, state: LearnerState, step: Step, ranked: Mapping[str, Ranked]
+    ) -> tuple[NewVersion, GateReport]:
         temperatures = {name: step.temperatures.get(name, one.temperature) for name, one in state.tasks.items()}
         begun = time.perf_counter()
-        written = await self._publisher.write(self._draft(state, step, temperatures))
+        written = await self._publisher.write(self._draft(state, step, temperatures, ranked))
         wrote = time.perf_counter()
         evidence = {
             task: Evidence(
@@ -239,10 +242,9 @@ class Learning:
         timings |= {"write_ms": round((wrote - begun) * 1e3, 2), "gate_ms": round((judged - wrote) * 1e3, 2)}
         return replace(written, metrics={**written.metrics, **_measured(report), "timings": timings}), report
 
-    def _draft(self, state: LearnerState, step: Step, temperatures: Mapping[str, float]) -> Draft:
-        novelty = state.novelty
-        if novelty is None or state.samples > _NOVELTY_GROWTH * state.novelty_samples:
-            novelty = state.refresh_novelty()
+    def _draft(
+        self, state: LearnerState, step: Step, temperatures: Mapping[str, float], ranked: Mapping[str, Ranked]
+    ) -> Draft:
         values = {name: one.head.regularisation for name, one in state.tasks.items()}
         chosen: Json = {
             "regularisation": values | {name: one.regularisation for name, one in step.candidates.items()},
@@ -256,7 +258,7 @@ class Learning:
             encoder_digest=state.encoder.digest,
             heads=state.heads(dict(step.candidates), dict(temperatures)),
             features=state.features,
-            novelty=novelty,
+            novelty={task: one.novelty for task, one in ranked.items()},
             settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
             watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
             samples_new=len(step.adds),

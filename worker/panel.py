@@ -105,8 +105,8 @@ class Panel:
         self._features[start:end] = features
         rows = self._features[start:end]
         now = self.view(head.classes)
-        leverages = ((rows @ head.inverse) * rows).sum(1)
-        self._view = PanelView(torch.cat([now.scores, rows @ head.weights]), torch.cat([now.leverages, leverages]))
+        leverages = torch.cat([now.leverages, head.leverages(rows)])
+        self._view = PanelView(torch.cat([now.scores, rows @ head.weights]), leverages)
 
     def truncate(self, size: int) -> None:
         """Takes back what was seated last."""
@@ -120,7 +120,7 @@ class Panel:
     def recompute(self, head: RidgeHead) -> None:
         """Scores and leverages anew; after a refit."""
         rows = self.features
-        self._view = PanelView(rows @ head.weights, ((rows @ head.inverse) * rows).sum(1))
+        self._view = PanelView(rows @ head.weights, head.leverages(rows))
 
     def drop(self, sample_ids: Iterable[str]) -> None:
         """Unseats samples."""

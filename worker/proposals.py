@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from app.core.classifier.novelty import Novelty
 from worker.panel import PanelItem
 
 Tensor = torch.Tensor
@@ -70,14 +71,17 @@ class Judged:
 class Candidate:
     """A proposed head; `emphasis` by sample id, for those that have one.
 
-    Exactly one of `commit` and `discard` must be called, before the next proposal.
+    Exactly one of `commit` and `discard` must be called, before the next proposal; `novelty`, which is told how many
+    of the first numbers of z it may look at, before that.
     """
 
     labels: tuple[str, ...]
     weights: Tensor
     offsets: Tensor
+    samples: int
     regularisation: float
     judged: Judged
+    novelty: Callable[[int], Novelty]
     commit: Callable[[], None]
     discard: Callable[[], None]
     emphasis: Mapping[str, float] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
 from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
 from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, VersionFolder, VersionLedger
@@ -45,7 +45,7 @@ class Draft:
     encoder_digest: str
     heads: Mapping[str, LinearHead]
     features: RandomFeatures
-    novelty: Novelty
+    novelty: Mapping[str, Novelty]
     settings: Json
     watermark: int
     samples_new: int = 0
@@ -159,7 +159,7 @@ class Publisher:
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
         files[FEATURES_FILE] = draft.features.to_bytes()
-        files[NOVELTY_FILE] = draft.novelty.to_bytes()
+        files |= {novelty_file(task): draft.novelty[task].to_bytes() for task in heads}
         files |= {head_file(task): content for task, content in heads.items()}
         infos = {
             task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)

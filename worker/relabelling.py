@@ -122,8 +122,10 @@ def _candidate(live: TaskLearner, after: TaskLearner, places: Sequence[int], ret
         tuple(after.labels),
         after.head.weights,
         after.offsets(after.counts),
+        after.samples,
         after.head.regularisation,
         _judged(live, after, places, retired),
+        after.novelty,
         lambda: live.become(after),
         lambda: None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,21 @@ from worker.proposals import Candidate, Example
 from worker.selection import DEFAULT
 
 _ENCODE_CHUNK = 512
+_NOVELTY_GROWTH = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A task's novelty, and the samples and lambda of the head that it was made for."""
+
+    novelty: Novelty
+    samples: int
+    regularisation: float
+
+    def is_outgrown(self, samples: int, regularisation: float) -> bool:
+        """Whether the head has changed so much since that it is to be made anew."""
+        fewer, more = sorted((samples, self.samples))
+        return regularisation != self.regularisation or more > _NOVELTY_GROWTH * fewer
 
 
 @dataclass(slots=True)
@@ -43,8 +58,7 @@ class LearnerState:
     watermark: int = 0
     encoder_watermark: int = 0
     unsaved: int = 0
-    novelty: Novelty | None = None
-    novelty_samples: int = 0
+    novelty: dict[str, Ranked] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -106,24 +120,21 @@ class LearnerState:
                 )
         return heads
 
-    def refresh_novelty(self) -> Novelty:
-        """Leverage of the last layer's part of z: h = z^T (sum w z z^T + lambda I)^-1 z, ranked against the panel's."""
-        d = self.features.widened
-        gram = torch.eye(d, dtype=torch.float64) * 0.1
-        rows = [torch.zeros(0, d, dtype=torch.float64)]
-        for learner in self.tasks.values():
-            gram += learner.head.gram[:d, :d].cpu()
-            rows.append(learner.panel.features[:, :d].double().cpu())
-        identity = torch.eye(d, dtype=torch.float64)
-        lower = torch.linalg.cholesky(gram)
-        factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
-        leverages = (torch.cat(rows) @ factor).square().sum(1)
-        if not len(leverages):
-            leverages = torch.ones(1, dtype=torch.float64)
-        quantiles = torch.quantile(leverages, torch.linspace(0, 1, 101, dtype=torch.float64))
-        self.novelty = Novelty(factor.float().numpy(), quantiles.float().numpy())
-        self.novelty_samples = self.samples
-        return self.novelty
+    def ranked(self, candidates: Mapping[str, Candidate]) -> dict[str, Ranked]:
+        """Novelty of each task in the next version; as it was for those that have hardly changed since it was made."""
+        found = {}
+        for name, learner in self.tasks.items():
+            made = candidates.get(name)
+            if made is None and not learner.labels:
+                continue
+            samples, regularisation = learner.samples, learner.head.regularisation
+            if made is not None:
+                samples, regularisation = made.samples, made.regularisation
+            kept = self.novelty.get(name)
+            if kept is None or kept.is_outgrown(samples, regularisation):
+                kept = Ranked((made or learner).novelty(self.features.widened), samples, regularisation)
+            found[name] = kept
+        return found
 
 
 def device_of(settings: Settings) -> torch.device:

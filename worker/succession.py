@@ -72,7 +72,7 @@ class Succession:
             if value is not None:
                 (await asyncio.to_thread(learner.propose_regularisation, value)).commit()
             learner.temperature = await asyncio.to_thread(choose_temperature, learner)
-        new.refresh_novelty()
+        new.novelty = await asyncio.to_thread(new.ranked, {})
         refit = time.perf_counter() - begun
         written = await self._publisher.write(self._draft(live, new, result, trigger, refit))
         evidence = {
@@ -112,7 +112,7 @@ class Succession:
             encoder_digest=new.encoder.digest,
             heads=new.heads({}, {}),
             features=new.features,
-            novelty=new.novelty or new.refresh_novelty(),
+            novelty={task: one.novelty for task, one in new.novelty.items()},
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
             watermark=live.watermark,
             samples_new=int(result["samples_new"]),

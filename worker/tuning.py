@@ -44,7 +44,9 @@ class Tuning:
             chosen = await asyncio.to_thread(learner.propose_regularisation, value)
             await asyncio.to_thread(chosen.commit)  # an empty state has nothing to lose: a failure drops it whole
             judged = without_live(chosen.judged, first.judged)
-            candidates[name] = replace(chosen, judged=judged, commit=_nothing, discard=_nothing)
+            candidates[name] = replace(
+                chosen, judged=judged, novelty=learner.novelty, commit=_nothing, discard=_nothing
+            )
             temperatures[name] = await asyncio.to_thread(choose_temperature, learner)
         await self._recovery.seat_golden(state)
         step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates, temperatures=temperatures)

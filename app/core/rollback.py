@@ -24,7 +24,7 @@ from app.core.domain.errors import (
 )
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.labels import LabelChange, present_names
-from app.core.domain.manifest import MANIFEST_FILE, Manifest, head_file
+from app.core.domain.manifest import MANIFEST_FILE, Manifest, head_file, novelty_file
 from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.versions import (
     HeadInfo,
@@ -200,6 +200,7 @@ def _publish_relabelled(
         present = head.relabelled(names, tau)
         if present is None:
             del files[head_file(task)]
+            files.pop(novelty_file(task), None)
             continue
         content = files[head_file(task)] = present.to_bytes()
         heads[task] = HeadInfo(hashlib.sha256(content).hexdigest(), present.labels, info.temperature)

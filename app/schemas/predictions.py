@@ -50,7 +50,7 @@ class LabelScoreOut(BaseModel):
 
 
 class PredictionOut(BaseModel):
-    """The answer for one text. `novelty` in [0, 1] is the share of known texts that are less unusual."""
+    """The answer for one text. `novelty` in [0, 1] is the share of the task's known texts that are less unusual."""
 
     id: str | None = Field(description="Name it in feedback; null where predictions are not logged.")
     label: str

@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.artefacts import read_folder
+from app.core.artefacts import FolderArtefactStore, read_folder
 from app.core.classifier.classifier import Classifier, _best, load_classifier
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.domain.errors import ArtefactCorrupt, UnknownTask
+from app.core.domain.manifest import FORMER_NOVELTY_FILE, novelty_file
 from app.core.domain.versions import HeadInfo
 from app.core.ports import VersionFolder
 from app.offline import load
 from tests.classifier.conftest import TEXTS
-from tests.classifier.tiny_version import LABELS, publish_tiny_version
+from tests.classifier.tiny_version import LABELS, publish_tiny_version, tiny_files
 
 
 @pytest.fixture
@@ -39,8 +40,9 @@ def test_answers_are_the_parts_put_together(classifier: Classifier) -> None:
     z = classifier.embed(TEXTS)
     assert classifier.tasks == ("default", "tone")
     for task, labels in LABELS.items():
+        scores = classifier.heads[task].scores(classifier.features.expand(z))
         probabilities = classifier.heads[task].probabilities(classifier.features.expand(z))
-        novelty = classifier.novelty.score(z)
+        novelty = classifier.novelty[task].rank(z, scores)
         answers = classifier.answer(z, task, top_k=10)
         assert answers == classifier.predict(TEXTS, task, top_k=10)
         for answer, row, unusual in zip(answers, probabilities, novelty, strict=True):
@@ -100,7 +102,34 @@ def test_parts_of_other_widths_are_refused(tmp_path: Path, tiny: tuple[Path, str
     narrow = LinearHead(("a",), np.zeros((7, 1), np.float32), np.zeros(1, np.float32), 1.0)
     c = classifier
     with pytest.raises(ValueError, match="head 'x' takes 7 features"):
-        Classifier(1, c.manifest, c.encoder, c.features, {"x": narrow}, c.novelty)
+        Classifier(1, c.manifest, c.encoder, c.features, {"x": narrow}, {"x": c.novelty["tone"]})
+    with pytest.raises(ValueError, match="there is no novelty for task 'tone'"):
+        Classifier(1, c.manifest, c.encoder, c.features, c.heads, {"default": c.novelty["default"]})
+
+
+def test_a_version_from_before_novelty_was_a_tasks_own_keeps_answering(
+    tmp_path: Path, tiny: tuple[Path, str], classifier: Classifier
+) -> None:
+    manifest, files = tiny_files(tiny)
+    former = Novelty(np.eye(32, dtype=np.float32), np.linspace(0, 1, 101, dtype=np.float32), None)
+    files = {path: content for path, content in files.items() if not path.startswith("novelty/")}
+    folder = FolderArtefactStore(tmp_path / "former").publish(
+        1, manifest, files | {FORMER_NOVELTY_FILE: former.to_bytes()}
+    )
+    loaded = load_classifier(folder, threads=1)
+    z = loaded.embed(TEXTS)
+    expected = np.interp(former.leverage(z), former.quantiles, np.linspace(0, 1, 101)).astype(np.float32)
+    for task in LABELS:
+        answers = loaded.answer(z, task)
+        assert [answer.novelty for answer in answers] == expected.tolist()
+        assert [answer.scores for answer in answers] == [answer.scores for answer in classifier.answer(z, task)]
+
+
+def test_a_version_without_novelty_is_refused(tmp_path: Path, tiny: tuple[Path, str]) -> None:
+    manifest, files = tiny_files(tiny)
+    del files[novelty_file("tone")]
+    with pytest.raises(ArtefactCorrupt, match="tone"):
+        load_classifier(FolderArtefactStore(tmp_path / "without").publish(1, manifest, files))
 
 
 def test_embeddings_that_are_not_finite_are_never_served(classifier: Classifier) -> None:
@@ -110,11 +139,7 @@ def test_embeddings_that_are_not_finite_are_never_served(classifier: Classifier)
         def encode(self, texts: object) -> np.ndarray:
             return np.full((1, 32), np.nan, np.float32)
 
-    features, novelty = (
-        RandomFeatures.create(32, 0, 0),
-        Novelty(np.eye(32, dtype=np.float32), np.zeros(101, np.float32)),
-    )
-    broken = Classifier(3, classifier.manifest, Broken(), features, {}, novelty)
+    broken = Classifier(3, classifier.manifest, Broken(), RandomFeatures.create(32, 0, 0), {}, {})
     with pytest.raises(ArtefactCorrupt, match=r"version 3 is damaged.*not finite"):
         broken.embed(["card"])
 

@@ -68,13 +68,38 @@ def test_head_is_the_formula() -> None:
     assert head.probabilities(phi).dtype == np.float32
 
 
-def test_novelty_is_the_rank_among_the_quantiles() -> None:
-    novelty = Novelty(2 * np.eye(4, dtype=np.float32), np.linspace(0, 8, 101, dtype=np.float32))
-    z = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [9, 9, 9, 9]], dtype=np.float32)
-    np.testing.assert_allclose(novelty.leverage(z), [4, 8, 0, 4 * 4 * 81])
-    np.testing.assert_allclose(novelty.score(z), [0.5, 1.0, 0.0, 1.0], atol=1e-6)
-    constant = Novelty(np.eye(4, dtype=np.float32), np.zeros(101, np.float32))
-    assert ((constant.score(z) >= 0) & (constant.score(z) <= 1)).all()
+Z = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [9, 9, 9, 9]], dtype=np.float32)
+SCORES = np.array([[0.5, 0.1], [-0.2, 0.3], [0.0, -1.0], [1.0, 0.9]], dtype=np.float32)
+
+
+def test_novelty_is_the_formula_and_its_rank_among_the_quantiles() -> None:
+    novelty = Novelty(2 * np.eye(4, dtype=np.float32), np.linspace(-4, 4, 101, dtype=np.float32), 0.3)
+    h = np.array([4.0, 8.0, 1e-12, 4 * 4 * 81])
+    np.testing.assert_allclose(novelty.leverage(Z), [4, 8, 0, 4 * 4 * 81])
+    expected = 0.3 * np.log(h) - [0.5, 0.3, 0.0, 1.0]
+    np.testing.assert_allclose(novelty.strangeness(Z, SCORES), expected, rtol=1e-5)
+    np.testing.assert_allclose(novelty.rank(Z, SCORES), np.clip((expected + 4) / 8, 0, 1), atol=1e-6)
+    constant = Novelty(np.eye(4, dtype=np.float32), np.zeros(101, np.float32), 0.3)
+    assert ((constant.rank(Z, SCORES) >= 0) & (constant.rank(Z, SCORES) <= 1)).all()
+
+
+def test_a_text_that_fits_no_label_or_that_nothing_known_points_to_is_stranger() -> None:
+    novelty = Novelty(np.eye(4, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
+    ranks = [novelty.rank(Z[:1], np.full((1, 3), best, np.float32)).item() for best in (1.0, 0.6, 0.2)]
+    assert ranks == sorted(set(ranks))
+    ranks = [novelty.rank(length * Z[:1], SCORES[:1]).item() for length in (0.3, 1.0, 2.0)]
+    assert ranks == sorted(set(ranks))
+
+
+def test_a_version_from_before_ranks_leverage_alone(tmp_path: Path) -> None:
+    path = tmp_path / "novelty.safetensors"
+    quantiles = np.linspace(0, 8, 101, dtype=np.float32)
+    path.write_bytes(save({"factor": 2 * np.eye(4, dtype=np.float32), "quantiles": quantiles}))
+    novelty = Novelty.from_file(path, leverage_alone=True)
+    np.testing.assert_allclose(novelty.rank(Z, SCORES), [0.5, 1.0, 0.0, 1.0], atol=1e-6)
+    assert novelty.to_bytes() == path.read_bytes()
+    with pytest.raises(ArtefactCorrupt, match="leverage_weight"):
+        Novelty.from_file(path)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +111,10 @@ def test_novelty_is_the_rank_among_the_quantiles() -> None:
         lambda: LinearHead(("a", "b"), np.zeros((3, 2), np.float32), np.zeros(3, np.float32), 1.0),
         lambda: LinearHead(("a", "b"), np.zeros((3, 2), np.float32), np.zeros(2, np.float32), 0.0),
         lambda: LinearHead(("a", "b"), np.zeros((3, 2), np.float32), np.zeros(2, np.float32), float("nan")),
-        lambda: Novelty(np.zeros((3, 3), np.float32), np.zeros(100, np.float32)),
-        lambda: Novelty(np.zeros((3, 3), np.float32), -np.arange(101, dtype=np.float32)),
+        lambda: Novelty(np.zeros((3, 3), np.float32), np.zeros(100, np.float32), 0.3),
+        lambda: Novelty(np.zeros((3, 3), np.float32), -np.arange(101, dtype=np.float32), 0.3),
+        lambda: Novelty(np.zeros((3, 3), np.float32), np.zeros(101, np.float32), -0.1),
+        lambda: Novelty(np.zeros((3, 3), np.float32), np.zeros(101, np.float32), float("nan")),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(build: Callable[[], object]) -> None:
@@ -98,7 +125,7 @@ def test_parts_that_do_not_fit_are_refused(build: Callable[[], object]) -> None:
 def test_parts_come_back_from_their_files(tmp_path: Path) -> None:
     features = RandomFeatures.create(4, 6, 0)
     head = LinearHead(("x", "ÿ"), _unit(11, 2), np.array([0.5, -1], np.float32), 0.25)
-    novelty = Novelty(_unit(4, 4), np.linspace(0, 1, 101, dtype=np.float32))
+    novelty = Novelty(_unit(4, 4), np.linspace(-1, 1, 101, dtype=np.float32), 0.3)
     path = tmp_path / "part"
     path.write_bytes(features.to_bytes())
     assert np.array_equal(RandomFeatures.from_file(path).projection, features.projection)
@@ -108,7 +135,15 @@ def test_parts_come_back_from_their_files(tmp_path: Path) -> None:
     assert np.array_equal(loaded.weights, head.weights)
     assert np.array_equal(loaded.offsets, head.offsets)
     path.write_bytes(novelty.to_bytes())
-    assert np.array_equal(Novelty.from_file(path).score(_unit(3, 4)), novelty.score(_unit(3, 4)))
+    assert np.array_equal(Novelty.from_file(path).rank(Z, SCORES), novelty.rank(Z, SCORES))
+
+
+def test_an_odd_leverage_weight_is_refused(tmp_path: Path) -> None:
+    path, good = tmp_path / "part", {"factor": np.eye(3, dtype=np.float32), "quantiles": np.zeros(101, np.float32)}
+    for weight in ([], [0.1, 0.2], [-1.0]):
+        path.write_bytes(save(good | {"leverage_weight": np.array(weight, np.float32)}))
+        with pytest.raises(ArtefactCorrupt):
+            Novelty.from_file(path)
 
 
 _GOOD = {"weights": np.zeros((3, 2), np.float32), "offsets": np.zeros(2, np.float32)}

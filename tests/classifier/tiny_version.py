@@ -12,7 +12,7 @@ from app.core.artefacts import FolderArtefactStore
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from app.core.domain.versions import HeadInfo, VersionKind
 from app.core.ports import VersionFolder
 
@@ -33,13 +33,13 @@ def tiny_files(
     features = RandomFeatures.create(dimension, 64, seed)
     files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in folder.iterdir()}
     files[FEATURES_FILE] = features.to_bytes()
-    quantiles = np.linspace(0, 1, 101, dtype=np.float32)
-    files[NOVELTY_FILE] = Novelty(np.eye(dimension, dtype=np.float32), quantiles).to_bytes()
+    novelty = Novelty(np.eye(dimension, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
     heads = {}
     for task, names in labels.items():
         weights = rng.standard_normal((features.width, len(names)), dtype=np.float32)
         head = LinearHead(names, weights, np.zeros(len(names), np.float32), 0.5)
         files[head_file(task)] = head.to_bytes()
+        files[novelty_file(task)] = novelty.to_bytes()
         heads[task] = HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), names, 0.5)
     return Manifest(number, number - 1 or None, VersionKind.HEAD, digest, heads), files
 

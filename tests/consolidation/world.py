@@ -24,7 +24,7 @@ from app.core.db.engine import connect
 from app.core.db.migrate import upgrade
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from app.core.domain.samples import NewSample, Sample
 from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
 from app.core.settings import Settings
@@ -88,7 +88,8 @@ class World:
         }
         files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in folder.iterdir()}
         files[FEATURES_FILE] = features.to_bytes()
-        files[NOVELTY_FILE] = Novelty(np.eye(32, dtype=np.float32), np.linspace(0, 1, 101, dtype=np.float32)).to_bytes()
+        novelty = Novelty(np.eye(32, dtype=np.float32), np.linspace(-1, 1, 101, dtype=np.float32), 0.3)
+        files |= {novelty_file(task): novelty.to_bytes() for task in heads}
         files |= {head_file(task): head.to_bytes() for task, head in heads.items()}
         self.artefacts.publish(number, Manifest(number, parent, kind, digest, infos), files)
         version = NewVersion(number, parent, kind, "test", encoder or digest, infos, "0" * 64, 1)

@@ -21,7 +21,7 @@ from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySample
 from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.errors import StoreUnavailable
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind, VersionState
 from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
@@ -91,7 +91,7 @@ class World:
         encoder, digest = exported_tiny_encoder()
         rng = np.random.default_rng(number)
         features = RandomFeatures.create(_D, _M, 0)
-        novelty = Novelty(np.eye(_D, dtype=np.float32), np.linspace(0, 2, 101, dtype=np.float32))
+        novelty = Novelty(np.eye(_D, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
         heads = {
             task: LinearHead(
                 labels,
@@ -102,8 +102,9 @@ class World:
             for task, labels in (tasks or {"default": LABELS}).items()
         }
         files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in encoder.iterdir()}
-        files |= {FEATURES_FILE: features.to_bytes(), NOVELTY_FILE: novelty.to_bytes()}
+        files[FEATURES_FILE] = features.to_bytes()
         files |= {head_file(task): head.to_bytes() for task, head in heads.items()}
+        files |= {novelty_file(task): novelty.to_bytes() for task in heads}
         infos = {
             task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), tuple(head.labels), head.temperature)
             for task, head in heads.items()

@@ -55,7 +55,7 @@ def _overwrite(path: Path, content: bytes) -> None:
         (flip_a_bit, "features.safetensors"),
         (flip_a_bit, "manifest.json"),
         (tear, "manifest.json"),
-        (Path.unlink, "novelty.safetensors"),
+        (Path.unlink, "novelty/default.safetensors"),
     ],
 )
 async def test_a_damaged_version_is_never_served_and_the_next_one_is(

@@ -219,7 +219,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
         encoder_digest=encoder_digest(folder),
         heads=state.heads({}, {}),
         features=state.features,
-        novelty=state.refresh_novelty(),
+        novelty={task: one.novelty for task, one in state.ranked({}).items()},
         settings={},
         watermark=state.watermark,
         metrics=(await _live(learner)).metrics,

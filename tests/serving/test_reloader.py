@@ -95,7 +95,7 @@ async def test_a_version_is_loaded_once_and_the_next_takes_over_its_encoder(benc
     assert bench.engine.check_ready().classifier.encoder is first.encoder
 
 
-@pytest.mark.parametrize("name", [HEAD, "features.safetensors", "novelty.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", [HEAD, "features.safetensors", "novelty/default.safetensors", "manifest.json"])
 async def test_a_failure_leaves_the_old_version_serving(bench: Bench, name: str) -> None:
     await bench.promote(1)
     await bench.reloader.look()
@@ -152,8 +152,8 @@ async def test_a_newer_version_does_not_wait_for_the_pause_of_a_bad_one(bench: B
 
 
 async def test_scores_that_are_no_numbers_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = LinearHead.probabilities
-    monkeypatch.setattr(LinearHead, "probabilities", lambda self, phi: whole(self, phi) * float("nan"))
+    whole = LinearHead.calibrated
+    monkeypatch.setattr(LinearHead, "calibrated", lambda self, scores: whole(self, scores) * float("nan"))
     await bench.promote(1)
     await bench.reloader.look()
     assert bench.engine.live is None

@@ -12,7 +12,14 @@ from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.domain.errors import ArtefactCorrupt, UnknownTask
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, NOVELTY_FILE, Manifest, head_file
+from app.core.domain.manifest import (
+    ENCODER_FOLDER,
+    FEATURES_FILE,
+    FORMER_NOVELTY_FILE,
+    Manifest,
+    head_file,
+    novelty_file,
+)
 from app.core.domain.predictions import Answer, LabelScore
 from app.core.domain.samples import DEFAULT_TASK
 from app.core.ports import Encoder, Floats, VersionFolder
@@ -32,12 +39,14 @@ class Classifier:
         encoder: Encoder,
         features: RandomFeatures,
         heads: Mapping[str, LinearHead],
-        novelty: Novelty,
+        novelty: Mapping[str, Novelty],
     ) -> None:
         d = encoder.dimension
-        if features.dimension != d or novelty.dimension > d:
-            raise ValueError(f"embeddings of {d}, features of {features.dimension}, novelty of {novelty.dimension}")
+        if features.dimension != d:
+            raise ValueError(f"embeddings of {d}, features of {features.dimension}")
         for task, head in heads.items():
+            if task not in novelty or novelty[task].dimension > d:
+                raise ValueError(f"there is no novelty for task {task!r} on embeddings of {d}")
             if head.width != features.width:
                 raise ValueError(f"head {task!r} takes {head.width} features, there are {features.width}")
         self.number = number
@@ -45,7 +54,7 @@ class Classifier:
         self.encoder = encoder
         self.features = features
         self.heads = dict(heads)
-        self.novelty = novelty
+        self.novelty = dict(novelty)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -74,8 +83,8 @@ class Classifier:
             raise UnknownTask(task=task, version=self.number, known=list(self.tasks))
         if not len(z):
             return []
-        probabilities = head.probabilities(self.features.expand(z))
-        novelty = self.novelty.score(z)
+        scores = head.scores(self.features.expand(z))
+        probabilities, novelty = head.calibrated(scores), self.novelty[task].rank(z, scores)
         count = max(1, min(top_k, len(head.labels)))
         return [
             Answer(
@@ -110,11 +119,19 @@ def load_classifier(folder: VersionFolder, *, encoder: Encoder | None = None, th
         for task, info in manifest.heads.items()
     }
     features = RandomFeatures.from_file(folder.path / FEATURES_FILE, encoder.dimension)
-    novelty = Novelty.from_file(folder.path / NOVELTY_FILE)
+    novelty = {task: _novelty(folder, task) for task in manifest.heads}
     try:
         return Classifier(folder.number, manifest, encoder, features, heads, novelty)
     except ValueError as error:
         raise ArtefactCorrupt(path=folder.path, problem=str(error)) from error
+
+
+def _novelty(folder: VersionFolder, task: str) -> Novelty:
+    """The task's own; a version from before there was such has one for all tasks."""
+    own = novelty_file(task)
+    if own not in folder.manifest.files and FORMER_NOVELTY_FILE in folder.manifest.files:
+        return Novelty.from_file(folder.path / FORMER_NOVELTY_FILE, leverage_alone=True)
+    return Novelty.from_file(folder.path / own)
 
 
 def _check_digests(folder: VersionFolder) -> None:

@@ -90,4 +90,8 @@ class LinearHead:
 
     def probabilities(self, phi: Floats) -> Floats:
         """Calibrated probabilities, shape (n, C); rows sum to 1."""
-        return softmax(self.scores(phi) / np.float32(self.temperature))
+        return self.calibrated(self.scores(phi))
+
+    def calibrated(self, scores: Floats) -> Floats:
+        """Probabilities, shape (n, C), of scores that were worked out already."""
+        return softmax(scores / np.float32(self.temperature))

@@ -10,7 +10,8 @@ A version's folder:
     encoder/encoder.json          pooling, normalisation, maximal length, dimension
     features.safetensors          `projection`, shape (M, d_0), float32
     heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
-    novelty.safetensors           `factor` (d, d), `quantiles` (101,), float32
+    novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32
+    novelty.safetensors           of older versions, instead of these: `factor`, `quantiles`, one for all tasks
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ from app.core.domain.versions import HeadInfo, Json, VersionKind
 FORMAT = 1
 ENCODER_FOLDER = "encoder"
 FEATURES_FILE = "features.safetensors"
-NOVELTY_FILE = "novelty.safetensors"
+FORMER_NOVELTY_FILE = "novelty.safetensors"
 MANIFEST_FILE = "manifest.json"
 
 
 def head_file(task: str) -> str:
     """Path of a task's head inside the folder. Task names are restricted to `[a-z0-9_-]` when they are accepted."""
     return f"heads/{task}.safetensors"
+
+
+def novelty_file(task: str) -> str:
+    """Path of what tells how unusual a text is for a task."""
+    return f"novelty/{task}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ class LabelScore:
 class Answer:
     """What a classifier says of one text: its best labels, best first, and how unusual the text is.
 
-    `novelty` is in [0, 1]: the share of known held-out texts that are less unusual than this one.
+    `novelty` is in [0, 1]: the share of the task's known texts that were less unusual than this one, each before it was
+    known itself.
     """
 
     scores: tuple[LabelScore, ...]
