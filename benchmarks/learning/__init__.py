@@ -1,4 +1,4 @@
-"""Learning quality: protocols B1-B6 of `docs/design.md` section 8, on the worker's own learner.
+"""Learning quality: protocols B1-B6 and OOS of `docs/design.md` section 8, on the worker's own learner.
 
     python -m benchmarks.learning.b1 --data ../shared/data --seeds 5
 

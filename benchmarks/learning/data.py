@@ -58,6 +58,11 @@ def load_split(name: str, data: Path, seed: int = 0) -> Split:
     return Split(name, rows[:cut], rows[cut:])
 
 
+def load_out_of_scope(data: Path) -> list[str]:
+    """CLINC150's queries that belong to none of its labels, of its test part. Raises `BenchmarkFailed`."""
+    return [text for text, _ in _json(data / "clinc150" / "data_full.json")["oos_test"]]
+
+
 def load_events(name: str, data: Path) -> list[Event]:
     """`us_airline_tweets` or `reuters21578`, by time. Raises `BenchmarkFailed`."""
     events = _tweets(data / "us_airline_tweets" / "Tweets.csv") if name == "us_airline_tweets" else _reuters(data)

@@ -19,7 +19,7 @@ from app.core.domain.versions import VersionKind
 from benchmarks.class_incremental import Course
 from benchmarks.datasets import Labelled, invented
 from benchmarks.harness import BenchmarkFailed
-from benchmarks.learning import b1, b2, b3, b4, b5, b6
+from benchmarks.learning import b1, b2, b3, b4, b5, b6, oos
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.courses import draw
 from benchmarks.learning.data import Split, invented_split, load_events, load_split
@@ -33,7 +33,7 @@ from benchmarks.learning.report import write_section
 from benchmarks.learning.rows import chosen
 from tests.tiny_encoder import write_tiny_encoder
 
-PROGRAMS = {"b1": b1.main, "b2": b2.main, "b3": b3.main, "b4": b4.main, "b5": b5.main, "b6": b6.main}
+PROGRAMS = {"b1": b1.main, "b2": b2.main, "b3": b3.main, "b4": b4.main, "b5": b5.main, "b6": b6.main, "oos": oos.main}
 WITHOUT_GOALS = WITHOUT_PLOT = {"b5"}
 
 
