@@ -29,8 +29,9 @@ lint: install ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A file stays with one pytest process, which starts its own servers; more than 4 would only fight over the processors.
 test: lint ## all checks and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench: install ## the benchmarks that need no GPU; DATA=folder with the data sets
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77

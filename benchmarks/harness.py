@@ -145,7 +145,7 @@ def save(name: str, settings: Mapping[str, Any], results: Json, before: Json, fo
         "commit": commit(),
         "machine": before | {"load_average_after": machine()["load_average"]},
         "libraries": _libraries(),
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
+        "settings": {key: _shown(value) if isinstance(value, Path) else value for key, value in settings.items()},
         "environment": environment(),
         "results": results,
     }
@@ -154,6 +154,11 @@ def save(name: str, settings: Mapping[str, Any], results: Json, before: Json, fo
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     notes.print(f"written: {path}", markup=False, soft_wrap=True)
     return path
+
+
+def _shown(path: Path) -> str:
+    """`path` from the top of the checkout where it is inside: the same on every machine."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
