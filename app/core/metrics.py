@@ -22,9 +22,24 @@ class AppMetrics:
     """Counters, gauges and histograms of one app."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._count_requests(self.registry)
+        self._count_versions(self.registry)
+        self._count_log(self.registry)
+        self._count_feedback(self.registry)
+        self.background_failures = Counter(
+            "pawl_background_failures",
+            "Background tasks restarted after an unexpected error",
+            ("task",),
+            registry=self.registry,
+        )
 
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def _count_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "pawl_http_requests", "Requests answered", ("route", "method", "status"), registry=registry
         )
@@ -43,6 +58,7 @@ class AppMetrics:
         )
         self.version_waiters = Gauge("pawl_version_waiters", "Requests waiting for min_version", registry=registry)
 
+    def _count_versions(self, registry: CollectorRegistry) -> None:
         self.live_version = Gauge("pawl_live_version", "Number of the version that answers here", registry=registry)
         self.leased_versions = Gauge(
             "pawl_leased_versions", "Replaced versions that requests still hold", registry=registry
@@ -54,6 +70,7 @@ class AppMetrics:
             "pawl_version_load_seconds", "Verify, load and warm up a version", registry=registry, buckets=_SECONDS
         )
 
+    def _count_log(self, registry: CollectorRegistry) -> None:
         self.prediction_buffer = Gauge(
             "pawl_prediction_buffer", "Answers waiting to be written to SQL", registry=registry
         )
@@ -67,6 +84,7 @@ class AppMetrics:
             "pawl_prediction_write_failures", "Failed writes of the prediction log", registry=registry
         )
 
+    def _count_feedback(self, registry: CollectorRegistry) -> None:
         self.feedback_accepted = Counter("pawl_feedback_accepted", "Feedback items answered 202", registry=registry)
         self.feedback_backlog = Gauge("pawl_feedback_backlog", "Feedback waiting to be learned", registry=registry)
         self.feedback_limit = Gauge("pawl_feedback_backlog_limit", "Most feedback that may wait", registry=registry)
@@ -81,13 +99,3 @@ class AppMetrics:
             "pawl_announce_failures", "Ids the stream did not take (the sweep brings them)", registry=registry
         )
         self.listeners = Gauge("pawl_event_listeners", "Open event streams", registry=registry)
-        self.background_failures = Counter(
-            "pawl_background_failures",
-            "Background tasks restarted after an unexpected error",
-            ("task",),
-            registry=registry,
-        )
-
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self.registry)
