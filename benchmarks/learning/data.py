@@ -17,6 +17,7 @@ from app.core.domain.samples import digest_text
 from benchmarks.datasets import Labelled, invented, one_of_each, read_phrasebank, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed
 
+VALIDATION = "clinc150_validation"
 _EXCEL_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)
 _REUTERS_CHARACTERS = 1000
 _REUTERS = re.compile(r"<REUTERS[^>]*NEWID=\"(\d+)\"[^>]*>(.*?)</REUTERS>", re.DOTALL)
@@ -37,6 +38,12 @@ class Split:
         """All labels, sorted."""
         return sorted({row.label for row in self.train})
 
+    def part(self, classes: int, rng: random.Random) -> Split:
+        """Only so many of the classes."""
+        kept = set(rng.sample(self.labels, classes))
+        parts = ([row for row in rows if row.label in kept] for rows in (self.train, self.test))
+        return Split(f"{self.name}, {classes} classes", *parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -47,10 +54,13 @@ class Event:
 
 
 def load_split(name: str, data: Path, seed: int = 0) -> Split:
-    """`clinc150`, `banking77`, or `financial_phrasebank` (80/20, drawn with the seed). Raises `BenchmarkFailed`."""
-    if name == "clinc150":
-        parts = _json(data / "clinc150" / "data_full.json")
-        return _apart(name, *([Labelled(*row) for row in parts[part]] for part in ("train", "test")))
+    """`clinc150`, `banking77`, or `financial_phrasebank` (80/20, drawn with the seed). Raises `BenchmarkFailed`.
+
+    `clinc150_validation` asks CLINC150's validation part instead of its test part: for choices.
+    """
+    if name in ("clinc150", VALIDATION):
+        parts, asked = _json(data / "clinc150" / "data_full.json"), "val" if name == VALIDATION else "test"
+        return _apart(name, *([Labelled(*row) for row in parts[part]] for part in ("train", asked)))
     if name == "banking77":
         return _apart(name, *read_split(data / "banking77"))
     rows = shuffled(one_of_each(read_phrasebank(data / "financial_phrasebank")), random.Random(seed))

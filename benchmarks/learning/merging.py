@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -11,6 +12,8 @@ from benchmarks.learning.program import Given
 from benchmarks.learning.rows import ROWS
 
 _MUST_AGREE = ("quick", "limit")
+_SUFFIX = re.compile(r"_(frozen|ceiling)$")
+"""What a protocol makes of a row besides the row itself."""
 
 
 def earlier(given: Given, same: Json) -> Json:
@@ -41,7 +44,7 @@ def merged(given: Given, found: Mapping[str, Json], kept: Mapping[str, Json]) ->
     """
     order = [row.name for row in ROWS]
     rows: Json = {}
-    for name in sorted({**kept, **found}, key=lambda name: order.index(name.removesuffix("_frozen"))):
+    for name in sorted({**kept, **found}, key=lambda name: (order.index(_SUFFIX.sub("", name)), name)):
         runs = {run["seed"]: run for run in kept.get(name, {}).get("runs", [])}
         runs |= {run["seed"]: {"commit": given.commit} | run for run in found.get(name, {}).get("runs", [])}
         rows[name] = {**kept.get(name, {}), **found.get(name, {}), "runs": [runs[seed] for seed in sorted(runs)]}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,14 @@ class Plan:
     def new(self) -> list[str]:
         """Classes that come in waves."""
         return [label for wave in self.waves for label in wave]
+
+    def at_its_best(self) -> Plan:
+        """The same requests and no attack; the feedback they get is right, and there before the next batch."""
+        honest = [one for some in self.deliveries.values() for one in some if one.request is not None]
+        deliveries: dict[int, list[Delivery]] = defaultdict(list)
+        for one in honest:
+            deliveries[one.request or 0].append(replace(one, label=one.truth))
+        return replace(self, deliveries=dict(deliveries), attack_at=None)
 
     def due(self, start: int) -> list[Delivery]:
         """Feedback that arrives during the batch of requests from `start` on."""

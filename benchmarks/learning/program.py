@@ -29,6 +29,7 @@ class Given:
     quick: bool
     rows: str | None
     limit: int | None
+    split: str | None
     results: Path
     docs: Path
     cache: Path
@@ -52,8 +53,19 @@ class Given:
         return range(self.first_seed, self.first_seed + self.seeds)
 
 
-def read_options(name: str, description: str | None, argv: Sequence[str] | None, *, limit: str = "") -> Given:
-    """Reads the command line. `limit` is what `--limit` bounds; empty where it bounds nothing."""
+def read_options(
+    name: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+    *,
+    limit: str = "",
+    splits: Sequence[str] = (),
+) -> Given:
+    """Reads the command line. `limit` is what `--limit` bounds; empty where it bounds nothing.
+
+    `splits` are the data it may run on, where there is a choice: the first is what is measured, the others are for
+    choices, and what comes of these is left in the temporary folder.
+    """
     options = parser(description)
     options.add_argument("--data", type=Path, help="the data folder (see its MANIFEST.md)")
     options.add_argument("--seeds", type=int, default=5, help="how many seeds, from --seed on (default 5)")
@@ -66,18 +78,21 @@ def read_options(name: str, description: str | None, argv: Sequence[str] | None,
     options.add_argument("--cache", type=Path, default=CACHE, help=f"embeddings that are kept (default {CACHE})")
     if limit:
         options.add_argument("--limit", type=int, help=limit)
+    if splits:
+        options.add_argument("--split", choices=splits, default=splits[0], help=f"the data (default {splits[0]})")
     found = options.parse_args(argv)
     if found.seeds < 1:
         options.error("--seeds must be at least 1")
     configure_logs("error")
     results, docs = found.results, found.docs
-    if found.quick:  # must not overwrite what was measured
-        elsewhere = Path(tempfile.gettempdir()) / "pawl-quick"
+    split = getattr(found, "split", None)
+    if found.quick or (splits and split != splits[0]):  # must not overwrite what was measured
+        elsewhere = Path(tempfile.gettempdir()) / f"pawl-{'quick' if found.quick else split}"
         results = elsewhere if results == RESULTS else results
         docs = elsewhere if docs == ROOT / "docs" else docs
     return Given(
         name, found.data, found.seed, 1 if found.quick else found.seeds, found.quick, found.rows,
-        getattr(found, "limit", None), results, docs, _cache(found), commit(),
+        getattr(found, "limit", None), split, results, docs, _cache(found), commit(),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import tarfile
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 from benchmarks.datasets import Labelled
+from benchmarks.harness import RESULTS
 from benchmarks.learning import b4
 from benchmarks.learning.answers import Questions, Scores
-from benchmarks.learning.data import invented_split, load_events
+from benchmarks.learning.data import VALIDATION, invented_split, load_events, load_split
 from benchmarks.learning.prequential import serve
 from benchmarks.learning.production import ATTACKER, VARIANTS, Size, plan
+from benchmarks.learning.program import read_options
 
 SMALL = Size(requests=240, bootstrap=5, delay=20, burst=8)
 
@@ -41,6 +44,33 @@ def test_a_stream_is_what_it_says(variant: str) -> None:
     assert all((one.label, one.truth) == (stream.target, stream.victim) for _, one in attack)
     if variant == "stream":
         assert all(180 <= at < 220 for at, _ in attack)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_at_its_best_the_same_requests_get_right_labels_at_once(variant: str) -> None:
+    stream = plan(invented_split(12, 40, 2, random.Random(1)), variant, SMALL, 3)
+    best = stream.at_its_best()
+    assert best.requests == stream.requests
+    assert best.attack_at is None
+    honest = [one.request for some in stream.deliveries.values() for one in some if one.source != ATTACKER]
+    sent = [(at, one) for at, some in best.deliveries.items() for one in some]
+    assert sorted(one.request for _, one in sent) == sorted(honest)  # type: ignore[type-var] # each is for a request
+    for at, one in sent:
+        assert at == one.request
+        assert one.label == one.truth == stream.requests[at].label
+
+
+def test_choices_are_made_on_validation_texts_and_leave_the_results_alone(tmp_path: Path) -> None:
+    (tmp_path / "clinc150").mkdir()
+    parts = {"train": [["a", "x"], ["b", "y"]], "val": [["c", "x"], ["d", "y"]], "test": [["e", "x"]]}
+    (tmp_path / "clinc150" / "data_full.json").write_text(json.dumps(parts))
+    found = load_split(VALIDATION, tmp_path)
+    assert (len(found.train), [row.text for row in found.test]) == (2, ["c", "d"])
+    [label] = found.part(1, random.Random(0)).labels
+    assert {row.label for row in found.part(1, random.Random(0)).test} == {label}
+    measured, chosen_on = (read_options("b6", "", ["--split", name], splits=("a", "b")) for name in ("a", "b"))
+    assert measured.results == RESULTS
+    assert RESULTS not in (chosen_on.results, *chosen_on.results.parents)
 
 
 async def test_a_stream_is_predicted_before_it_is_learned() -> None:
