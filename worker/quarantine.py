@@ -18,7 +18,7 @@ clock; all that it remembers is a bounded window that can be made again from the
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -159,11 +159,11 @@ class Screen:
     def _young(self, counts: Mapping[str, int]) -> Callable[[str], bool]:
         """Labels too young to oppose or to be opposed: a new class takes from old ones by right.
 
-        What is opposed does not make a label grow up.
+        What is opposed does not count against a label's age: most of it is held and in no count, and a label for which
+        a burst was held would be young again, open to the rest of the burst.
         """
-        opposed = Counter(one.label for one in self._window.values() if one.is_opposed)
         limit = self._settings.quarantine_established
-        return lambda label: counts.get(label, 0) - opposed[label] < limit
+        return lambda label: counts.get(label, 0) < limit
 
     def _doubt(self, one: Arrival, young: Callable[[str], bool], labels: int) -> Doubt | None:
         if one.answer == one.label and one.gold in (None, one.label):

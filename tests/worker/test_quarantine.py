@@ -127,13 +127,20 @@ def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
     assert judge(Screen(SETTINGS), batch).holds
 
 
-def test_a_label_may_take_from_others_while_it_is_young_and_poison_does_not_age_it() -> None:
+def test_a_label_may_take_from_others_while_it_is_young() -> None:
     young = COUNTS | {"new": SETTINGS.quarantine_established - 1}
     screen = Screen(SETTINGS)
     verdict = screen.judge(flow(40, label="new"), young, sharp)
     assert verdict == Verdict()
-    grown = COUNTS | {"new": SETTINGS.quarantine_established + 20}
+    grown = COUNTS | {"new": SETTINGS.quarantine_established}
     assert len(Screen(SETTINGS).judge(flow(20, label="new"), grown, sharp).holds) == 20
+
+
+def test_a_held_burst_does_not_make_its_label_young_for_the_rest_of_the_burst() -> None:
+    screen, grown = Screen(SETTINGS), COUNTS | {"new": SETTINGS.quarantine_established + 14}
+    for start in range(1000, 1080, 15):
+        verdict = screen.judge(flow(15, start, label="new"), grown, sharp)
+        assert len(verdict.holds) == 15
 
 
 @pytest.mark.parametrize(
