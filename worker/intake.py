@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.core.domain.samples import Sample, SampleState
@@ -27,11 +27,6 @@ class Intake:
     def removes(self, adds: Sequence[Sample]) -> dict[str, Sample]:
         """Learned samples that leave when these enter, by id."""
         return {old.id: old for sample in adds for old in self.replaced.get(sample.id, ())}
-
-    def forget(self, gone: Collection[str]) -> None:
-        """These have left the heads another way."""
-        for sample_id, old in self.replaced.items():
-            self.replaced[sample_id] = [one for one in old if one.id not in gone]
 
 
 def sort_out(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Intake:

@@ -102,9 +102,9 @@ class Learning:
         if await self._rolled_back(state, left.adds):
             await self.learn(sample_ids)  # on what serves now
             return
-        if left.pulls:
-            await pull(self, state, await self._samples.get_many(list(left.pulls)), left.pulls)
-            intake.forget(left.pulls)
+        if left.pulls and await pull(self, state, await self._samples.get_many(list(left.pulls)), left.pulls):
+            await self.learn(sample_ids)  # the head that had nothing against them had learned what is gone now
+            return
         self._doubts = left.doubts
         if left.adds:
             await self._learn(state, left.adds, intake.removes, left.dropped)

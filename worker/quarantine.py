@@ -79,12 +79,13 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Confusion:
     """What the panel says of a label by leave-one-out: of `items` samples, `errors` get another answer, and `opposed`
-    are opposed by the one label in question.
+    are opposed by the one label in question. `usual` is the share of opposed ones among the errors of all labels.
     """
 
     items: int
     errors: int
     opposed: int
+    usual: float
 
 
 Confusions = Callable[[str, str], Confusion]
@@ -272,10 +273,11 @@ class Screen:
             return True
         same = [one for one in company if one.label == flow[0].label]
         # Twice: where all labels come back, by the share of opposed ones among them; where mistakes alone are
-        # reported, by their share among mistakes. The larger counts, for nobody knows which it is.
+        # reported, by their share among mistakes. The larger counts, for nobody knows which it is. A label without
+        # errors on the panel says nothing of the latter, so it is drawn to that of all labels.
         expected = max(
             len(same) * (known.opposed + 0.5) / (known.items + 1),
-            sum(one.doubt is not None for one in same) * (known.opposed + 0.5) / (known.errors + 2),
+            sum(one.doubt is not None for one in same) * (known.opposed + 2 * known.usual) / (known.errors + 2),
         )
         return float(pdtrc(opposed - 1, expected)) < self._settings.quarantine_alpha / tests
 

@@ -23,7 +23,6 @@ from worker.learner import TaskLearner
 from worker.quarantine import Arrival, Confusion, Screen, Seen, Verdict
 from worker.state import LearnerState, embeddings_of
 
-Tensor = torch.Tensor
 log = structlog.get_logger(__name__)
 
 
@@ -162,7 +161,7 @@ class _Witnesses:
         self._labels = [learner.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
         self._z = learner.panel.features[self._rows, :dimension]
-        self._left_out: Tensor | None = None
+        self._errors: list[tuple[str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:
         """Labels of the nearest (other than the same text, unless it is golden), and of the nearest near-gold."""
@@ -181,18 +180,23 @@ class _Witnesses:
 
     def confusion(self, answer: str, label: str) -> Confusion:
         """How the panel's samples of a label fare without their own; opposed as arriving ones are."""
-        if self._left_out is None:
-            self._left_out = self._learner.leave_one_out()
-        index = {name: column for column, name in enumerate(self._learner.labels)}
-        places = [at for at, name in enumerate(self._labels) if name == label]
-        if not places or answer not in index:
-            return Confusion(0, 0, 0)
-        scores = self._left_out[[self._rows[at] for at in places]]
-        best, own = scores.max(1), scores[:, index[label]]
-        wrong = best.values > own
-        margins = (best.values - own >= self._settings.quarantine_margin) & (best.indices == index[answer])
-        opposed = sum(self._backs(places[row], answer, label) for row in torch.nonzero(margins)[:, 0].tolist())
-        return Confusion(len(places), int(wrong.sum()), opposed)
+        if self._errors is None:
+            self._errors = self._left_out_errors()
+        of_label = [(said, opposed) for wanted, said, opposed in self._errors if wanted == label]
+        usual = (sum(opposed for *_, opposed in self._errors) + 0.5) / (len(self._errors) + 2)
+        return Confusion(self._labels.count(label), len(of_label), of_label.count((answer, True)), usual)
+
+    def _left_out_errors(self) -> list[tuple[str, str, bool]]:
+        """(label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
+        scores = self._learner.leave_one_out()[self._rows]
+        columns = torch.tensor([self._learner.labels.index(label) for label in self._labels])
+        best, own = scores.max(1), scores.gather(1, columns[:, None])[:, 0]
+        errors = []
+        for at in torch.nonzero(best.values > own)[:, 0].tolist():
+            answer, label = self._learner.labels[int(best.indices[at])], self._labels[at]
+            far = float(best.values[at] - own[at]) >= self._settings.quarantine_margin
+            errors.append((label, answer, far and self._backs(at, answer, label)))
+        return errors
 
     def _backs(self, at: int, answer: str, label: str) -> bool:
         neighbours, _ = self.near(self._z[at].float().cpu().numpy(), without=self._digests[at])

@@ -33,9 +33,10 @@ async def take_out(learning: Learning, state: LearnerState) -> None:
     await learning.run(state, Step(VersionKind.HEAD, "retraction", candidates, forced=reason))
 
 
-async def pull(learning: Learning, state: LearnerState, learned: list[Sample], why: Mapping[str, Hold]) -> None:
-    """Takes learned samples out again, into quarantine, if the gate agrees."""
+async def pull(learning: Learning, state: LearnerState, learned: list[Sample], why: Mapping[str, Hold]) -> bool:
+    """Takes learned samples out again, into quarantine; whether the gate agreed."""
     step = await learning.propose(state, [], learned, {})
     version, report = await learning.run(state, replace(step, trigger="quarantine", pulls=why))
     if version is None:
         log.warning("samples_not_pulled", samples=len(why), reasons=list(report.reasons))
+    return version is not None

@@ -21,7 +21,7 @@ FLOOR = SETTINGS.quarantine_flow_floor
 
 
 def sharp(_answer: str, _label: str) -> Confusion:
-    return Confusion(items=30, errors=1, opposed=0)
+    return Confusion(items=30, errors=1, opposed=0, usual=0.15)
 
 
 def arrival(
@@ -119,12 +119,26 @@ def test_scattered_mistakes_are_no_flow() -> None:
 
 def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
     def blurred(_answer: str, _label: str) -> Confusion:
-        return Confusion(items=30, errors=8, opposed=6)
+        return Confusion(items=30, errors=8, opposed=6, usual=0.15)
 
     screen = Screen(SETTINGS)
     batch = honest(200) + [arrival(500 + n, LABELS[1]) for n in range(20)] + flow(2 * FLOOR)
     assert not screen.judge(batch, COUNTS, blurred).holds
     assert judge(Screen(SETTINGS), batch).holds
+
+
+@pytest.mark.parametrize(("usual", "held"), [(0.1, 20), (0.25, 0)])
+def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usual: float, held: int) -> None:
+    """Of many labels and sources, where a burst of 20 is close to what a quarter of a source's mistakes explains."""
+
+    def flawless(_answer: str, _label: str) -> Confusion:
+        return Confusion(items=30, errors=0, opposed=0, usual=usual)
+
+    counts = COUNTS | {f"other-{n}": 100 for n in range(57)}
+    screen = Screen(SETTINGS)
+    screen.judge([one for n in range(50) for one in honest(4, 4 * n, source=f"user-{n}")], counts, flawless)
+    burst = [arrival(500 + n, LABELS[1], LABELS[0], source="partner", rank=2) for n in range(20)]
+    assert len(screen.judge(burst, counts, flawless).holds) == held
 
 
 def test_a_label_may_take_from_others_while_it_is_young() -> None:
@@ -239,7 +253,7 @@ def test_the_same_batch_again_counts_once_and_a_window_made_anew_judges_the_same
 
 def test_a_cap_holds_without_a_test() -> None:
     def blurred(_answer: str, _label: str) -> Confusion:
-        return Confusion(items=10, errors=10, opposed=10)
+        return Confusion(items=10, errors=10, opposed=10, usual=1.0)
 
     batch = honest(200) + flow(20)
     assert not Screen(SETTINGS).judge(batch, COUNTS, blurred).holds

@@ -108,6 +108,23 @@ async def test_what_a_slow_burst_had_brought_in_leaves_exactly(screened: Screene
     assert relative_error(model.heads["default"].weights, expected) < 1e-5
 
 
+async def test_what_a_poisoned_head_agreed_with_is_judged_again_by_the_one_without_the_poison(
+    screened: Screened,
+) -> None:
+    """The first part of a burst is learned, and the head then expects the second: conviction must not come too late."""
+    await screened.restart(quarantine_flow_floor=1000, quarantine_duplicates=1000, quarantine_source_evidence=1000)
+    pairs = screened.wrong(70)
+    first = await screened.learn(*pairs[:40])
+    assert states(first) == {SampleState.LEARNED: 40}
+    await screened.restart()
+    second = await screened.learn(*pairs[40:])
+    first = await screened.learner.samples.get_many([one.id for one in first])
+    assert len(held(first)) > 20
+    opposed = [one for one in second if one.doubt is not None and one.doubt.opposed]
+    assert len(opposed) > 15
+    assert {one.state for one in opposed} == {SampleState.QUARANTINED}
+
+
 async def test_a_restart_does_not_forget_what_was_seen(screened: Screened) -> None:
     settings = screened.pawl.settings
     pairs = screened.wrong(60)
