@@ -174,15 +174,16 @@ def reach(
     forgetting: float | None = None,
     gain: float | None = None,
 ) -> list[Json]:
-    """Goals: a row's mean accuracy; how far it may be from the joint one with the same seeds; its cumulative forgetting
-    at most; what its last consolidation has to add.
+    """Goals: a row's mean accuracy; how far it may be from the joint one with the same seeds (with a consolidation
+    where the row has one); its cumulative forgetting at most; what its last consolidation has to add.
     """
     if row not in results:
         return []
     runs = results[row]
     acc = statistics.fmean(run["acc"] for run in runs)
     found = [goal(f"{row}: {acc:.2f} %, wanted >= {wanted} %", met=acc >= wanted)]
-    joint = {run["seed"]: run["acc"] for run in results.get("joint", [])}
+    ceiling = "joint_consolidated" if "consolidations" in runs[0] else "joint"
+    joint = {run["seed"]: run["acc"] for run in results.get(ceiling, [])}
     apart = [joint[run["seed"]] - run["acc"] for run in runs if run["seed"] in joint]
     if unlike_joint is not None and apart:
         mean = statistics.fmean(apart)

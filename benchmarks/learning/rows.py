@@ -37,8 +37,10 @@ def _pawl(name: str, title: str, *, joint: bool = False, retune: bool = True, **
     return Row(name, title, lambda shop, seed: shop.pawl(retune=retune, seed=seed, **settings), joint)
 
 
-def _consolidated(name: str, title: str, when: Literal["at the end", "after every step"]) -> Row:
-    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed), consolidates=when, against="pawl")
+def _consolidated(
+    name: str, title: str, when: Literal["at the end", "after every step"], *, joint: bool = False
+) -> Row:
+    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed), joint, consolidates=when, against="pawl")
 
 
 ROWS = (
@@ -53,6 +55,9 @@ ROWS = (
     _pawl("joint", "Pawl, all at once in one import (ceiling)", joint=True),
     _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
     _consolidated("consolidated_each_step", "Pawl, a consolidation after every step", "after every step"),
+    _consolidated(
+        "joint_consolidated", "Pawl, one import and a consolidation (ceiling of those)", "at the end", joint=True
+    ),
 )
 WITHOUT_CONSOLIDATION = tuple(row for row in ROWS if row.consolidates == "never")
 
