@@ -1,100 +1,58 @@
 """One row for each method of consolidation, on validation samples alone: what it adds to the defaults.
 
-    python benchmarks/learning/consolidations.py phrasebank --data ../shared/data/financial_phrasebank
-    python benchmarks/learning/consolidations.py clinc150 --data ../shared/data/clinc150 --methods default ewc der++
+    python -m benchmarks.learning.consolidations phrasebank --data ../shared/data
+    python -m benchmarks.learning.consolidations clinc150 --data ../shared/data --methods default ewc der++
 
 Every row is a real training by the consolidation's own code with the settings of the environment, and then the ridge
 head that would serve, refitted on the new features with its lambda by leave-one-out.
 
-`phrasebank` (B5): FinancialPhraseBank 50 %, the 80 % that `benchmarks/consolidation.py` imports with the same seed. A
-fifth of them is "dev", which compares methods; the rest is trained on. The other 20 % are not looked at, except with
-`--test`, which trains on the 80 % and asks the 20 %. `clinc150` (B1 in two steps): `--texts` of CLINC150's training
-texts, class-balanced; the encoder is consolidated on the first 75 classes, and that is where every row starts: it
-trains on the other 75 with `--replay` old samples a class replayed, and is asked the validation texts of all 150.
-`--attack` adds the share of texts that stand typing mistakes and synonyms.
+`phrasebank` (B5): FinancialPhraseBank 50 %, the 80 % that B5 imports with the same seed. A fifth of them is "dev",
+which compares methods; the rest is trained on. The other 20 % are not looked at, except with `--test`, which trains on
+the 80 % and asks the 20 %. `clinc150`, `banking77` (B1, B2 in two steps): `--texts` of the training texts,
+class-balanced; the encoder is consolidated on half of the classes, and that is where every row starts: it trains on the
+other half with `--replay` old samples a class replayed, and is asked texts of all classes: CLINC150's validation part,
+30 % of Banking77's training part.
+`--attack` adds the share of texts that stand typing mistakes and synonyms. Methods that were measured before on the
+same samples keep their rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-
-if __package__ in {None, ""}:  # run as a file: the project is not on the path yet
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 
 from app.core.classifier.encoder_folder import TOKENIZER_FILE
 from app.core.classifier.export import export_encoder, write_encoder
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.samples import Origin, Sample, SampleState, Split, digest_text
+from app.core.domain.samples import Sample
 from app.core.ports import Floats
 from app.core.settings import Settings, load_settings
-from benchmarks import consolidation
-from benchmarks.datasets import Labelled, shuffled
-from benchmarks.harness import BenchmarkFailed, Json, machine, notes, parser, save, show, start
+from app.core.settings.consolidation import ConsolidationSettings
+from benchmarks.harness import Json, machine, notes, parser, start
+from benchmarks.learning.answers import Bools
 from benchmarks.learning.attack import ATTACKS, stood, variants
+from benchmarks.learning.consolidations_cases import Case, TwoSteps, phrasebank, two_steps
 from benchmarks.learning.consolidations_methods import METHODS
+from benchmarks.learning.consolidations_table import compared, earlier_rows, report_rows, save_rows
+from benchmarks.learning.metrics import to_text
 from worker.consolidation.examples import label_spaces
 from worker.consolidation.fine_tuning import fine_tune
 from worker.consolidation.hardware import choose_device, configure_torch, use_bfloat16
 from worker.consolidation.material import Material
 from worker.consolidation.ridge import answers, fit_best, leave_one_out, losses
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TRIES = 5
 _ATTACKED = 300  # texts; five variants of each, and two attacks
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What every row is given. `old` were trained on by the encoder in `folder`; `asked` compares the rows."""
-
-    folder: Path
-    new: tuple[Sample, ...]
-    old: tuple[Sample, ...]
-    asked: tuple[Sample, ...]
-
-
-def samples_of(rows: Sequence[Labelled]) -> tuple[Sample, ...]:
-    """Rows as the store would hold them."""
-    return tuple(
-        Sample(
-            id=f"fb_{digest_text(row.text)[:16]}",
-            seq=number,
-            task="default",
-            text=row.text,
-            text_digest=digest_text(row.text),
-            label=row.label,
-            weight=1.0,
-            source=None,
-            origin=Origin.IMPORT,
-            prediction_id=None,
-            served_version=None,
-            served_label=None,
-            split=Split.TRAIN,
-            pinned=False,
-            state=SampleState.LEARNED,
-            reason=None,
-            learned_in_version=1,
-            retract_requested=False,
-            created_at=_NOW,
-            updated_at=_NOW,
-        )
-        for number, row in enumerate(rows)
-    )
 
 
 def embed(encoder: TorchEncoder, samples: Sequence[Sample], settings: Settings) -> Floats:
@@ -150,7 +108,7 @@ def _features(encoder: TorchEncoder, settings: Settings) -> RandomFeatures:
     return RandomFeatures.create(encoder.spec.hidden, settings.random_features, 0, encoder.dimension)
 
 
-def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[Json, list[bool], TorchEncoder]:
+def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[Json, Bools, TorchEncoder]:
     """One row: trains, refits the head on all that is known, asks. Also which of `asked` were right."""
     device = choose_device(settings.device)
     encoder = TorchEncoder(case.folder, device=str(device), digest="")
@@ -186,58 +144,33 @@ def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[J
             texts = variants([sample.text for sample in case.asked[:_ATTACKED]], change, _TRIES, seed)
             changed = [dataclasses.replace(case.asked[k // _TRIES], text=text) for k, text in enumerate(texts)]
             found[name] = 100 * float(np.mean(stood(right(changed), _TRIES)))
-    return found, hits, encoder
+    return found, np.array(hits, dtype=bool), encoder
 
 
-def phrasebank(data: Path, folder: Path, seed: int, *, test: bool) -> Case:
-    """The 80 % divided into what is known and dev, or all of them and the 20 %."""
-    rng = random.Random(seed)
-    train, asked = consolidation.split(shuffled(consolidation.read(data), rng), 0.8, rng)
-    if not test:
-        asked, train = train[: len(train) // 5], train[len(train) // 5 :]
-    return Case(folder, samples_of(train), (), samples_of(asked))
-
-
-def clinc150(data: Path, folder: Path, seed: int, texts: int, settings: Settings) -> Case:
-    """The second of two steps; the encoder of the first is trained here and written beside `folder`."""
-    file = data / "data_full.json"
-    if not file.is_file():
-        raise BenchmarkFailed(f"{file} is missing (see the data folder's MANIFEST.md)")
-    parts = json.loads(file.read_text(encoding="utf-8"))
-    rng = random.Random(seed)
-    by_class: defaultdict[str, list[Labelled]] = defaultdict(list)
-    for text, label in parts["train"]:
-        by_class[label].append(Labelled(text, label))
-    names = rng.sample(sorted(by_class), len(by_class))
-    each = max(2, texts // len(names))
-    chosen = {label: samples_of(rng.sample(by_class[label], each)) for label in names}
-    asked = samples_of([Labelled(text, label) for text, label in parts["val"]])
-    first = tuple(sample for label in names[: len(names) // 2] for sample in chosen[label])
-    second = tuple(sample for label in names[len(names) // 2 :] for sample in chosen[label])
-    before = Case(folder, first, (), tuple(s for s in asked if s.label in names[: len(names) // 2]))
-    found, _, encoder = run(before, settings, seed, attacked=False)
-    notes.print(f"first step: {found}", markup=False)
+def second_step(steps: TwoSteps, folder: Path, seed: int, settings: Settings) -> Case:
+    """Where every row starts: the encoder of the first step is trained here and written beside `folder`."""
+    found, _, encoder = run(steps.before(folder), settings, seed, attacked=False)
+    notes.print(f"first step: {found}", markup=False, soft_wrap=True)
     into = folder.parent / "first"
     write_encoder(encoder.module.model, (folder / TOKENIZER_FILE).read_text("utf-8"), encoder.spec, into)
-    return Case(into, second, first, asked)
+    return Case(into, steps.second, steps.first, steps.asked)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
     options = parser(__doc__)
-    options.add_argument("protocol", choices=("phrasebank", "clinc150"))
+    options.add_argument("protocol", choices=("phrasebank", "clinc150", "banking77"))
     options.add_argument("--data", type=Path, required=True, metavar="DIR")
     options.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     options.add_argument("--test", action="store_true", help="phrasebank: ask the 20 %% that nothing was chosen on")
-    options.add_argument("--texts", type=int, default=1500, help="clinc150: training texts (default 1500)")
-    options.add_argument("--replay", type=int, default=5, help="clinc150: replayed per class (default 5)")
+    options.add_argument("--texts", type=int, default=1500, help="two steps: training texts (default 1500)")
+    options.add_argument("--replay", type=int, default=5, help="two steps: replayed per class (default 5)")
     options.add_argument("--limit", type=int, help="asked texts, for a try")
     options.add_argument("--attack", action="store_true", help="also under typing mistakes and synonyms")
-    options.add_argument("--name", default="", help="ending of the result's name")
     given = options.parse_args(argv)
     before, settings = machine(), load_settings()
+    given.defaults = settings.model_dump(include=set(ConsolidationSettings.model_fields))
     configure_torch(settings.threads)
-    rows: dict[str, Json] = {}
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as folder:
         source = Path(folder) / "encoder"
         export_encoder(settings.encoder, source, max_tokens=settings.max_tokens, pooled_layers=settings.pooled_layers)
@@ -245,32 +178,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             case = phrasebank(given.data, source, given.seed, test=given.test)
         else:
             settings = settings.model_copy(update={"replay_per_class": given.replay})
-            case = clinc150(given.data, source, given.seed, given.texts, settings)
+            steps = two_steps(given.protocol, given.data, given.seed, given.texts)
+            case = second_step(steps, source, given.seed, settings)
         case = dataclasses.replace(case, asked=case.asked[: given.limit])
-        base: list[bool] = []
+        rows = earlier_rows(given)
         for name in given.methods:
             chosen = settings.model_copy(update=METHODS[name])
-            rows[name], hits, _ = run(case, chosen, given.seed, attacked=given.attack)
-            base = base or hits
-            rows[name] |= _paired(base, hits)
-            notes.print(f"{name}: {rows[name]}", markup=False, soft_wrap=True)
-    _report(given.protocol, rows)
-    ending = "_test" if given.test else ""
-    save(f"consolidations_{given.protocol}{ending}{given.name}", vars(given), rows, before, given.results)
-
-
-def _paired(base: Sequence[bool], hits: Sequence[bool]) -> Json:
-    gained = sum(now and not then for now, then in zip(hits, base, strict=True))
-    lost = sum(then and not now for now, then in zip(hits, base, strict=True))
-    return {"gained": gained, "lost": lost, "p": float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0}
-
-
-def _report(protocol: str, rows: dict[str, Json]) -> None:
-    columns = ["accuracy", "gained", "lost", "p", "train_seconds", "old classes", "new classes", *ATTACKS]
-    present = [column for column in columns if any(column in row for row in rows.values())]
-    first = next(iter(rows))
-    table = [(name, *(row.get(column, "") for column in present)) for name, row in rows.items()]
-    show(f"{protocol}: gained and lost against `{first}`", ("method", *present), table)
+            found, hits, _ = run(case, chosen, given.seed, attacked=given.attack)
+            rows[name] = found | {"right": to_text(hits)}
+            notes.print(f"{name}: {found}", markup=False, soft_wrap=True)
+            rows = compared(rows, len(hits))
+            save_rows(given, rows, before)  # a row takes minutes: what is there stays, whatever ends the next one
+    report_rows(given.protocol, rows)
 
 
 if __name__ == "__main__":

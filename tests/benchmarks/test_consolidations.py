@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.learning import consolidations
+from benchmarks.learning import consolidations, consolidations_cases
 from benchmarks.learning.attack import stood, variants, with_synonyms, with_typos
 from tests.tiny_encoder import WORDS, write_tiny_encoder
 
@@ -46,17 +46,19 @@ def _phrasebank(path: Path) -> Path:
 
 
 def test_each_method_gets_a_row_on_samples_that_are_not_trained_on(tmp_path: Path) -> None:
-    data = _phrasebank(tmp_path / "Sentences_50Agree.txt")
-    common = ["phrasebank", "--data", str(data), "--results", str(tmp_path)]
-    consolidations.main([*common, "--methods", "frozen", "default", "fgm", "--attack"])
+    (tmp_path / "financial_phrasebank").mkdir()
+    _phrasebank(tmp_path / "financial_phrasebank" / "Sentences_50Agree.txt")
+    common = ["phrasebank", "--data", str(tmp_path), "--results", str(tmp_path), "--attack"]
+    consolidations.main([*common, "--methods", "frozen", "fgm"])
+    consolidations.main([*common, "--methods", "default"])  # is added to what there is
     found = _results(tmp_path, "consolidations_phrasebank")
-    assert list(found) == ["frozen", "default", "fgm"]
+    assert list(found) == ["default", "frozen", "fgm"]
     assert "samples_per_s" not in found["frozen"]
     assert found["default"]["samples_per_s"] > 0
     for row in found.values():
         assert {"accuracy", "typos", "synonyms", "gained", "lost"} <= row.keys()
-    dev = consolidations.phrasebank(data, tmp_path, 0, test=False)
-    test = consolidations.phrasebank(data, tmp_path, 0, test=True)
+    dev = consolidations_cases.phrasebank(tmp_path, tmp_path, 0, test=False)
+    test = consolidations_cases.phrasebank(tmp_path, tmp_path, 0, test=True)
     parts = [{s.text for s in part} for part in (dev.new, dev.asked, test.asked)]
     assert [len(part) for part in parts] == [77, 19, 24]
     assert not parts[0] & parts[1]
@@ -70,7 +72,8 @@ def test_the_second_step_of_clinc150_replays_the_first(tmp_path: Path) -> None:
     for label in range(6):
         for part, count in (("train", 12), ("val", 3)):
             rows[part] += [[f"{WORDS[label]} {' '.join(rng.sample(WORDS, 3))}", f"c{label}"] for _ in range(count)]
-    (tmp_path / "data_full.json").write_text(json.dumps(rows))
+    (tmp_path / "clinc150").mkdir()
+    (tmp_path / "clinc150" / "data_full.json").write_text(json.dumps(rows))
     common = ["clinc150", "--data", str(tmp_path), "--results", str(tmp_path), "--texts", "60", "--replay", "2"]
     consolidations.main([*common, "--methods", "default", "der++", "replay hardest", "no replay"])
     found = _results(tmp_path, "consolidations_clinc150")
