@@ -25,7 +25,9 @@ def earlier_rows(given: argparse.Namespace) -> dict[str, Json]:
         return {}
     document = json.loads(path.read_text(encoding="utf-8"))
     if any(document["settings"].get(key) != getattr(given, key) for key in _SAME):
-        notes.print(f"{path} is replaced: it was measured on other samples or with other defaults", markup=False, soft_wrap=True)
+        notes.print(
+            f"{path} is replaced: it was measured on other samples or with other defaults", markup=False, soft_wrap=True
+        )
         return {}
     return {name: row for name, row in document["results"].items() if "right" in row}
 
