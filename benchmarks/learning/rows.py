@@ -38,9 +38,15 @@ def _pawl(name: str, title: str, *, joint: bool = False, retune: bool = True, **
 
 
 def _consolidated(
-    name: str, title: str, when: Literal["at the end", "after every step"], *, joint: bool = False
+    name: str,
+    title: str,
+    when: Literal["at the end", "after every step"],
+    *,
+    joint: bool = False,
+    against: str = "pawl",
+    **settings: object,
 ) -> Row:
-    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed), joint, consolidates=when, against="pawl")
+    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed, **settings), joint, when, against)
 
 
 ROWS = (
@@ -54,6 +60,14 @@ ROWS = (
     _pawl("pawl", "Pawl (head updates only: the default)"),
     _pawl("joint", "Pawl, all at once in one import (ceiling)", joint=True),
     _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
+    _consolidated(
+        "consolidated_fgm",
+        "... with FGM, radius 0.15",
+        "at the end",
+        against="consolidated",
+        adversarial="fgm",
+        adversarial_radius=0.15,
+    ),
     _consolidated("consolidated_each_step", "Pawl, a consolidation after every step", "after every step"),
     _consolidated(
         "joint_consolidated", "Pawl, one import and a consolidation (ceiling of those)", "at the end", joint=True

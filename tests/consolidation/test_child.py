@@ -49,7 +49,7 @@ def _start_and_wait_for_training(world: World, job: Path) -> subprocess.Popen[st
 
 
 async def test_the_result_is_complete_and_the_same_for_the_same_seed(world: World, tmp_path: Path) -> None:
-    world.options |= {"epochs": "8", "patience": "1000"}
+    world.options |= {"epochs": "8", "validation_share": "0.1", "patience": "1000"}
     before = world.contents()
     job = await world.write_job(tmp_path / "job", seed=3)
     code, lines, stderr = await _finish(world, job)

@@ -53,7 +53,7 @@ async def test_without_new_samples_nothing_is_trained(world: World, tmp_path: Pa
 
 
 async def test_an_encoder_that_got_no_better_is_not_replaced(world: World, tmp_path: Path) -> None:
-    world.options |= {"learning_rate": "1e-12", "patience": "1"}
+    world.options |= {"learning_rate": "1e-12", "validation_share": "0.2", "patience": "1"}
     result = await _consolidate(world, await world.write_job(tmp_path / "job"))
     live = await world.ledger.live()
     assert live is not None

@@ -1,4 +1,4 @@
-"""The search: Optuna proposes settings, a trial trains with them, bad ones are given up early."""
+"""The search: Optuna proposes settings, a trial trains with them; with a validation part bad ones are given up early."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def search_space(*, replayable: bool) -> dict[str, Any]:
     real, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     space: dict[str, Any] = {
         "learning_rate": real(1e-5, 3e-4, log=True),
-        "epochs": whole(1, 6),
+        "epochs": whole(1, 10),
         "weight_decay": real(1e-3, 1e-1, log=True),
         "l2_sp": real(1e-6, 1e-1, log=True),
     }

@@ -32,7 +32,7 @@ class ConsolidationSettings(BaseModel):
     before the export; 0: off. LoRA (Hu et al., ICLR 2022).
     """
 
-    epochs: float = Field(default=3.0, gt=0.0, le=100.0)
+    epochs: float = Field(default=5.0, gt=0.0, le=100.0)
     """Passes over new samples and replay."""
     learning_rate: float = Field(default=5e-5, gt=0.0, lt=1.0)
     """Peak learning rate of AdamW."""
@@ -56,13 +56,13 @@ class ConsolidationSettings(BaseModel):
     """Compile the encoder's training step with `torch.compile`; pays on a GPU and for long trainings only (needs a C++
     compiler).
     """
+    validation_share: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Share of the new samples that the encoder is not trained on, whose best evaluation is kept and which decide when
+    to stop; 0: every sample is trained on and the schedule runs to its end (ADR 0010).
+    """
     patience: int = Field(default=4, ge=1)
     """Evaluations (two in an epoch) without improvement on validation before training stops. Early stopping (Prechelt,
     1998).
-    """
-    validation_share: float = Field(default=0.1, ge=0.0, le=0.5)
-    """Share of the new samples that the encoder is not trained on and that decide when to stop; 0: no early
-    stopping.
     """
 
     replay: Literal["balanced", "reservoir", "hardest"] = "balanced"
