@@ -1,4 +1,4 @@
-"""The search: Optuna proposes settings, a trial trains with them; with a validation part bad ones are given up early."""
+"""The search: Optuna proposes settings, a trial trains with them. With a validation part, bad ones end early."""
 
 from __future__ import annotations
 
