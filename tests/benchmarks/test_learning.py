@@ -96,6 +96,29 @@ def test_a_consolidation_has_a_row(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_lenient")
+def test_a_consolidation_is_compared_with_one_after_a_single_import(tmp_path: Path) -> None:
+    found, _ = _course("b1", tmp_path, "--rows", "consolidated,joint_consolidated")
+    [joint] = found["rows"]["joint_consolidated"]["runs"]
+    assert len(joint["accuracy_by_step"]) == len(joint["consolidations"]) == 1
+    apart = joint["acc"] - found["rows"]["consolidated"]["runs"][0]["acc"]
+    assert any(f"consolidated: {apart:.2f} points below joint" in goal["goal"] for goal in found["goals"])
+
+
+@pytest.mark.usefixtures("_lenient")
+def test_a_stream_is_consolidated_after_its_import_and_when_enough_labels_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(b4, "_TRAIN_AFTER", 50)
+    places = [f"--{place}={tmp_path / place}" for place in ("results", "docs", "cache")]
+    b4.main(["--quick", "--rows", "ngram,consolidated", *places])
+    found = json.loads((tmp_path / "results" / "learning_b4.json").read_text())["results"]
+    [run] = found["streams"]["invented"]["consolidated"]["runs"]
+    assert [one["labels"] for one in run["consolidations"]] == [30, 80], "of 110 labels that come in time"
+    assert {one["outcome"] for one in run["consolidations"]} == {"promoted"}
+    assert any("invented, consolidated: above" in goal["goal"] for goal in found["goals"])
+
+
+@pytest.mark.usefixtures("_lenient")
 async def test_after_a_consolidation_the_version_it_made_is_asked(tmp_path: Path) -> None:
     rows = invented(4, 12, random.Random(0))
     with workshop(tmp_path) as shop:
