@@ -233,9 +233,9 @@ def tune(
 ) -> None:
     """Search the consolidation's settings on your own samples and write the best to HOME/recommended.env.
 
-    Learning rate, epochs, weight decay, L2-SP and, once an encoder was trained, replay, distillation and EWC. Each
-    trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes nothing
-    by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
+    Learning rate, epochs, weight decay, L2-SP, FGM and, once an encoder was trained, replay, distillation and EWC.
+    Each trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes
+    nothing by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
     """
     from app.commands.learning import require_worker
 

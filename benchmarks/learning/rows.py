@@ -46,7 +46,7 @@ def _consolidated(
     against: str = "pawl",
     **settings: object,
 ) -> Row:
-    return Row(name, title, lambda shop, seed: shop.pawl(seed=seed, **settings), joint, when, against)
+    return Row(name, title, lambda shop, seed: shop.pawl(retune=True, seed=seed, **settings), joint, when, against)
 
 
 ROWS = (
@@ -62,11 +62,10 @@ ROWS = (
     _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
     _consolidated(
         "consolidated_fgm",
-        "... with FGM, radius 0.15",
+        "... with FGM (PAWL_ADVERSARIAL=fgm)",
         "at the end",
         against="consolidated",
         adversarial="fgm",
-        adversarial_radius=0.15,
     ),
     _consolidated("consolidated_each_step", "Pawl, a consolidation after every step", "after every step"),
     _consolidated(

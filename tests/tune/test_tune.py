@@ -122,16 +122,20 @@ def test_the_present_settings_come_first_and_the_best_trial_is_recommended() -> 
     first, best = search.tried[0], search.best
     assert first.values["learning_rate"] == Settings().learning_rate
     assert first.values["epochs"] == Settings().epochs
+    assert first.values["adversarial"] == "off"
     assert first.values["l2_sp"] == 1e-6, "0 is not on a logarithmic scale: the nearest"
     assert best is not None
-    assert 1e-4 < best.values["learning_rate"] < 2.3e-4
+    rate = best.values["learning_rate"]
+    assert isinstance(rate, float)
+    assert 1e-4 < rate < 2.3e-4
     assert max(search.importances(), key=lambda name: search.importances()[name]) == "learning_rate"
     untouched = [True] * 30 + [False] * 70
     assert "McNemar p = " in verdict(search, untouched)
     assert "may be chance" not in verdict(search, untouched)
     text = environment(search, best, untouched)
-    assert f"PAWL_LEARNING_RATE={best.values['learning_rate']:.4g}\n" in text
+    assert f"PAWL_LEARNING_RATE={rate:.4g}\n" in text
     assert "PAWL_EPOCHS=" in text
+    assert "PAWL_ADVERSARIAL=off\n" in text or "PAWL_ADVERSARIAL=fgm\n" in text
 
 
 def test_a_difference_that_may_be_chance_is_called_so() -> None:

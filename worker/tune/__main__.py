@@ -68,7 +68,9 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
         stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         bench = runner.run(open_bench(stores, settings))
-        search = Search(search_space(replayable=bench.replayable), settings, settings.seed)
+        adversaries = dict.fromkeys(("off", "fgm", settings.adversarial))
+        space = search_space(replayable=bench.replayable, adversaries=tuple(adversaries))
+        search = Search(space, settings, settings.seed)
         untouched = bench.without(bench.material(runner, settings), settings)
         _search(runner, bench, search, trials, minutes, notes)
     finally:

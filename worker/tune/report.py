@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from app.core.settings import PREFIX
-from worker.tune.search import Search, Tried
+from worker.tune.search import Search, Tried, Value
 from worker.tune.trials import accuracy
 
 _CERTAIN = 0.05
@@ -28,7 +28,7 @@ def show(console: Console, search: Search, untouched: Sequence[bool]) -> None:
     for tried in order:
         name = f"{tried.number}, present settings" if tried.number == 0 else str(tried.number)
         reached = tried.state if tried.accuracy is None else f"{tried.accuracy:.2f}"
-        values = (f"{tried.values[setting]:.3g}" for setting in search.space)
+        values = (_written(tried.values[setting], 3) for setting in search.space)
         table.add_row(name, reached, *values, f"{tried.seconds:.0f}")
     console.print(table)
     importances = search.importances()
@@ -70,8 +70,8 @@ def write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _written(value: float) -> str:
-    return f"{value:.4g}"
+def _written(value: Value, digits: int = 4) -> str:
+    return value if isinstance(value, str) else f"{value:.{digits}g}"
 
 
 def _mcnemar(new: Sequence[bool], old: Sequence[bool]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from worker.consolidation.schedule import Evaluation
 from worker.tune.trials import accuracy
 
 _STARTUP_TRIALS = 5  # run to their end before any is given up, and at random before TPE proposes
-Value = float | int
+Value = float | int | str
 
 
 class TimeUsedUp(Exception):
@@ -106,7 +106,7 @@ class Search:
             return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
 
 
-def search_space(*, replayable: bool) -> dict[str, Any]:
+def search_space(*, replayable: bool, adversaries: Sequence[str] = ("off", "fgm")) -> dict[str, Any]:
     """What is searched; replay and what acts on it only where there is something to replay."""
     real, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     space: dict[str, Any] = {
@@ -114,6 +114,7 @@ def search_space(*, replayable: bool) -> dict[str, Any]:
         "epochs": whole(1, 10),
         "weight_decay": real(1e-3, 1e-1, log=True),
         "l2_sp": real(1e-6, 1e-1, log=True),
+        "adversarial": optuna.distributions.CategoricalDistribution(adversaries),
     }
     if replayable:
         space |= {
@@ -124,7 +125,9 @@ def search_space(*, replayable: bool) -> dict[str, Any]:
     return space
 
 
-def _inside(distribution: Any, value: float) -> float:
+def _inside(distribution: Any, value: Value) -> Value:
     """The value, or the nearest that the distribution can give: 0 is not on a logarithmic scale."""
+    if isinstance(value, str):
+        return value
     nearest = float(min(max(value, distribution.low), distribution.high))
     return round(nearest) if isinstance(distribution, optuna.distributions.IntDistribution) else nearest
