@@ -61,7 +61,7 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Share of texts (by hash) that no encoder trains on and that judge candidates."""
     young_class_size: int = Field(default=64, ge=1, le=1024)
     """Classes with fewer samples count as much as if they had this many (weight size / 2^floor(log2 n))."""
-    prior_correction: float = Field(default=0.03, ge=0.0, le=1.0)
+    prior_correction: float = Field(default=0.04, ge=0.0, le=1.0)
     """tau in score_c - tau log n_c: how far frequent labels are held back."""
     correction_emphasis: float = Field(default=8.0, ge=1.0, le=100.0)
     """How many times its weight a correction may count, so that it is the answer to its own text; 1 means never."""
