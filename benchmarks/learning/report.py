@@ -99,7 +99,7 @@ def plot(
         axes.plot(xs, ys, label=name, linewidth=1.4, marker="." if len(xs) <= 30 else None)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, frameon=False)  # covers no line
     figure.tight_layout()
     figure.savefig(folder / f"{given.name}.svg", metadata={"Date": None})
     plt.close(figure)
