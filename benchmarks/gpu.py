@@ -220,8 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if device.type == "cpu":
             text = f"{encoder}: {ratio:.2f} x the samples/s of the Trainer loop, wanted >= {_GOAL}"
             results["goals"].append(goal(text, met=ratio >= _GOAL))
-    settings = vars(given) | {"data": str(given.data)}
-    save(f"gpu_{device.type}", settings, results, before, given.results)
+    save(f"gpu_{device.type}", vars(given), results, before, given.results)
 
 
 def _summary(seconds: dict[str, list[float]], work: Work, peak: float) -> Json:

@@ -157,8 +157,8 @@ def save(name: str, settings: Mapping[str, Any], results: Json, before: Json, fo
 
 
 def _shown(path: Path) -> str:
-    """`path` from the top of the checkout where it is inside: the same on every machine."""
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    """The same on every machine: from the top of the checkout where it is inside, and its last two names elsewhere."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(*path.resolve().parts[-2:]))
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
