@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.core.domain.samples import Sample, SampleState
+from app.core.domain.samples import REPLACED, Sample, SampleState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def sort_out(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Intake:
         group = same_text[sample.task, sample.text_digest]
         newest = max(group.values(), key=lambda other: other.seq)
         if newest.id != sample.id:
-            intake.dropped[sample.id] = f"replaced by {newest.id}"
+            intake.dropped[sample.id] = f"{REPLACED}{newest.id}"
             continue
         intake.adds.append(sample)
         old = [other for other in group.values() if other.state is SampleState.LEARNED]

@@ -14,7 +14,7 @@ import structlog
 from app.core.domain.errors import ArtefactCorrupt, ArtefactsGone
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.quarantine import Doubt
-from app.core.domain.samples import Origin, Sample, SampleState
+from app.core.domain.samples import REPLACED, Origin, Sample, SampleState
 from app.core.domain.versions import Json, NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
@@ -288,7 +288,7 @@ def _of(samples: Sequence[Sample], task: str) -> list[Sample]:
 
 
 def _replaced(adds: Sequence[Sample], removes_of: Callable[[Sequence[Sample]], dict[str, Sample]]) -> dict[str, str]:
-    return {old: f"replaced by {new.id}" for new in adds for old in removes_of([new])}
+    return {old: f"{REPLACED}{new.id}" for new in adds for old in removes_of([new])}
 
 
 def _measured(report: GateReport) -> Json:

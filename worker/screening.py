@@ -15,7 +15,7 @@ import structlog
 import torch
 
 from app.core.domain.quarantine import Doubt, Hold, QuarantineKind
-from app.core.domain.samples import Origin, Sample, SampleState
+from app.core.domain.samples import REPLACED, Origin, Sample, SampleState
 from app.core.ports import Floats, SampleStore
 from app.core.settings import Settings
 from worker.intake import Intake
@@ -69,7 +69,7 @@ class Screening:
         if holds:
             await self._samples.hold(holds, doubts)
             log.warning("samples_held", samples=len(holds), reasons=sorted({one.reason for one in holds.values()})[:5])
-        losers = {f"replaced by {sample_id}" for sample_id in holds}
+        losers = {f"{REPLACED}{sample_id}" for sample_id in holds}
         return Screened(
             [one for one in intake.adds if one.id not in holds],
             {sample_id: reason for sample_id, reason in intake.dropped.items() if reason not in losers},
@@ -84,7 +84,7 @@ class Screening:
         waiting = {one.id: one for one in around}
         losers: dict[str, list[Sample]] = {sample_id: list(old) for sample_id, old in intake.replaced.items()}
         for sample_id, reason in intake.dropped.items():
-            losers.setdefault(reason.removeprefix("replaced by "), []).append(waiting[sample_id])
+            losers.setdefault(reason.removeprefix(REPLACED), []).append(waiting[sample_id])
         holds = {}
         for sample in intake.adds:
             others = [one for one in losers.get(sample.id, ()) if one.source != sample.source]

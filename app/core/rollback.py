@@ -1,7 +1,8 @@
 """Rolling back goes forward: an older (or refused) version's artefacts become a new version.
 
 Numbers only grow, so nobody who saw version 12 is ever answered by version 7: they are answered by 13, which has 7's
-files and a reason. What the versions between had learned moves to `quarantined`; released, it is learned again.
+files and a reason. What the versions between had learned moves to `quarantined`; released, it is learned again. A
+label that one of these had replaced is queued again, so that its text does not end without any.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class _Plan:
     def change(self, promoted_by: str, kind: QuarantineKind) -> LedgerChange:
         why = f"roll-back to version {self.target.number} by {self.number} ({promoted_by})"
         gone = self.difference.gone
-        return LedgerChange(quarantined=dict.fromkeys(gone, why), kinds=dict.fromkeys(gone, kind))
+        quarantined, kinds = dict.fromkeys(gone, why), dict.fromkeys(gone, kind)
+        return LedgerChange(quarantined=quarantined, kinds=kinds, back_to=_content_of(self.target))
 
     def candidate(self, folder: VersionFolder, reason: str, promoted_by: str) -> NewVersion:
         target = self.target

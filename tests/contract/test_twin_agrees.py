@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from app.core.domain.errors import PawlError
 from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelRequest
 from app.core.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
-from app.core.domain.samples import IdempotencyKey, NewSample, Sample, SampleState
-from app.core.domain.versions import LedgerAction, LedgerChange, LedgerRow, Version, VersionState
+from app.core.domain.samples import REPLACED, IdempotencyKey, NewSample, Sample, SampleState
+from app.core.domain.versions import HeadInfo, LedgerAction, LedgerChange, LedgerRow, Version, VersionState
 from tests.contract.backends import Stores, candidate, memory_stores, sql_stores, sqlite_url
 from tests.contract.label_changes import carry_out
 
@@ -38,6 +38,7 @@ PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
 DOUBT = Doubt("a", opposed=True, plausible=False)
 MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained")
 LABELS = st.sampled_from(["a", "b", "c"])
+HEADS = {task: HeadInfo("d" * 64, ("a", "b"), 1.0) for task in ("default", "mood")}
 HOW = ["with a version", "with a version", "without", "not"]
 Call = Callable[[Stores], Awaitable[Any]]
 
@@ -121,8 +122,12 @@ class TwoStores(RuleBasedStateMachine):
 
         self.agree(call)
 
-    @rule(moves=st.lists(st.sampled_from(MOVES), min_size=30, max_size=30), fitting=st.booleans())
-    def promote(self, moves: list[str], fitting: bool) -> None:
+    @rule(
+        moves=st.lists(st.sampled_from(MOVES), min_size=30, max_size=30),
+        fitting=st.booleans(),
+        back_to=st.none() | st.integers(0, 5),
+    )
+    def promote(self, moves: list[str], fitting: bool, back_to: int | None) -> None:
         """Each sample gets a move; unless `fitting` is false only those that its state allows."""
 
         async def call(stores: Stores, names: dict[int, str]) -> Version:
@@ -132,7 +137,7 @@ class TwoStores(RuleBasedStateMachine):
                 if not fitting or fits(await stores.samples.get(id), move):
                     chosen[move].append(id)
             unlearned, dropped, quarantined = (
-                dict.fromkeys(chosen[move], move) for move in ("unlearned", "dropped", "quarantined")
+                dict.fromkeys(chosen[move], f"{REPLACED}{move}") for move in ("unlearned", "dropped", "quarantined")
             )
             learned = tuple(chosen["learned"])
             change = LedgerChange(
@@ -143,8 +148,10 @@ class TwoStores(RuleBasedStateMachine):
                 tuple(chosen["trained"]),
                 doubts=dict.fromkeys(learned, DOUBT),
                 emphasis=dict.fromkeys(learned[::2], 2.5),
+                back_to=back_to,
             )
-            return await stores.ledger.promote(candidate(number, live.number if live else None), change)
+            version = replace(candidate(number, live.number if live else None), heads=HEADS)
+            return await stores.ledger.promote(version, change)
 
         outcome = self.agree(call)
         assert isinstance(outcome, Version) or not fitting

@@ -10,7 +10,15 @@ from typing import Any
 from app.core.db.engine import SystemClock
 from app.core.db.memory import MemoryDatabase, stored
 from app.core.db.memory_labels import apply_label_change, check_label_change
-from app.core.db.promotion import Standing, named_samples, plan_promotion, promotion_events, refusal_event
+from app.core.db.promotion import (
+    RESTORED,
+    Standing,
+    named_samples,
+    plan_promotion,
+    promotion_events,
+    refusal_event,
+    replaced_since,
+)
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
 from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import SampleState
@@ -78,6 +86,11 @@ class MemoryVersionLedger:
             database.move(id, state, reason, now)
         database.note(plan.kinds, plan.doubts)
         database.ledger += plan.rows
+        if change.back_to is not None:
+            texts = {(database.samples[id].task, database.samples[id].text_digest) for id in change.quarantined}
+            same = [one for one in database.samples.values() if (one.task, one.text_digest) in texts]
+            for id in replaced_since(version, change, same, database.superseded):
+                database.move(id, SampleState.QUEUED, RESTORED, now)
         if change.label is not None:
             apply_label_change(database, change.label, version.number, now)
         for type, payload in promotion_events(version, change):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.core.domain.errors import CandidateStale
 from app.core.domain.labels import LabelChange
 from app.core.domain.quarantine import Doubt, QuarantineKind
-from app.core.domain.samples import SampleState
+from app.core.domain.samples import ACTIVE_STATES, REPLACED, Sample, SampleState
 from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 
 PROMOTED = "version_promoted"
@@ -17,6 +17,7 @@ LEARNED = "feedback_learned"
 LABEL_REQUESTED = "label_change_requested"
 LABEL_CHANGED = "label_changed"
 LABEL_FAILED = "label_change_failed"
+RESTORED = "the label that had replaced it was rolled back"
 _IDS_IN_EVENT = 100
 
 
@@ -97,6 +98,34 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     ):
         plan.rows += [LedgerRow(version.number, sample_id, action) for sample_id in ids]
     return plan
+
+
+def replaced_since(
+    version: NewVersion, change: LedgerChange, texts: Iterable[Sample], superseded: Collection[str]
+) -> list[str]:
+    """Ids of the samples that a roll-back queues again: without them a text would lose the label that the target had
+    for it, because a label that is rolled back had replaced it.
+
+    `texts` are all samples of the texts of those that are quarantined, as they are after that; `superseded` those that
+    have left their identity to a later sample. A sample stays out whose identity an active one has, and one whose
+    label is not among those of the version any more (renamed or retired since).
+    """
+    newest: dict[tuple[str, str], Sample] = {}
+    active: set[tuple[str, str, str]] = set()
+    for sample in sorted(texts, key=lambda one: one.seq):
+        if sample.state in ACTIVE_STATES and sample.id not in superseded:
+            active.add((sample.task, sample.text_digest, sample.label))
+        known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
+        if known and sample.state is SampleState.RETRACTED and (sample.reason or "").startswith(REPLACED):
+            newest[sample.task, sample.text_digest] = sample
+    return [
+        sample.id
+        for sample in newest.values()
+        if sample.id not in superseded
+        and (sample.task, sample.text_digest, sample.label) not in active
+        and sample.task in version.heads
+        and sample.label in version.heads[sample.task].labels
+    ]
 
 
 def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[str, Json]]:

@@ -195,7 +195,7 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable):
             if state is SampleState.LEARNED:
                 mark = update(table).where(table.c.id == sample_id, table.c.retract_requested.is_(False))
                 await connection.execute(mark.values(retract_requested=True, updated_at=now))
-            elif state in ACTIVE_STATES:
+            elif state in ACTIVE_STATES or state is SampleState.RETRACTED:  # replaced, it is not to come back either
                 await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
             return (await select_samples(connection, table.c.id == sample_id))[0]
 

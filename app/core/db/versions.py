@@ -22,6 +22,7 @@ from app.core.db.promotion import (
     promotion_events,
     refusal_event,
 )
+from app.core.db.restoration import restore_replaced
 from app.core.db.sample_rows import keep_doubts, lock_samples, move_samples
 from app.core.db.tables import ledger, samples, versions
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
@@ -88,6 +89,8 @@ class SqlVersionLedger(EventTable, LeaseTable):
                 plan = plan_promotion(version, change, standings)
                 await self._insert(connection, version, VersionState.LIVE)
                 await self._apply(connection, version.number, plan)
+                if change.back_to is not None:
+                    await restore_replaced(connection, version, change, self._clock.now())
                 if change.label is not None:
                     await apply_label_change(connection, change.label, version.number, self._clock.now())
                 await add_events(connection, self._clock, promotion_events(version, change))

@@ -29,6 +29,9 @@ class SampleState(StrEnum):
 ACTIVE_STATES = (SampleState.QUEUED, SampleState.LEARNED, SampleState.QUARANTINED, SampleState.GOLDEN)
 """States in which the same (task, text, label) sent again is the same sample, not a new one."""
 
+REPLACED = "replaced by "
+"""How the reason of a sample begins that a newer label of its text made `retracted`; the newer one's id follows."""
+
 
 class Split(StrEnum):
     """Which part of the store a sample belongs to; a function of the normalised text alone."""

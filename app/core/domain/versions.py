@@ -125,6 +125,8 @@ class LedgerChange:
     kinds       id -> what put a quarantined one there; without one `rollback` in a roll-back, else `gate`.
     doubts      id -> what spoke against a learned or quarantined one when it came.
     emphasis    id -> emphasis of those of `learned` that have one; 1 for the others.
+    back_to     a roll-back's target: what it had learned and a label of `quarantined` has replaced since is queued
+                again.
     """
 
     learned: tuple[str, ...] = ()
@@ -136,6 +138,7 @@ class LedgerChange:
     kinds: dict[str, QuarantineKind] = field(default_factory=dict)
     doubts: dict[str, Doubt] = field(default_factory=dict)
     emphasis: dict[str, float] = field(default_factory=dict)
+    back_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ class SampleStore(QuarantineStore, Protocol):
     async def request_retraction(self, sample_id: str) -> Sample:
         """Retracts a queued or quarantined sample at once; marks a learned one for the learner to take out.
 
-        Idempotent. Raises `SampleNotFound`.
+        One that a newer label has replaced is retracted for good: no roll-back brings it back. Idempotent. Raises
+        `SampleNotFound`.
         """
 
     async def label_counts(self, task: str) -> dict[str, int]:
