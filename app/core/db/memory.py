@@ -210,7 +210,7 @@ class MemorySampleStore(MemoryQuarantine):
         if sample.state is SampleState.LEARNED:
             if not sample.retract_requested:
                 self._database.samples[sample_id] = replace(sample, retract_requested=True, updated_at=now)
-        elif sample.state in ACTIVE_STATES or sample.state is SampleState.RETRACTED:
+        elif sample.state in ACTIVE_STATES or sample.was_replaced:
             self._database.move(sample_id, SampleState.RETRACTED, RETRACTED_BY_CLIENT, now)
         return self._database.samples[sample_id]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from app.core.domain.errors import CandidateStale
 from app.core.domain.labels import LabelChange
 from app.core.domain.quarantine import Doubt, QuarantineKind
-from app.core.domain.samples import ACTIVE_STATES, REPLACED, Sample, SampleState
+from app.core.domain.samples import ACTIVE_STATES, Sample, SampleState
 from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 
 PROMOTED = "version_promoted"
@@ -116,7 +116,7 @@ def replaced_since(
         if sample.state in ACTIVE_STATES and sample.id not in superseded:
             active.add((sample.task, sample.text_digest, sample.label))
         known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
-        if known and sample.state is SampleState.RETRACTED and (sample.reason or "").startswith(REPLACED):
+        if known and sample.was_replaced:
             newest[sample.task, sample.text_digest] = sample
     return [
         sample.id

@@ -188,14 +188,14 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable):
         """See `SampleStore.request_retraction`. A golden sample is retracted at once, too."""
         async with writing(self._engine) as connection:
             # Locked first: a promotion between a look and an update could leave the request unnoticed.
-            rows = await lock_samples(connection, [sample_id])
-            if not rows:
+            if not await lock_samples(connection, [sample_id]):
                 raise SampleNotFound(sample_id=sample_id)
-            state, now = SampleState(rows[0].state), self._clock.now()
-            if state is SampleState.LEARNED:
+            [sample] = await select_samples(connection, table.c.id == sample_id)
+            now = self._clock.now()
+            if sample.state is SampleState.LEARNED:
                 mark = update(table).where(table.c.id == sample_id, table.c.retract_requested.is_(False))
                 await connection.execute(mark.values(retract_requested=True, updated_at=now))
-            elif state in ACTIVE_STATES or state is SampleState.RETRACTED:  # replaced, it is not to come back either
+            elif sample.state in ACTIVE_STATES or sample.was_replaced:  # it is not to come back by a roll-back either
                 await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
             return (await select_samples(connection, table.c.id == sample_id))[0]
 

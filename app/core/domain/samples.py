@@ -121,6 +121,11 @@ class Sample:
     doubt: Doubt | None = None
     emphasis: float = 1.0
 
+    @property
+    def was_replaced(self) -> bool:
+        """Whether it is out because a newer label for its text came, and its client has not taken it back."""
+        return self.state is SampleState.RETRACTED and (self.reason or "").startswith(REPLACED)
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
