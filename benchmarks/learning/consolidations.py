@@ -43,7 +43,7 @@ from benchmarks.learning.answers import Bools
 from benchmarks.learning.attack import ATTACKS, stood, variants
 from benchmarks.learning.consolidations_cases import Case, TwoSteps, phrasebank, two_steps
 from benchmarks.learning.consolidations_methods import METHODS
-from benchmarks.learning.consolidations_table import compared, earlier_rows, report_rows, save_rows
+from benchmarks.learning.consolidations_table import TEXTS, compared, earlier_rows, report_rows, save_rows
 from benchmarks.learning.metrics import to_text
 from worker.consolidation.examples import label_spaces
 from worker.consolidation.fine_tuning import fine_tune
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, metavar="DIR")
     options.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     options.add_argument("--test", action="store_true", help="phrasebank: ask the 20 %% that nothing was chosen on")
-    options.add_argument("--texts", type=int, default=1500, help="two steps: training texts (default 1500)")
+    options.add_argument("--texts", type=int, default=TEXTS, help=f"two steps: training texts (default {TEXTS})")
     options.add_argument("--replay", type=int, default=5, help="two steps: replayed per class (default 5)")
     options.add_argument("--limit", type=int, help="asked texts, for a try")
     options.add_argument("--attack", action="store_true", help="also under typing mistakes and synonyms")
