@@ -2,6 +2,7 @@
 
     python -m benchmarks.learning.b4 --data ../shared/data --seeds 1
     python -m benchmarks.learning.b4 --data ../shared/data --rows consolidated --seeds 1    # an hour on two cores
+    python -m benchmarks.learning.b4 --data ../shared/data --only reuters21578    # one of the two streams
 
 US airline tweets (sentiment, by `tweet_created`) and Reuters-21578 (news with exactly one topic, any topic, by DATE;
 title and the first characters of the body, 1,000 in all). The first 1,000 events are imported; from then on, after
@@ -31,6 +32,7 @@ from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 
+_STREAMS = ("us_airline_tweets", "reuters21578")
 _ROWS = "ngram,pawl"
 _FIRST, _BATCH, _WINDOW = 1000, 100, 500
 _TRAIN_AFTER = 3000
@@ -46,21 +48,22 @@ _NOTES = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the protocol."""
-    given = read_options("b4", __doc__, argv, limit="only so many events of each stream, the first ones")
+    limit = "only so many events of each stream, the first ones"
+    given = read_options("b4", __doc__, argv, limit=limit, parts=_STREAMS)
     before = machine()
     first, batch = (30, 10) if given.quick else (_FIRST, _BATCH)
     if given.quick:
         streams = {"invented": invented_events(6, 20, random.Random(0))}
     else:
-        names = ("us_airline_tweets", "reuters21578")
-        streams = {name: load_events(name, given.source)[: given.limit] for name in names}
+        streams = {name: load_events(name, given.source)[: given.limit] for name in _STREAMS}
     short = [name for name, events in streams.items() if len(events) < first + 10]
     if short:
         raise BenchmarkFailed(f"there are too few events in {short}: {first} are imported")
     rows = chosen(given.rows or _ROWS, _ALL)
     with workshop(given.cache) as shop:
-        shop.encoder().prepare(event.row.text for events in streams.values() for event in events)
-        results = asyncio.run(_run_all(rows, shop, streams, (first, batch), given))
+        wanted = {name: events for name, events in streams.items() if given.only in {None, name} or given.quick}
+        shop.encoder().prepare(event.row.text for events in wanted.values() for event in events)
+        results = asyncio.run(_run_all(rows, shop, wanted, (first, batch), given))
     sizes: Json = {"events": {name: len(events) for name, events in streams.items()}, "imported": first}
     results = merged_in_groups(given, sizes, "streams", results)
     heading = "B4: dated streams, predict, score, then learn"

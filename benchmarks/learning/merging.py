@@ -54,7 +54,7 @@ def merged(given: Given, found: Mapping[str, Json], kept: Mapping[str, Json]) ->
 def merged_in_groups(given: Given, same: Json, key: str, found: Mapping[str, Mapping[str, Json]]) -> Json:
     """The same where results[key] has several tables, by name: `found` are the rows of each."""
     kept = earlier(given, same).get(key, {})
-    return {name: merged(given, rows, kept.get(name, {})) for name, rows in found.items()}
+    return {name: merged(given, found.get(name, {}), kept.get(name, {})) for name in {**kept, **found}}
 
 
 def origin(rows: Iterable[Json]) -> str:

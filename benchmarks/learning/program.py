@@ -30,6 +30,7 @@ class Given:
     rows: str | None
     limit: int | None
     split: str | None
+    only: str | None
     results: Path
     docs: Path
     cache: Path
@@ -60,11 +61,13 @@ def read_options(
     *,
     limit: str = "",
     splits: Sequence[str] = (),
+    parts: Sequence[str] = (),
 ) -> Given:
     """Reads the command line. `limit` is what `--limit` bounds; empty where it bounds nothing.
 
     `splits` are the data it may run on, where there is a choice: the first is what is measured, the others are for
-    choices, and what comes of these is left in the temporary folder.
+    choices, and what comes of these is left in the temporary folder. `parts` are measured one after the other, and
+    `--only` names one of them: what was measured of the others stays in the results.
     """
     options = parser(description)
     options.add_argument("--data", type=Path, help="the data folder (see its MANIFEST.md)")
@@ -80,6 +83,8 @@ def read_options(
         options.add_argument("--limit", type=int, help=limit)
     if splits:
         options.add_argument("--split", choices=splits, default=splits[0], help=f"the data (default {splits[0]})")
+    if parts:
+        options.add_argument("--only", choices=parts, help="only this one; what was measured of others stays")
     found = options.parse_args(argv)
     if found.seeds < 1:
         options.error("--seeds must be at least 1")
@@ -92,7 +97,7 @@ def read_options(
         docs = elsewhere if docs == ROOT / "docs" else docs
     return Given(
         name, found.data, found.seed, 1 if found.quick else found.seeds, found.quick, found.rows,
-        getattr(found, "limit", None), split, results, docs, _cache(found), commit(),
+        getattr(found, "limit", None), split, getattr(found, "only", None), results, docs, _cache(found), commit(),
     )  # fmt: skip
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from benchmarks.datasets import Labelled
-from benchmarks.harness import RESULTS
+from benchmarks.harness import RESULTS, machine, save
 from benchmarks.learning import b4
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.data import VALIDATION, invented_split, load_events, load_split
+from benchmarks.learning.merging import merged_in_groups
 from benchmarks.learning.prequential import serve
 from benchmarks.learning.production import ATTACKER, VARIANTS, Size, plan
 from benchmarks.learning.program import read_options
@@ -71,6 +72,21 @@ def test_choices_are_made_on_validation_texts_and_leave_the_results_alone(tmp_pa
     measured, chosen_on = (read_options("b6", "", ["--split", name], splits=("a", "b")) for name in ("a", "b"))
     assert measured.results == RESULTS
     assert RESULTS not in (chosen_on.results, *chosen_on.results.parents)
+
+
+def test_a_stream_that_is_measured_alone_leaves_the_other_in_the_results(tmp_path: Path) -> None:
+    given = read_options("b4", "", ["--only", "b", f"--results={tmp_path}"], parts=("a", "b"))
+    assert given.only == "b"
+
+    def ran(accuracy: float) -> dict[str, Any]:
+        return {"pawl": {"title": "Pawl", "runs": [{"seed": 0, "accuracy": accuracy}]}}
+
+    save("learning_b4", given.settings, {"streams": {"a": ran(1.0), "b": ran(2.0)}}, machine(), tmp_path)
+    found = merged_in_groups(given, {}, "streams", {"b": ran(3.0)})
+    assert {name: [run["accuracy"] for run in rows["pawl"]["runs"]] for name, rows in found.items()} == {
+        "a": [1.0],
+        "b": [3.0],
+    }
 
 
 async def test_a_stream_is_predicted_before_it_is_learned() -> None:
