@@ -18,6 +18,8 @@ from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
 from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from app.core.domain.samples import NewSample
+from app.core.domain.versions import Version
+from app.core.rollback import promote_again
 from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
 from tests.intents import Labelled, labelled
@@ -119,6 +121,18 @@ class Learner:
         waiting = await self.samples.queued(10_000)
         if waiting:
             await self.learning.learn([sample.id for sample in waiting])
+
+    async def promote_again(self, number: int, reason: str = "test") -> Version:
+        """Rolls back to a version, as the API does."""
+        return await promote_again(
+            number,
+            reason=reason,
+            promoted_by="test",
+            ledger=self.ledger,
+            labels=self.labels,
+            artefacts=self.artefacts,
+            stream=MemoryFeedbackStream(),
+        )
 
 
 def new_learner(

@@ -14,7 +14,6 @@ from app.core.domain.labels import LabelChangeKind, LabelRequest
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import VersionKind
 from app.core.ports import Floats
-from app.core.rollback import promote_again
 from app.core.streams.memory import MemoryFeedbackStream
 from tests.intents import labelled, texts
 from tests.learners import Crash, Fuse, new_learner
@@ -89,15 +88,7 @@ async def test_a_decision_survives_a_roll_back(lived: Lived, by: str) -> None:
     await learner.change_label("retire", "profit")
     learned = await learner.accept([(next(texts("card", seed=8)), "card")])
     await learner.learn_queued()
-    made = await promote_again(
-        1,
-        reason="test",
-        promoted_by="test",
-        ledger=learner.ledger,
-        labels=learner.labels,
-        artefacts=learner.artefacts,
-        stream=MemoryFeedbackStream(),
-    )
+    made = await learner.promote_again(1)
     assert set(lived.pawl.offline(made.number).heads["default"].labels) == {"bank card", "transfer", "password"}
     assert made.gate["pending_label_changes"]
     if by == "restart":

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from app.core.domain.versions import VersionKind
-from app.core.rollback import promote_again
-from app.core.streams.memory import MemoryFeedbackStream
 from tests.direct_solve import direct_weights, relative_error
 from tests.intents import labelled
 from tests.learners import new_learner, opened
@@ -94,15 +92,7 @@ async def test_a_damaged_snapshot_is_passed_over(
 async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     """Version 1's samples but for those retracted since, under version 1's lambda and temperature."""
     learner = lived.learner
-    await promote_again(
-        1,
-        reason="test",
-        promoted_by="test",
-        ledger=learner.ledger,
-        labels=learner.labels,
-        artefacts=learner.artefacts,
-        stream=MemoryFeedbackStream(),
-    )
+    await learner.promote_again(1)
     if by == "rebuild":
         shutil.rmtree(lived.pawl.settings.snapshots_path)
     state = await learner.learning.catch_up() if by == "following" else await lived.restarted()

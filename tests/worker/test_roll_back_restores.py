@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from app.core.domain.samples import SampleState
-from app.core.rollback import promote_again
-from app.core.streams.memory import MemoryFeedbackStream
 from tests.worker.lives import Lived, assert_exact, live
 
 
@@ -16,15 +14,7 @@ async def test_a_replaced_label_is_learned_again_after_its_replacement_was_rolle
     [worse] = await learner.accept([(known.text, wrong)])
     await learner.learn_queued()
     assert (await learner.samples.get(known.id)).reason == f"replaced by {worse}"
-    await promote_again(
-        before,
-        reason="a wrong label",
-        promoted_by="test",
-        ledger=learner.ledger,
-        labels=learner.labels,
-        artefacts=learner.artefacts,
-        stream=MemoryFeedbackStream(),
-    )
+    await learner.promote_again(before, reason="a wrong label")
     await learner.learn_queued()
     was, bad = await learner.samples.get(known.id), await learner.samples.get(worse)
     assert (was.state, was.learned_in_version) == (SampleState.LEARNED, (await live(learner)).number)
