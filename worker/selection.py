@@ -25,13 +25,13 @@ GROWTH = 1.5
 """lambda is chosen again in the next quiet moment when the samples have grown by this factor."""
 OVERDUE = 2.25
 """... and by this factor at once: under a steady stream there are no quiet moments."""
-_FEWEST = 20
+FEWEST = 20
 """Panel items below which lambda stays at the default and the temperature is not fitted."""
 
 
 def is_due(learner: TaskLearner, growth: float = GROWTH) -> bool:
     """Whether the store has grown enough since lambda was chosen."""
-    return len(learner.panel) >= _FEWEST and learner.samples >= growth * max(learner.regularisation_chosen_at, 1)
+    return len(learner.panel) >= FEWEST and learner.samples >= growth * max(learner.regularisation_chosen_at, 1)
 
 
 def choose_regularisation(learner: TaskLearner, stop: Callable[[], bool] = lambda: False) -> float | None:
@@ -40,7 +40,7 @@ def choose_regularisation(learner: TaskLearner, stop: Callable[[], bool] = lambd
     None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
     cannot wait.
     """
-    if len(learner.panel) < _FEWEST:
+    if len(learner.panel) < FEWEST:
         return None
     best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / learner.head.regularisation)))
     losses: dict[int, float] = {}
@@ -61,7 +61,7 @@ def choose_regularisation(learner: TaskLearner, stop: Callable[[], bool] = lambd
 
 def choose_temperature(learner: TaskLearner) -> float:
     """Temperature that minimises the negative log-likelihood of the leave-one-out predictions (Guo et al. 2017)."""
-    if len(learner.panel) < _FEWEST:
+    if len(learner.panel) < FEWEST:
         return learner.temperature
     scores, targets = _known(learner, learner.leave_one_out())
     return fit_temperature(scores, targets)
@@ -73,7 +73,7 @@ def temperature_of(judged: Judged) -> float | None:
     For changes so large that the live temperature no longer fits: 100 samples became 6,000, accuracy rose from 42 to
     97 %, and the gate refused it because its calibration error had doubled.
     """
-    if len(judged.targets) < _FEWEST:
+    if len(judged.targets) < FEWEST:
         return None
     return fit_temperature(judged.candidate.double().cpu().numpy(), judged.targets.cpu().numpy())
 

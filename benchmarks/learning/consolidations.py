@@ -4,7 +4,8 @@
     python -m benchmarks.learning.consolidations clinc150 --data ../shared/data --methods default ewc der++
 
 Every row is a real training by the consolidation's own code with the settings of the environment, and then the ridge
-head that would serve, refitted on the new features with its lambda by leave-one-out.
+head that would serve, refitted on the new features. A tenth of the samples, by the hash of their text, is held out as
+in a store: the head learns it, no encoder does, and lambda is chosen by its leave-one-out loss.
 
 `phrasebank` (B5): FinancialPhraseBank 50 %, the 80 % that B5 imports with the same seed. A fifth of them is "dev",
 which compares methods; the rest is trained on. The other 20 % are not looked at, except with `--test`, which trains on
@@ -34,7 +35,7 @@ from app.core.classifier.encoder_folder import TOKENIZER_FILE
 from app.core.classifier.export import export_encoder, write_encoder
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.samples import Sample
+from app.core.domain.samples import Sample, Split
 from app.core.ports import Floats
 from app.core.settings import Settings, load_settings
 from app.core.settings.consolidation import ConsolidationSettings
@@ -63,9 +64,10 @@ def embed(encoder: TorchEncoder, samples: Sequence[Sample], settings: Settings) 
 
 
 def material(case: Case, encoder: TorchEncoder, settings: Settings, seed: int) -> Material:
-    """New samples, less the validation share, with the replay the settings ask for."""
+    """New samples that are not held out, less the validation share, with the replay the settings ask for."""
     rng = random.Random(seed)
-    new = rng.sample(case.new, len(case.new))
+    fresh = [sample for sample in case.new if sample.split is Split.TRAIN]
+    new = rng.sample(fresh, len(fresh))
     held_back = int(settings.validation_share * len(new))
     validation, training = new[:held_back], new[held_back:]
     old_z = embed(encoder, case.old, settings) if case.old else np.zeros((0, encoder.dimension), np.float32)
@@ -82,17 +84,18 @@ def material(case: Case, encoder: TorchEncoder, settings: Settings, seed: int) -
 def _live(
     case: Case, z: Floats, features: RandomFeatures, settings: Settings, rng: random.Random
 ) -> tuple[dict[str, Floats], list[int]]:
-    """The head on the old samples: its answers for each of them, and the rows that are replayed."""
+    """The head on the old samples: its answers for each of them, and the rows that are replayed, none held out."""
     if not case.old or not settings.replay_per_class:
         return {}, []
     known = sorted({sample.label for sample in case.old})
     labels = [known.index(sample.label) for sample in case.old]
     phi = features.expand(z)
-    head, _ = fit_best(phi, labels, len(known))
+    head, _ = fit_best(phi, labels, len(known), _held_out(case.old))
     scores = leave_one_out(head, phi, labels)
     probabilities = (scores / 0.1).softmax(dim=1).float().numpy()
     teachers = {sample.id: p for sample, p in zip(case.old, probabilities, strict=True)}
-    order = rng.sample(range(len(labels)), len(labels))
+    allowed = [row for row, sample in enumerate(case.old) if sample.split is Split.TRAIN]
+    order = rng.sample(allowed, len(allowed))
     if settings.replay == "hardest":
         loss = losses(scores, labels, 0.1)
         order.sort(key=lambda row: -loss[row])
@@ -102,6 +105,11 @@ def _live(
     for row in order:
         taken[labels[row]].append(row)
     return teachers, [row for rows in taken.values() for row in rows[: settings.replay_per_class]]
+
+
+def _held_out(samples: Sequence[Sample]) -> list[int]:
+    """Rows that lambda is chosen on, as in a version: no encoder was trained on them."""
+    return [row for row, sample in enumerate(samples) if sample.split is Split.HELDOUT]
 
 
 def _features(encoder: TorchEncoder, settings: Settings) -> RandomFeatures:
@@ -126,7 +134,7 @@ def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[J
     names = sorted({sample.label for sample in known})
     features = _features(encoder, settings)
     phi = features.expand(embed(encoder, known, settings))
-    head, _ = fit_best(phi, [names.index(sample.label) for sample in known], len(names))
+    head, _ = fit_best(phi, [names.index(sample.label) for sample in known], len(names), _held_out(known))
 
     def right(samples: Sequence[Sample]) -> list[bool]:
         said = answers(head, features.expand(embed(encoder, samples, settings)))

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.core.domain.samples import Origin, Sample, SampleState, Split, digest_text
+from app.core.domain.samples import Origin, Sample, SampleState, digest_text, split_of
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.learning.data import VALIDATION, load_split
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_HELDOUT = 0.1
 _DEV_SHARE = 0.3  # of Banking77's training texts, which has no validation part
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What every row is given. `old` were trained on by the encoder in `folder`; `asked` compares the rows."""
+    """What every row is given. `old` were trained on by the encoder in `folder`, but for the held-out ones; `asked`
+    compares the rows.
+    """
 
     folder: Path
     new: tuple[Sample, ...]
@@ -43,7 +46,7 @@ def samples_of(rows: Sequence[Labelled]) -> tuple[Sample, ...]:
             prediction_id=None,
             served_version=None,
             served_label=None,
-            split=Split.TRAIN,
+            split=split_of(digest_text(row.text), _HELDOUT),
             pinned=False,
             state=SampleState.LEARNED,
             reason=None,

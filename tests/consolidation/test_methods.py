@@ -19,6 +19,7 @@ from worker.consolidation.lora import Adapters
 from worker.consolidation.regularisers import AnchoredPenalty, fisher_information
 from worker.consolidation.ridge import fit, fit_best, leave_one_out, losses
 from worker.consolidation.schedule import Evaluation
+from worker.selection import DEFAULT, FEWEST
 
 _TOKENS = torch.tensor([[2, 30, 31, 32, 3], [2, 40, 41, 3, 0]])
 _MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
@@ -220,3 +221,15 @@ def test_the_best_lambda_is_larger_where_there_is_more_noise() -> None:
     noisy = clean + 0.02 * rng.standard_normal((200, 20)).astype(np.float32)
     chosen = [fit_best(phi, labels.tolist(), 2)[0].regularisation for phi in (clean, noisy)]
     assert chosen[0] < chosen[1]
+
+
+def test_lambda_is_chosen_on_the_rows_that_judge() -> None:
+    """Rows an encoder was trained on are clean; those to come are not, and only what is like them may decide."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    phi = np.concatenate([2.0 * labels[:, None] - 1.0, rng.standard_normal((200, 19)) * 0.3], axis=1)
+    phi[100:] += rng.standard_normal((100, 20))
+    phi = (0.02 * phi).astype(np.float32)
+    clean, noisy = (fit_best(phi, labels.tolist(), 2, rows)[0].regularisation for rows in (range(100), range(100, 200)))
+    assert clean < noisy
+    assert fit_best(phi, labels.tolist(), 2, range(FEWEST - 1))[0].regularisation == DEFAULT

@@ -47,6 +47,9 @@ async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
     assert golden
     assert not seen & (dev | golden | heldout)
     assert not dev & (golden | heldout)
+    assert {sample.text_digest for sample in bench.heldout} == heldout, (
+        "the heads know them, and lambda is chosen on them"
+    )
     assert not bench.replayable
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from app.core.classifier.features import RandomFeatures
 from app.core.domain.samples import Sample
 from app.core.ports import Floats
 from worker.head import RidgeHead, RowChange
-from worker.selection import GRID
+from worker.selection import DEFAULT, FEWEST, GRID
 
 _ROWS = 2048
 
@@ -43,14 +43,25 @@ def losses(scores: Tensor, labels: Sequence[int], temperature: float) -> Floats:
     return (-logits[torch.arange(len(labels)), torch.tensor(labels)]).float().numpy()
 
 
-def fit_best(phi: Floats, labels: Sequence[int], classes: int) -> tuple[RidgeHead, float]:
-    """The head with the lambda of the lowest leave-one-out loss, as the learner chooses it; returns that loss too."""
+def fit_best(
+    phi: Floats, labels: Sequence[int], classes: int, judges: Sequence[int] | None = None
+) -> tuple[RidgeHead, float]:
+    """The head with the lambda of the lowest leave-one-out loss, as the learner chooses it; returns that loss too.
+
+    `judges` are the rows whose loss counts (all, where None): those that the encoder was not trained on. Features of a
+    text it was trained on are cleaner than those of the texts to come, and ask for a lambda that is too small. With
+    fewer than 20 of them lambda is the default.
+    """
+    rows = list(range(len(labels)) if judges is None else judges)
+    if len(rows) < FEWEST:
+        return fit(phi, labels, classes, DEFAULT), float("nan")
+    mine = np.asarray(labels)[rows]
     head, found = fit(phi, labels, classes, GRID[0]), dict[float, float]()
     for value in GRID:
         head.refit(value)
-        scores = leave_one_out(head, phi, labels)
-        temperature = fit_temperature(scores.numpy(), np.asarray(labels))
-        found[value] = float(losses(scores, labels, temperature).mean())
+        scores = leave_one_out(head, phi[rows], mine.tolist())
+        temperature = fit_temperature(scores.numpy(), mine)
+        found[value] = float(losses(scores, mine.tolist(), temperature).mean())
     best = min(found, key=lambda value: found[value])
     head.refit(best)
     return head, found[best]
@@ -66,8 +77,11 @@ def right_answers(
     features: RandomFeatures,
     known: Sequence[Sample],
     asked: Sequence[Sample],
+    trained: Collection[str],
 ) -> list[bool]:
-    """Which of `asked` the heads that would serve answer right, fitted to all `known` samples of each task."""
+    """Which of `asked` the heads that would serve answer right, fitted to all `known` samples of each task, of which
+    the encoder was trained on those with the ids `trained`.
+    """
     right = [False] * len(asked)
     for task in {sample.task for sample in asked}:
         mine = [sample for sample in known if sample.task == task]
@@ -76,7 +90,8 @@ def right_answers(
         if not names:
             continue
         phi = features.expand(encode([sample.text for sample in mine]))
-        head, _ = fit_best(phi, [names.index(sample.label) for sample in mine], len(names))
+        judges = [row for row, sample in enumerate(mine) if sample.id not in trained]
+        head, _ = fit_best(phi, [names.index(sample.label) for sample in mine], len(names), judges)
         said = answers(head, features.expand(encode([asked[row].text for row in rows])))
         for row, column in zip(rows, said, strict=True):
             right[row] = names[column] == asked[row].label

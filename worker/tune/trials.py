@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.errors import InvalidInput, VersionNotFound
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
-from app.core.domain.samples import Sample
-from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
+from app.core.domain.samples import Sample, Split
+from app.core.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
 from app.core.settings import Settings
 from worker.consolidation.fine_tuning import fine_tune
 from worker.consolidation.hardware import choose_device, thread_count
@@ -47,12 +47,14 @@ class Stores:
 class Bench:
     """Where trials run. `dev` are samples no encoder was trained on, none held out or golden; no trial trains on one.
 
-    `inputs` are all others; `replayable` says whether the encoder was trained before, so that there is replay.
+    `inputs` are all others, `heldout` those of them that are held out; `replayable` says whether the encoder was
+    trained before, so that there is replay.
     """
 
     stores: Stores
     live: VersionFolder
     inputs: Inputs
+    heldout: tuple[Sample, ...]
     dev: tuple[Sample, ...]
     seed: int
 
@@ -83,21 +85,24 @@ class Bench:
         folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
         encoder = TorchEncoder(folder, device=str(choose_device(settings.device)), digest=digest)
         fine_tune(encoder, material, settings, self.seed, due=due, report=report, evaluated=evaluated)
-        return right_answers(encoder.encode, self._features(), self._known(material), self.dev)
+        return self._right(encoder.encode, material)
 
     def without(self, material: Material, settings: Settings) -> list[bool]:
         """Which of dev are right with the live encoder as it is."""
         folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
         encoder = OnnxEncoder(folder, threads=thread_count(settings.threads), digest=digest)
-        return right_answers(encoder.encode, self._features(), self._known(material), self.dev)
+        return self._right(encoder.encode, material)
+
+    def _right(self, encode: Callable[[Sequence[str]], Floats], material: Material) -> list[bool]:
+        """As in a version: the heads know the held-out samples as well, and lambda is chosen on what judges fairly."""
+        known = [*material.samples, *material.validation, *self.heldout]
+        trained = self.inputs.seen | {sample.id for sample in material.samples}
+        return right_answers(encode, self._features(), known, self.dev, trained)
 
     def _features(self) -> RandomFeatures:
         folder = Path(self.live.path)
         dimension = EncoderSpec.from_file(folder / ENCODER_FOLDER / SPEC_FILE).dimension
         return RandomFeatures.from_file(folder / FEATURES_FILE, dimension)
-
-    def _known(self, material: Material) -> list[Sample]:
-        return [*material.samples, *material.validation]
 
 
 async def open_bench(stores: Stores, settings: Settings) -> Bench:
@@ -117,8 +122,12 @@ async def open_bench(stores: Stores, settings: Settings) -> Bench:
         problem = f"{len(fresh)} samples that the encoder has not seen are too few to compare settings on (>= {least})"
         raise InvalidInput(problem=problem)
     rest = replace(inputs, learned=tuple(c for c in inputs.learned if c.text_digest not in chosen))
-    dev = tuple((await read_samples(stores.samples, [c.id for c in apart])).values())
-    return Bench(stores, stores.artefacts.open(live.number), rest, dev, settings.seed)
+    held_back = [c for c in rest.learned if c.split is Split.HELDOUT and c.text_digest not in golden]
+    judges = stratified(held_back, 1.0, settings.gate_items, settings.seed)
+    dev, heldout = [
+        tuple((await read_samples(stores.samples, [c.id for c in some])).values()) for some in (apart, judges)
+    ]
+    return Bench(stores, stores.artefacts.open(live.number), rest, heldout, dev, settings.seed)
 
 
 def accuracy(right: list[bool]) -> float:
