@@ -74,6 +74,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             max_tokens=settings.max_tokens,
             pooled_layers=settings.pooled_layers,
             sha256=settings.encoder_sha256,
+            precision=settings.precision,
         )
 
     def empty_state() -> LearnerState:

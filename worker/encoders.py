@@ -23,7 +23,9 @@ def first_state(
     settings: Settings, export: Export, digest_of: Callable[[Path], str], open_encoder: Open
 ) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
-    chosen = (settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers)
+    chosen = (
+        settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers, settings.compression
+    )  # fmt: skip
     name = hashlib.sha256("\n".join(map(str, chosen)).encode()).hexdigest()
     folder = settings.home_path / "encoders" / name[:16]
     if not folder.is_dir():

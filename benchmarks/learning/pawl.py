@@ -117,6 +117,7 @@ class Workshop:
                 max_tokens=settings.max_tokens,
                 pooled_layers=settings.pooled_layers,
                 sha256=settings.encoder_sha256,
+                precision=settings.precision,
             )
 
         return first_state(settings, export, encoder_digest, self.open_encoder)

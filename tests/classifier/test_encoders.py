@@ -195,6 +195,10 @@ def test_a_text_longer_than_a_batch_is_a_batch_of_its_own(tiny: tuple[Path, str]
         ("encoder.json", b"[]"),
         ("encoder.json", b'{"format": 2, "pooling": "mean", "max_tokens": 64, "dimension": 32, "pad_id": 0}'),
         ("encoder.json", b'{"format": 1, "pooling": "max", "max_tokens": 64, "dimension": 32, "pad_id": 0}'),
+        (
+            "encoder.json",
+            b'{"format": 1, "pooling": "mean", "max_tokens": 64, "dimension": 32, "pad_id": 0, "precision": "int3"}',
+        ),
         ("encoder.json", b'{"format": 1, "pooling": "mean", "max_tokens": 0, "dimension": 32, "pad_id": 0}'),
         ("encoder.json", b'{"format": 1, "pooling": "mean", "max_tokens": 64, "dimension": 33, "pad_id": 0}'),
         ("encoder.json", None),

@@ -48,8 +48,11 @@ def _start_and_wait_for_training(world: World, job: Path) -> subprocess.Popen[st
     raise AssertionError(f"it ended with {child.wait()}: {child.stderr.read() if child.stderr else ''}")
 
 
-async def test_the_result_is_complete_and_the_same_for_the_same_seed(world: World, tmp_path: Path) -> None:
-    world.options |= {"epochs": "8", "validation_share": "0.1", "patience": "1000"}
+@pytest.mark.parametrize(("compression", "precision"), [("none", "float32"), ("int8", "int8")])
+async def test_the_result_is_complete_and_the_same_for_the_same_seed(
+    world: World, tmp_path: Path, compression: str, precision: str
+) -> None:
+    world.options |= {"epochs": "8", "validation_share": "0.1", "patience": "1000", "compression": compression}
     before = world.contents()
     job = await world.write_job(tmp_path / "job", seed=3)
     code, lines, stderr = await _finish(world, job)
@@ -78,6 +81,7 @@ async def test_the_result_is_complete_and_the_same_for_the_same_seed(world: Worl
     z = load_file(job / "embeddings.safetensors")["z"]
     assert set(ids) == stored.keys() | golden.keys()
     encoder = OnnxEncoder(job / "encoder", threads=1, digest=result["encoder_digest"])
+    assert encoder.spec.precision == precision
     np.testing.assert_allclose(z, encoder.encode([(stored | golden)[i].text for i in ids]), atol=1e-5)
 
     again = await world.write_job(tmp_path / "again", seed=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
         digest = write_encoder(
             encoder.module.model,
             (live.path / ENCODER_FOLDER / TOKENIZER_FILE).read_text(encoding="utf-8"),
-            encoder.spec,
+            replace(encoder.spec, precision=settings.precision),
             folder / ENCODER_FOLDER,
         )
     chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)

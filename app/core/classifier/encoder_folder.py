@@ -21,6 +21,7 @@ TOKENIZER_FILE = "tokenizer.json"
 SPEC_FILE = "encoder.json"
 
 Pooling = Literal["mean", "cls"]
+Precision = Literal["float32", "int8"]
 _FORMAT = 1
 _CHUNK = 1 << 20
 
@@ -34,6 +35,7 @@ class EncoderSpec:
     dimension   d, the length of z, which is the layers' pooled states end to end, each scaled to unit length.
     layers      which layers are pooled, counted down from the last one, which is 0 and comes first.
     pad_id      token id that fills short rows of a batch.
+    precision   of the weight matrices in `model.onnx`, which serves; what is trained is float32.
     """
 
     pooling: Pooling
@@ -41,6 +43,7 @@ class EncoderSpec:
     dimension: int
     pad_id: int = 0
     layers: tuple[int, ...] = (0,)
+    precision: Precision = "float32"
 
     @property
     def hidden(self) -> int:
@@ -48,8 +51,11 @@ class EncoderSpec:
         return self.dimension // len(self.layers)
 
     def to_json(self) -> str:
-        """The text of `encoder.json`; equal specs give equal bytes."""
-        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        """The text of `encoder.json`; equal specs give equal bytes, float32 the ones it had before there was int8."""
+        value = {"format": _FORMAT, **asdict(self)}
+        if self.precision == "float32":
+            del value["precision"]
+        return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
     @staticmethod
     def from_file(path: Path) -> EncoderSpec:
@@ -60,12 +66,16 @@ class EncoderSpec:
                 raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {_FORMAT}")
             if value["pooling"] not in get_args(Pooling):
                 raise ArtefactCorrupt(path=path, problem=f"unknown pooling {value['pooling']!r}")
+            precision = value.get("precision", "float32")
+            if precision not in get_args(Precision):
+                raise ArtefactCorrupt(path=path, problem=f"unknown precision {precision!r}")
             spec = EncoderSpec(
                 pooling=value["pooling"],
                 max_tokens=int(value["max_tokens"]),
                 dimension=int(value["dimension"]),
                 pad_id=int(value["pad_id"]),
                 layers=tuple(int(layer) for layer in value.get("layers", [0])),  # written since 0.2
+                precision=precision,
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error

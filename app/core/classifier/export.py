@@ -21,9 +21,11 @@ from app.core.classifier.encoder_folder import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     EncoderSpec,
+    Precision,
     encoder_digest,
 )
 from app.core.classifier.encoder_source import EncoderSource, find_encoder
+from app.core.classifier.quantization import quantize
 from app.core.domain.errors import EncoderRejected
 
 __all__ = ["encoder_digest", "export_encoder", "write_encoder"]
@@ -33,7 +35,13 @@ _MAX_WEIGHT_BYTES = 2_000_000_000  # an ONNX file is one protobuf message, which
 
 
 def export_encoder(
-    source: str, into: Path, *, max_tokens: int, pooled_layers: int = 1, sha256: str | None = None
+    source: str,
+    into: Path,
+    *,
+    max_tokens: int,
+    pooled_layers: int = 1,
+    sha256: str | None = None,
+    precision: Precision = "float32",
 ) -> str:
     """Loads a published encoder and writes its `encoder/` folder; returns the encoder's digest.
 
@@ -47,6 +55,7 @@ def export_encoder(
         max_tokens: Longest text in tokens.
         pooled_layers: k; of L layers the ones numbered L (k - i) / k, i = 0 ... k - 1, are pooled.
         sha256: Hex SHA-256 that the weights must have.
+        precision: Of the weight matrices that serve.
 
     Raises:
         EncoderRejected: The source is not found or not usable; the message says why.
@@ -69,6 +78,7 @@ def export_encoder(
         dimension=int(model.config.hidden_size) * len(layers),
         pad_id=int(getattr(model.config, "pad_token_id", None) or 0),
         layers=layers,
+        precision=precision,
     )
     return write_encoder(model, tokenizer.to_str(), spec, into)
 
@@ -79,11 +89,11 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     Args:
         model: The transformer as `AutoModel` builds it (`TorchEncoder.module.model`), on any device.
         tokenizer_json: The text of `tokenizer.json`.
-        spec: Pooling, limits and dimension.
+        spec: Pooling, limits, dimension and precision.
         into: The folder to write; made if missing. Files of the same names are replaced.
 
     Raises:
-        EncoderRejected: The model cannot be exported to ONNX, or is too large for it.
+        EncoderRejected: The model cannot be exported to ONNX or quantised, or is too large for it.
     """
     import torch
     from safetensors.torch import save_file
@@ -104,7 +114,12 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     (into / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (into / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    if spec.precision == "int8":
+        model.set_attn_implementation("eager")  # the only form whose attention is fused into one operator
     _write_onnx(PooledTransformer(model, spec.pooling, spec.layers).eval(), into / ONNX_FILE)
+    if spec.precision == "int8":
+        heads = int(getattr(model.config, "num_attention_heads", 0))
+        quantize(into / ONNX_FILE, heads=heads, hidden=int(model.config.hidden_size))
     return encoder_digest(into)
 
 

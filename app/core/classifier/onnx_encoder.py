@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
 from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
-from app.core.classifier.tokenization import TextTokenizer
+from app.core.classifier.tokenization import TextTokenizer, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 
 
 class OnnxEncoder:
-    """An `encoder/` folder on ONNX Runtime, CPU, float32. Implements the port `Encoder`; safe to call from threads.
+    """An `encoder/` folder on ONNX Runtime, CPU. Implements the port `Encoder`; safe to call from threads.
+
+    float32 runs batches of texts of similar length, each on all threads. int8 runs texts one by one, as many at a time
+    as there are threads: its activations are rounded with one scale for a whole batch, so in a batch an embedding would
+    depend on its neighbours; and one by one nothing is padded.
 
     Args:
         folder: The folder, verified already.
@@ -32,7 +37,9 @@ class OnnxEncoder:
         self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
         self.tokenizer = TextTokenizer(folder, self.spec)
         self._digest = digest
-        self._session = _open_session(folder / ONNX_FILE, threads or len(os.sched_getaffinity(0)))
+        threads, alone = threads or len(os.sched_getaffinity(0)), self.spec.precision == "int8"
+        self._session = _open_session(folder / ONNX_FILE, 1 if alone else threads)
+        self._runners = ThreadPoolExecutor(threads, thread_name_prefix="pawl-encoder") if alone else None
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         inputs = {given.name for given in self._session.get_inputs()}
         if inputs != {"input_ids", "attention_mask"} or outputs.get("embedding", [None])[-1] != self.spec.dimension:
@@ -55,9 +62,17 @@ class OnnxEncoder:
         A text's embedding does not depend on the texts beside it, but for float32 rounding (below 1e-5).
         """
         z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
-        for batch in self.tokenizer.batches(texts):
+
+        def run(batch: TokenBatch) -> None:
             inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
             z[batch.rows] = self._session.run(["embedding"], inputs)[0]
+
+        if self._runners is None or len(texts) == 1:
+            for batch in self.tokenizer.batches(texts):
+                run(batch)
+        else:
+            for _ in self._runners.map(run, self.tokenizer.batches(texts, max_texts=1)):
+                pass  # asks for the results, so that an error is raised here
         return z
 
 
