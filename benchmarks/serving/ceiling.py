@@ -1,0 +1,70 @@
+"""The ceiling: a version's classifier called in its own process, without HTTP, on batches of several sizes.
+
+    python -m benchmarks.serving.ceiling HOME TEXTS.txt
+
+HOME has a version; TEXTS has one JSON string in a line. One line of JSON comes out: texts/s for each size of batch, the
+median time of a single call in ms, and the CPU time a text took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.commands.stores import open_stores
+from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.classifier import Classifier, load_classifier
+from app.core.ports import VersionFolder
+from app.core.settings import load_settings
+from benchmarks.harness import Json
+
+SIZES = (1, 8, 32)
+
+
+async def _live(home: Path) -> VersionFolder:
+    settings = load_settings(home=home)
+    async with open_stores(settings) as stores:
+        version = await stores.ledger.live()
+    if version is None:
+        raise SystemExit(f"{home} has no version")
+    return FolderArtefactStore(settings.artefacts_path).open(version.number)
+
+
+def measure(classifier: Classifier, texts: Sequence[str], size: int, seconds: float) -> Json:
+    """Texts/s, ms a call (median) and ms of CPU a text, in batches of one size."""
+    batches = itertools.cycle([texts[start : start + size] for start in range(0, len(texts) - size + 1, size)])
+    classifier.predict(next(batches))
+    calls: list[float] = []
+    begun, spent = time.perf_counter(), time.process_time()
+    while time.perf_counter() - begun < seconds:
+        at = time.perf_counter()
+        classifier.predict(next(batches))
+        calls.append(time.perf_counter() - at)
+    answered = len(calls) * size
+    return {
+        "texts_per_s": answered / (time.perf_counter() - begun),
+        "call_ms": 1000 * statistics.median(calls),
+        "cpu_ms_per_text": 1000 * (time.process_time() - spent) / answered,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the measurement."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("home", type=Path)
+    options.add_argument("texts", type=Path)
+    options.add_argument("--seconds", type=float, default=3.0, help="for each size (default 3)")
+    given = options.parse_args(argv)
+    classifier = load_classifier(asyncio.run(_live(given.home)), threads=load_settings().threads)
+    texts = [json.loads(line) for line in given.texts.read_text(encoding="utf-8").splitlines()]
+    print(json.dumps({str(size): measure(classifier, texts, size, given.seconds) for size in SIZES}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Requests by wrk, a native load generator, so that the client is not the limit; and what the server spent on them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.harness import BenchmarkFailed, Json
+
+SCRIPT = Path(__file__).with_name("requests.lua")
+_RESULT = re.compile(r"^RESULT (\{.*\})$", re.MULTILINE)
+_OPEN_CONNECTIONS = 256
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How requests come: `clients` that each wait for their answer (closed loop), or `rate` requests/s (open loop)."""
+
+    clients: int = 0
+    rate: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For tables and results."""
+        return f"{self.clients} clients" if self.clients else f"{self.rate:.0f}/s"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one load gave. Latencies in ms; `cpu` in cores, `memory_mib` proportional set size of all its processes."""
+
+    requests: int
+    seconds: float
+    failed: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    cpu: float
+    memory_mib: float
+
+    @property
+    def rate(self) -> float:
+        """Requests/s."""
+        return self.requests / self.seconds
+
+    def json(self) -> Json:
+        """For the results."""
+        return asdict(self) | {"rate": self.rate}
+
+
+def wrk() -> str:
+    """The program. Raises `BenchmarkFailed` where it is not installed."""
+    found = shutil.which("wrk")
+    if found is None:
+        raise BenchmarkFailed("wrk is not installed: `apt-get install wrk`")
+    return found
+
+
+def write_bodies(path: Path, bodies: Sequence[Json]) -> Path:
+    """One JSON body in a line."""
+    path.write_text("".join(json.dumps(body) + "\n" for body in bodies), encoding="utf-8")
+    return path
+
+
+def run(url: str, bodies: Path, load: Load, seconds: float, server: int) -> Found:
+    """Puts a load on `url`; `server` is the process id whose family's CPU time and memory are told.
+
+    Raises `BenchmarkFailed` where wrk cannot run. Requests that fail are counted, not raised.
+    """
+    connections = load.clients or _OPEN_CONNECTIONS
+    pause_ms = 1000.0 * connections / load.rate if load.rate else 0.0
+    threads = min(2, connections)
+    command = [wrk(), "-t", str(threads), "-c", str(connections), "-d", f"{seconds:.0f}s", "--timeout", "20s"]
+    before = _cpu_seconds(server)
+    done = subprocess.run(
+        [*command, "-s", str(SCRIPT), url, "--", str(bodies), f"{pause_ms:.3f}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = _RESULT.search(done.stdout)
+    if found is None:
+        raise BenchmarkFailed(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
+    told = json.loads(found.group(1))
+    spent = _cpu_seconds(server) - before
+    return Found(**told, cpu=spent / told["seconds"], memory_mib=_memory(server) / _MIB)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def _cpu_seconds(pid: int) -> float:
+    total = 0.0
+    for process in family(pid):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    for process in family(pid):
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total

@@ -1,0 +1,157 @@
+"""What is measured: Pawl, and the ways its users would otherwise serve the same weights. Each is a real process.
+
+Peers run in virtual environments of their own under `--peers`, made once (`make_environment`); their programs are in
+`peers/`. Those called `... with Pawl's backend` embed with Pawl's own encoder instead of torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.supervisor import guarded
+from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json
+
+PEERS = Path(__file__).with_name("peers")
+_START_SECONDS = 180.0
+_STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A server. `command` has `{port}` where its port goes; `path` answers `body` of a text."""
+
+    name: str
+    title: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    path: str
+    nested: bool = False
+
+    def body(self, text: str) -> Json:
+        """The JSON of a request for one text."""
+        return {"one": {"text": text}} if self.nested else {"text": text}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that answers: where, its process, and how long it took to its first answer."""
+
+    url: str
+    pid: int
+    seconds: float
+
+
+def pawl(home: Home) -> System:
+    """`pawl up` on a home that has a version: app, learner and Redis, as a user runs it."""
+    command = [sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "{port}"]
+    return System("pawl", "Pawl", command, home.environment, "/v1/predict")
+
+
+def peers(names: Sequence[str], environments: Path, encoder: Path) -> list[System]:
+    """The peers with these names (`pipeline`, `litserve`, `bentoml`, `ray`; `-pawl` behind it: with Pawl's backend).
+
+    Raises `BenchmarkFailed` where an environment was not made.
+    """
+    titles = {"pipeline": "FastAPI + pipeline", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve"}
+    found = []
+    for name in names:
+        kind, _, own = name.partition("-")
+        python = environments / kind / "bin" / "python"
+        if not python.is_file():
+            raise BenchmarkFailed(f"there is no {python}: `python -m benchmarks.serving --make-peers {environments}`")
+        title = titles[kind] + (" with Pawl's backend" if own else "")
+        settings = {"PEER_ENCODER": str(encoder), "PEER_BACKEND": "pawl" if own else "torch", "PYTHONPATH": str(ROOT)}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PAWL_")}
+        command = [str(python), str(PEERS / f"{kind}_server.py"), "{port}"]
+        found.append(System(name, title, command, inherited | settings, "/predict", nested=kind == "bentoml"))
+    return found
+
+
+def make_environment(kind: str, environments: Path) -> Json:
+    """A virtual environment with a peer and what it needs; torch first, its CPU build. Returns the versions.
+
+    Raises `BenchmarkFailed` where pip does.
+    """
+    folder = environments / kind
+    python = folder / "bin" / "python"
+    steps = [
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", "torch==2.13.0"],
+        [str(python), "-m", "pip", "install", "--quiet", "-r", str(PEERS / f"{kind}.txt")],
+    ]
+    for step in steps[1:] if python.is_file() else steps:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BenchmarkFailed(f"`{' '.join(step)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return versions(kind, environments)
+
+
+def versions(kind: str, environments: Path) -> Json:
+    """The versions of all that is installed in a peer's environment."""
+    python = environments / kind / "bin" / "python"
+    done = subprocess.run([str(python), "-m", "pip", "freeze"], capture_output=True, text=True, check=False)
+    pairs = (line.partition("==") for line in done.stdout.splitlines())
+    wanted = ("torch", "transformers", "fastapi", "uvicorn", "litserve", "bentoml", "ray", "onnxruntime", "tokenizers")
+    return {name: version for name, _, version in pairs if name in wanted}
+
+
+@contextmanager
+def started(system: System, log: Path) -> Iterator[Started]:
+    """Starts a system on a free port and waits for its first answer. Raises `BenchmarkFailed`."""
+    port = _free_port()
+    begun = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            guarded([part.format(port=port) for part in system.command]),
+            cwd=ROOT,
+            env={**system.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}{system.path}"
+        _wait_for_answer(process, url, system, log)
+        yield Started(url, process.pid, time.perf_counter() - begun)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_for_answer(process: subprocess.Popen[bytes], url: str, system: System, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    problem = "nothing answered"
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            response = httpx.post(url, json=system.body("is it there?"), timeout=20.0)
+        except httpx.TransportError as error:
+            problem = str(error)
+        else:
+            if response.is_success:
+                return
+            problem = f"{response.status_code} {response.text[:300]}"
+        time.sleep(0.05)
+    tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+    raise BenchmarkFailed(f"{system.title} did not come up ({problem}):\n{tail}")
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])

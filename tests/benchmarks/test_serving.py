@@ -1,0 +1,115 @@
+"""The serving benchmark: its load is what it says, and its goals compare what is of one round."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.harness import BenchmarkFailed, Json
+from benchmarks.serving import systems
+from benchmarks.serving.load import Load, run, write_bodies
+from benchmarks.serving.report import goals
+
+_BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers every POST with `status`, and remembers the bodies."""
+
+    daemon_threads = True
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seen: list[Any] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        """One request."""
+        self.server.seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[_Server]:
+    with _Server() as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed: `apt-get install wrk`")
+
+
+@needs_wrk
+@pytest.mark.parametrize("load", [Load(clients=1), Load(clients=4), Load(rate=400.0)])
+def test_every_body_is_sent_and_every_answer_counted(server: _Server, tmp_path: Path, load: Load) -> None:
+    bodies = write_bodies(tmp_path / "bodies", _BODIES)
+    found = run(f"http://127.0.0.1:{server.server_port}/", bodies, load, 1.0, os.getpid())
+    assert found.failed == 0
+    assert 0 < found.requests <= len(server.seen)
+    assert {one["text"] for one in server.seen} == {body["text"] for body in _BODIES}
+    assert found.memory_mib > 1
+    assert 0 < found.p50_ms <= found.p99_ms <= found.max_ms
+
+
+@needs_wrk
+def test_a_failed_request_is_counted(server: _Server, tmp_path: Path) -> None:
+    server.status = 503
+    bodies = write_bodies(tmp_path / "bodies", _BODIES)
+    found = run(f"http://127.0.0.1:{server.server_port}/", bodies, Load(clients=2), 1.0, os.getpid())
+    assert found.failed >= found.requests > 0
+
+
+def _round(pawl: float, ceiling: float, litserve: float, ray: float) -> Json:
+    def loads(rate: float) -> Json:
+        return {"text": {f"{n} clients": {"rate": rate, "p50_ms": 5.0} for n in (1, 16, 64)}}
+
+    in_process = {
+        "1": {"texts_per_s": ceiling / 2, "call_ms": 4.0},
+        "8": {"texts_per_s": ceiling, "call_ms": 9.0},
+    }
+    return {"in-process": {"text": in_process}, "pawl": loads(pawl), "litserve": loads(litserve), "ray": loads(ray)}
+
+
+def test_goals_compare_within_a_round(capsys: pytest.CaptureFixture[str]) -> None:
+    """A round in which the whole machine was half as fast changes no ratio."""
+    rounds = [_round(900, 1000, 300, 100), _round(450, 500, 150, 50), _round(800, 1000, 100, 300)]
+    found = {one["goal"]: one["met"] for one in goals(rounds, ["text"])}
+    capsys.readouterr()
+    assert found == {
+        "text: Pawl / in-process at 64 clients: 0.90, wanted >= 0.85": True,
+        "text, 16 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
+        "text, 64 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
+        "text: p50 at 1 client 1.00 ms above the in-process call, wanted <= 1.5": True,
+    }
+
+
+def test_a_peer_without_an_environment_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkFailed, match="--make-peers"):
+        systems.peers(["litserve-pawl"], tmp_path, tmp_path)
+
+
+def test_a_server_that_does_not_come_up_is_said_with_its_log(tmp_path: Path) -> None:
+    broken = systems.System("x", "Broken", ["sh", "-c", "echo no port {port} >&2; exit 3"], dict(os.environ), "/")
+    with pytest.raises(BenchmarkFailed, match="no port"), systems.started(broken, tmp_path / "log"):
+        pass
