@@ -117,15 +117,18 @@ def internal_problem() -> Problem:
     return Problem(500, "Something went wrong in the service.", slug="internal")
 
 
-async def _on_pawl_error(request: Request, error: Exception) -> Response:
-    problem = problem_of(cast("errors.PawlError", error))
+def response_to(path: str, error: errors.PawlError | Problem) -> Response:
+    """The answer to a request that an error ended. What is our own fault is logged, not shown."""
+    if isinstance(error, Problem):
+        return error.response()
+    problem = problem_of(error)
     if problem.status == 500:
-        log.error("request_failed", path=request.url.path, exc_info=error)
+        log.error("request_failed", path=path, exc_info=error)
     return problem.response()
 
 
-async def _on_problem(request: Request, error: Exception) -> Response:
-    return cast("Problem", error).response()
+async def _on_error(request: Request, error: Exception) -> Response:
+    return response_to(request.url.path, cast("errors.PawlError | Problem", error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -149,7 +152,7 @@ async def _on_invalid_parameters(request: Request, error: Exception) -> Response
 
 def install(app: FastAPI) -> None:
     """Registers the handlers on an app."""
-    app.add_exception_handler(errors.PawlError, _on_pawl_error)
-    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(errors.PawlError, _on_error)
+    app.add_exception_handler(Problem, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)

@@ -104,7 +104,8 @@ def create_app(
     errors.install(app)
     for routes in (predict, feedback, quarantine, versions, model, label_routes, events, health):
         app.include_router(routes.router)
-    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    direct = {("POST", predict.PATH): predict.predict}
+    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes, direct=direct)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

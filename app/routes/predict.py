@@ -20,11 +20,12 @@ from app.serving.service import Service
 
 router = APIRouter(tags=["predictions"])
 
+PATH = "/v1/predict"
 _BODY = TypeAdapter(PredictRequest)
 
 
 @router.post(
-    "/v1/predict",
+    PATH,
     summary="Label texts with the live version",
     response_model=PredictResponse,
     responses=problems(*BODY, 409, 429, 503, 504),

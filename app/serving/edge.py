@@ -6,25 +6,41 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.domain.errors import PawlError
 from app.core.metrics import AppMetrics
-from app.errors import Problem, internal_problem
+from app.errors import Problem, internal_problem, response_to
 
 log = structlog.get_logger(__name__)
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class Edge:
-    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length."""
+    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length.
 
-    def __init__(self, app: ASGIApp, *, metrics: AppMetrics, max_body_bytes: int) -> None:
+    What `direct` has for a (method, path) is called from here, past the framework's routing and exit stacks: they cost
+    more than all that a prediction needs besides its encoder (`docs/log.md`). Its route stays in the app, which
+    describes it and answers other methods.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: AppMetrics,
+        max_body_bytes: int,
+        direct: Mapping[tuple[str, str], Endpoint] | None = None,
+    ) -> None:
         self._app = app
+        self._direct = dict(direct or {})
         self._metrics = metrics
         self._limit = max_body_bytes
         self._run = secrets.token_hex(6)
@@ -38,6 +54,7 @@ class Edge:
         started = time.perf_counter()
         request_id, length = _read_headers(scope)
         request_id = request_id or f"{self._run}{next(self._count):012x}".encode()
+        endpoint = self._direct.get((scope["method"], scope["path"]))
         status = 0
 
         async def send_named(message: Message) -> None:
@@ -51,6 +68,9 @@ class Edge:
         try:
             if length is not None and length > self._limit:
                 await self._too_large().response()(scope, receive, send_named)
+            elif endpoint is not None:
+                response = await _answer(endpoint, Request(scope, self._limited(receive)))
+                await response(scope, receive, send_named)
             else:
                 await self._app(scope, self._limited(receive), send_named)
         except Exception:
@@ -59,7 +79,9 @@ class Edge:
                 raise
             await internal_problem().response()(scope, receive, send_named)
         finally:
-            self._observe(scope, status, time.perf_counter() - started)
+            # the route's template, not the path: paths come from clients and would make labels without end
+            route = scope["path"] if endpoint else getattr(scope.get("route"), "path", "unmatched")
+            self._observe(route, scope["method"], status, time.perf_counter() - started)
 
     def _limited(self, receive: Receive) -> Receive:
         taken = 0
@@ -78,12 +100,16 @@ class Edge:
     def _too_large(self) -> Problem:
         return Problem(413, f"The body is larger than {self._limit} bytes.", slug="body-too-large")
 
-    def _observe(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
-        # the route's template, not the path: paths come from clients and would make labels without end
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if route != "unmatched" else ""
-        self._metrics.requests.labels(route, method, status or 499).inc()
+    def _observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._metrics.requests.labels(route, method if route != "unmatched" else "", status or 499).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+
+
+async def _answer(endpoint: Endpoint, request: Request) -> Response:
+    try:
+        return await endpoint(request)
+    except (PawlError, Problem) as error:
+        return response_to(request.url.path, error)
 
 
 def _read_headers(scope: Scope) -> tuple[bytes, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, func, select, true
@@ -13,6 +13,7 @@ from app.core.db.engine import among, chunked, insert_or, reading, writing
 from app.core.db.tables import predictions as table
 from app.core.domain.predictions import Prediction
 
+_COLUMNS = tuple(field.name for field in fields(Prediction))
 _EXPIRY_CHUNK = 2000  # rows removed in one transaction: a long one would keep corrections waiting
 
 
@@ -30,7 +31,8 @@ class SqlPredictionLog:
             statement = insert_or(connection, table).on_conflict_do_nothing()
             # Sorted: two writers of the same ids wait for each other instead of deadlocking.
             for chunk in chunked(sorted(predictions, key=lambda prediction: prediction.id)):
-                await connection.execute(statement, [asdict(prediction) for prediction in chunk])
+                # not `asdict`, whose deep copies took a third of the event loop's time for a prediction
+                await connection.execute(statement, [{name: getattr(one, name) for name in _COLUMNS} for one in chunk])
 
     async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
         """See `PredictionLog.get_many`."""
