@@ -52,6 +52,8 @@ class AppMetrics:
         self.expired_texts = Counter(
             "pawl_predict_expired_texts", "Texts dropped before compute: deadline or client gone", registry=registry
         )
+        self.answer_cache = Gauge("pawl_answer_cache_entries", "Answers kept for the same text", registry=registry)
+        self.cached_texts = Counter("pawl_predict_cached_texts", "Texts answered from that cache", registry=registry)
         self.batch_texts = Histogram("pawl_batch_texts", "Texts in a batch", registry=registry, buckets=_TEXTS)
         self.batch_seconds = Histogram(
             "pawl_batch_seconds", "Time of a batch in encoder and head", registry=registry, buckets=_SECONDS

@@ -16,6 +16,8 @@ from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
 from app.schemas.predictions import PredictRequest, PredictResponse
+from app.serving.disconnects import ended_with_client
+from app.serving.engine import ServedClassifier
 from app.serving.service import Service
 
 router = APIRouter(tags=["predictions"])
@@ -44,21 +46,37 @@ async def predict(request: Request) -> Response:
     if body.wait_ms > settings.max_wait_ms:
         detail = f"at most {settings.max_wait_ms}"
         raise invalid_body(f"#/wait_ms: {detail}", [{"detail": detail, "pointer": "#/wait_ms"}])
-    if body.min_version is not None:
-        await service.engine.wait_for(body.min_version, body.wait_ms / 1000)
-    with service.engine.lease() as version:
-        head = version.manifest.heads.get(body.task)
-        if head is None:
-            raise UnknownTask(task=body.task, version=version.number, known=sorted(version.manifest.heads))
-        top_k = min(body.top_k, len(head.labels))
-        answers = await service.batcher.submit(version, texts, task=body.task, top_k=top_k)
-        number = version.number
+    with ended_with_client(request.receive):
+        if body.min_version is not None:
+            await service.engine.wait_for(body.min_version, body.wait_ms / 1000)
+        with service.engine.lease() as version:
+            head = version.manifest.heads.get(body.task)
+            if head is None:
+                raise UnknownTask(task=body.task, version=version.number, known=sorted(version.manifest.heads))
+            answers = await _answers(service, version, texts, body.task, min(body.top_k, len(head.labels)))
+            number = version.number
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
     predictions = [
         {"id": id, "label": one.label, "score": one.score, "scores": one.scores, "novelty": one.novelty}
         for id, one in zip(ids, answers, strict=True)
     ]
     return json_response({"version": number, "predictions": predictions}, headers={"x-pawl-version": str(number)})
+
+
+async def _answers(
+    service: Service, version: ServedClassifier, texts: Sequence[str], task: str, top_k: int
+) -> list[Answer]:
+    """Computed, but for those that are kept from before."""
+    if not service.answers.enabled:
+        return await service.batcher.submit(version, texts, task=task, top_k=top_k)
+    known = service.answers.find(version.number, task, top_k, texts)
+    missing = list(dict.fromkeys(text for text, answer in zip(texts, known, strict=True) if answer is None))
+    if missing:
+        computed = await service.batcher.submit(version, missing, task=task, top_k=top_k)
+        service.answers.keep(version.number, task, top_k, missing, computed)
+        fresh = dict(zip(missing, computed, strict=True))
+        known = [answer or fresh[text] for text, answer in zip(texts, known, strict=True)]
+    return [answer for answer in known if answer is not None]
 
 
 def _log(

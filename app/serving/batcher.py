@@ -187,7 +187,11 @@ class Batcher:
 def _answers(batch: Sequence[_Slice]) -> list[list[Answer]]:
     """One forward pass over all texts, then one product with the head for each task in the batch."""
     classifier = batch[0].job.classifier
-    z = classifier.embed([text for one in batch for text in one.texts])
+    texts = [text for one in batch for text in one.texts]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    z = classifier.embed(list(places))
+    if len(places) < len(texts):  # the same text for two tasks, or from two clients, is embedded once
+        z = z[[places[text] for text in texts]]
     if len(batch) == 1:
         job = batch[0].job
         return [classifier.answer(z, job.task, job.top_k)]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,6 +73,8 @@ class Edge:
                 await response(scope, receive, send_named)
             else:
                 await self._app(scope, self._limited(receive), send_named)
+        except ClientDisconnect:
+            log.debug("client_gone", path=scope["path"], request_id=request_id.decode())
         except Exception:
             log.exception("request_failed", path=scope["path"], request_id=request_id.decode())
             if status:

@@ -13,6 +13,7 @@ from app.core.domain.errors import StoreUnavailable
 from app.core.metrics import AppMetrics
 from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
 from app.core.settings import Settings
+from app.serving.answer_cache import AnswerCache
 from app.serving.background import Background
 from app.serving.batcher import Batcher
 from app.serving.engine import Engine
@@ -47,6 +48,7 @@ class Service:
         self.metrics = metrics
         self.engine = Engine(metrics, max_waiters=settings.predict_queue)
         self.batcher = Batcher(settings, metrics)
+        self.answers = AnswerCache(settings.answer_cache, metrics)
         self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
         self.announcer = Announcer(ports.stream, settings, metrics)
         self.stream = StreamWatch(ports.stream, settings, metrics)

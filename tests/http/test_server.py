@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from app.core.ports import Floats
 from app.core.settings import Settings
 from app.main import create_app, make_server
 from tests.http.world import World, assert_problem
@@ -84,7 +86,9 @@ async def test_event_streams_end_and_requests_in_flight_finish_when_it_stops(tmp
         await eventually(lambda: world.service.feed._listeners == 1)
         await world.promote(world.write_version(2))
         await eventually(lambda: world.service.engine.number == 2)
-        flying = asyncio.create_task(client.post("/v1/predict", json={"texts": ["where is my card"] * 200}))
+        flying = asyncio.create_task(
+            client.post("/v1/predict", json={"texts": [f"where is card {n}" for n in range(200)]})
+        )
         await eventually(lambda: world.service.batcher._waiting)
         server.should_exit = True
         assert (await flying).status_code == 200
@@ -101,6 +105,37 @@ async def test_a_listener_that_goes_away_gives_its_place_back(tmp_path: Path) ->
                 assert response.status_code == 200
                 assert_problem(await client.get("/v1/events"), 429)
             await eventually(lambda: world.service.feed._listeners == 0)
+
+
+@pytest.mark.parametrize("body", [{"text": "a", "min_version": 2, "wait_ms": 20_000}, {"text": "held"}])
+async def test_a_client_that_goes_away_is_not_computed_for(tmp_path: Path, body: dict[str, Any]) -> None:
+    world = World(tmp_path)
+    async with listening(world.settings, world.app) as (client, _):
+        await world.serve(1)
+        live = world.service.engine.live
+        assert live is not None
+        held, computed = threading.Event(), list[str]()
+        embed = live.classifier.embed
+
+        def slowly(texts: Sequence[str]) -> Floats:
+            computed.extend(texts)
+            assert held.wait(20)
+            return embed(texts)
+
+        live.classifier.embed = slowly  # type: ignore[method-assign]
+        first = asyncio.create_task(client.post("/v1/predict", json={"text": "first"}))
+        await eventually(lambda: computed == ["first"])
+        asked = asyncio.create_task(client.post("/v1/predict", json=body))
+        await eventually(lambda: world.service.batcher._waiting or world.service.engine._waiters)
+        asked.cancel()  # closes the connection
+        gone = world.service.metrics.requests.labels("/v1/predict", "POST", 499)
+        await eventually(lambda: gone._value.get() == 1)
+        assert world.service.engine._waiters == 0
+        held.set()
+        assert (await first).status_code == 200
+        await eventually(lambda: world.service.batcher._waiting == 0)
+        assert (await client.post("/v1/predict", json={"text": "next"})).status_code == 200
+    assert computed == ["first", "next"]
 
 
 async def test_a_body_above_the_limit_over_a_real_connection(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_order_is_kept_and_each_answer_is_of_the_leased_version_under_swaps(
             await asyncio.gather(*asked)
             sizes = [len(batch) for one in classifiers for batch in one.encoder.batches]
             assert all(size <= max_batch for size in sizes)
-            assert sum(sizes) == sum(len(texts) for texts, _, _ in plan)
+            assert sum(sizes) <= sum(len(texts) for texts, _, _ in plan)
+            assert all(len(set(batch)) == len(batch) for one in classifiers for batch in one.encoder.batches)
 
     asyncio.run(scenario())
 
@@ -83,6 +84,24 @@ async def test_requests_that_wait_share_a_batch_and_a_lone_one_does_not_wait() -
         classifier.encoder.open.set()
         await asyncio.gather(first, *others)
     assert classifier.encoder.batches == [["first"], [f"text {n}" for n in range(5)]]
+
+
+async def test_one_text_for_two_tasks_passes_the_encoder_once() -> None:
+    classifier = NumberedClassifier(1, ("default", "tone"))
+    async with running() as batcher:
+        classifier.encoder.open.clear()
+        first = asyncio.create_task(batcher.submit(classifier, ["first"], task="default", top_k=1))
+        await eventually(classifier.encoder.entered.is_set)
+        asked = [
+            asyncio.create_task(batcher.submit(classifier, texts, task=task, top_k=1))
+            for texts, task in ((["a", "b"], "default"), (["b", "c"], "tone"), (["b"], "tone"))
+        ]
+        await asyncio.sleep(0)
+        classifier.encoder.open.set()
+        await first
+        answers = [labels(one) for one in await asyncio.gather(*asked)]
+    assert classifier.encoder.batches == [["first"], ["a", "b", "c"]]
+    assert answers == [[expected_label(1, text) for text in texts] for texts in ("ab", "bc", "b")]
 
 
 async def test_a_request_of_many_texts_takes_turns_with_the_others() -> None:

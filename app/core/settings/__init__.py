@@ -84,6 +84,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Texts waiting for the encoder; beyond it 429."""
     predict_timeout_ms: int = Field(default=30_000, ge=1)
     """A prediction not answered by then is a 504."""
+    answer_cache: int = Field(default=0, ge=0)
+    """Answers of the live version kept for texts that come again, the most recently used ones; 0 keeps none."""
     max_texts: int = Field(default=256, ge=1, le=10_000)
     """Texts (or feedback items) in one request; beyond it 422."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)

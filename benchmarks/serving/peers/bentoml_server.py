@@ -20,7 +20,7 @@ class Classifier:
     def __init__(self) -> None:
         self.model = Model()
 
-    @bentoml.api(batchable=True, max_batch_size=LARGEST_BATCH, max_latency_ms=1000, route="/batch")
+    @bentoml.api(batchable=True, max_batch_size=LARGEST_BATCH, max_latency_ms=20_000, route="/batch")
     def batch(self, texts: list[str]) -> list[dict[str, Any]]:
         """A batch that BentoML made of single requests."""
         return self.model.predict(texts)
