@@ -47,6 +47,8 @@ from worker.tuning import Tuning
 
 log = structlog.get_logger("worker")
 
+_NICENESS = 5  # answers come first where both want a core; a consolidation, its child, stands back further
+
 
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncIterator[Consumer]:
@@ -128,6 +130,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
+        os.nice(_NICENESS)
         asyncio.run(work(settings, drain=arguments.drain))
     except PawlError as error:
         sys.stderr.write(f"{error}\n")

@@ -104,6 +104,10 @@ def test_doctor_finds_nothing_wrong(up: Up) -> None:
     assert {part for part, finding in found.items() if finding["outcome"] != "ok"} <= {"home"}, "home: a full disk"
 
 
+def test_the_learner_stands_back_where_answers_want_a_core(up: Up) -> None:
+    eventually(lambda: up.child("worker").nice() > up.child("app").nice(), "the learner is nicer than the app")
+
+
 def test_a_second_one_on_the_same_home_is_refused(up: Up) -> None:
     second = pawl(up.env, "up", "--port", "0")
     assert second.returncode == 1
