@@ -8,8 +8,8 @@ head that would serve, refitted on the new features. A tenth of the samples, by 
 in a store: the head learns it, no encoder does, and lambda is chosen by its leave-one-out loss.
 
 `phrasebank` (B5): FinancialPhraseBank 50 %, the 80 % that B5 imports with the same seed. A fifth of them is "dev",
-which compares methods; the rest is trained on. The other 20 % are not looked at, except with `--test`, which trains on
-the 80 % and asks the 20 %. `clinc150`, `banking77` (B1, B2 in two steps): `--texts` of the training texts,
+which compares methods; `--texts` of the rest are trained on. The other 20 % are not looked at, except with `--test`,
+which trains on the 80 % and asks the 20 %. `clinc150`, `banking77` (B1, B2 in two steps): `--texts` of the training texts,
 class-balanced; the encoder is consolidated on half of the classes, and that is where every row starts: it trains on the
 other half with `--replay` old samples a class replayed, and is asked texts of all classes: CLINC150's validation part,
 30 % of Banking77's training part.
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, metavar="DIR")
     options.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     options.add_argument("--test", action="store_true", help="phrasebank: ask the 20 %% that nothing was chosen on")
-    options.add_argument("--texts", type=int, default=TEXTS, help=f"two steps: training texts (default {TEXTS})")
+    options.add_argument("--texts", type=int, default=TEXTS, help=f"training texts (default {TEXTS}; --test: all)")
     options.add_argument("--replay", type=int, default=5, help="two steps: replayed per class (default 5)")
     options.add_argument("--limit", type=int, help="asked texts, for a try")
     options.add_argument("--attack", action="store_true", help="also under typing mistakes and synonyms")
@@ -183,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         source = Path(folder) / "encoder"
         export_encoder(settings.encoder, source, max_tokens=settings.max_tokens, pooled_layers=settings.pooled_layers)
         if given.protocol == "phrasebank":
-            case = phrasebank(given.data, source, given.seed, test=given.test)
+            texts = None if given.test else given.texts
+            case = phrasebank(given.data, source, given.seed, test=given.test, texts=texts)
         else:
             settings = settings.model_copy(update={"replay_per_class": given.replay})
             steps = two_steps(given.protocol, given.data, given.seed, given.texts)

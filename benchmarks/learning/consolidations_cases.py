@@ -59,13 +59,15 @@ def samples_of(rows: Sequence[Labelled]) -> tuple[Sample, ...]:
     )
 
 
-def phrasebank(data: Path, folder: Path, seed: int, *, test: bool) -> Case:
-    """B5's split of this seed: its 80 % divided into what is known and dev, or all of them and the 20 %."""
+def phrasebank(data: Path, folder: Path, seed: int, *, test: bool, texts: int | None = None) -> Case:
+    """B5's split of this seed: its 80 % divided into what is known (or `texts` of it) and dev, or all of them and the
+    20 %.
+    """
     split = load_split("financial_phrasebank", data, seed)
     train, asked = split.train, split.test
     if not test:
         asked, train = train[: len(train) // 5], train[len(train) // 5 :]
-    return Case(folder, samples_of(train), (), samples_of(asked))
+    return Case(folder, samples_of(train[:texts]), (), samples_of(asked))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from benchmarks.learning.attack import ATTACKS
 from benchmarks.learning.consolidations_methods import METHODS
 from benchmarks.learning.metrics import from_text, mcnemar
 
-TEXTS = 1500  # of two steps, unless said otherwise; another number has files of its own
+TEXTS = 1500  # unless said otherwise; another number has files of its own
 _SAME = ("protocol", "test", "seed", "texts", "replay", "limit", "defaults")
 
 
 def _name(given: argparse.Namespace) -> str:
     part, seed = "_test" if given.test else "", f"_seed{given.seed}" if given.seed else ""
-    size = "" if given.protocol == "phrasebank" or given.texts == TEXTS else f"_{given.texts}"
+    size = "" if given.texts == TEXTS else f"_{given.texts}"
     return f"consolidations_{given.protocol}{size}{part}{seed}"
 
 

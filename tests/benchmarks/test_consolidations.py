@@ -64,6 +64,8 @@ def test_each_method_gets_a_row_on_samples_that_are_not_trained_on(tmp_path: Pat
     assert not parts[0] & parts[1]
     assert {s.text for s in test.new} == parts[0] | parts[1]
     assert not {s.text for s in test.new} & parts[2]
+    few = consolidations_cases.phrasebank(tmp_path, tmp_path, 0, test=False, texts=20)
+    assert (few.new, few.asked) == (dev.new[:20], dev.asked)
 
 
 def test_the_second_step_of_clinc150_replays_the_first(tmp_path: Path) -> None:
