@@ -9,10 +9,10 @@ in a store: the head learns it, no encoder does, and lambda is chosen by its lea
 
 `phrasebank` (B5): FinancialPhraseBank 50 %, the 80 % that B5 imports with the same seed. A fifth of them is "dev",
 which compares methods; `--texts` of the rest are trained on. The other 20 % are not looked at, except with `--test`,
-which trains on the 80 % and asks the 20 %. `clinc150`, `banking77` (B1, B2 in two steps): `--texts` of the training texts,
-class-balanced; the encoder is consolidated on half of the classes, and that is where every row starts: it trains on the
-other half with `--replay` old samples a class replayed, and is asked texts of all classes: CLINC150's validation part,
-30 % of Banking77's training part.
+which trains on the 80 % and asks the 20 %. `clinc150`, `banking77` (B1, B2 in two steps): `--texts` of the training
+texts, class-balanced; the encoder is consolidated on half of the classes, and that is where every row starts: it trains
+on the other half with `--replay` old samples a class replayed, and is asked texts of all classes: CLINC150's validation
+part, 30 % of Banking77's training part.
 `--attack` adds the share of texts that stand typing mistakes and synonyms. Methods that were measured before on the
 same samples keep their rows.
 """
