@@ -90,6 +90,13 @@ REFUSALS: dict[str, tuple[dict[str, int], Ask, int, str, float]] = {
         {"max_body_bytes": 1024},
         post("/v1/predict", text=LONG),
         413,
+        refused("/v1/predict", 413),
+        1,
+    ),
+    "max_body_bytes, routed": (
+        {"max_body_bytes": 1024},
+        post("/v1/feedback", text=LONG, label="a"),
+        413,
         UNREAD,
         1,
     ),
