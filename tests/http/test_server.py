@@ -122,7 +122,7 @@ async def test_a_client_that_goes_away_is_not_computed_for(tmp_path: Path, body:
             assert held.wait(20)
             return embed(texts)
 
-        live.classifier.embed = slowly  # type: ignore[method-assign]
+        live.classifier.embed = slowly  # type: ignore[method-assign]  # holds the thread
         first = asyncio.create_task(client.post("/v1/predict", json={"text": "first"}))
         await eventually(lambda: computed == ["first"])
         asked = asyncio.create_task(client.post("/v1/predict", json=body))

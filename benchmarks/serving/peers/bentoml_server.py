@@ -43,4 +43,4 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     os.chdir(here)
     command = ["-m", "bentoml", "serve", "bentoml_server:Front", "--host", "127.0.0.1", "--port", sys.argv[1]]
-    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - becomes the server, no shell
