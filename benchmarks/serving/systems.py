@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,11 +127,11 @@ def started(system: System, log: Path) -> Iterator[Started]:
         yield Started(url, process.pid, time.perf_counter() - begun)
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # LitServe leaves processes behind, which would share the next one's cores
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _wait_for_answer(process: subprocess.Popen[bytes], url: str, system: System, log: Path) -> None:

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.harness import BenchmarkFailed, Json
@@ -113,3 +115,17 @@ def test_a_server_that_does_not_come_up_is_said_with_its_log(tmp_path: Path) -> 
     broken = systems.System("x", "Broken", ["sh", "-c", "echo no port {port} >&2; exit 3"], dict(os.environ), "/")
     with pytest.raises(BenchmarkFailed, match="no port"), systems.started(broken, tmp_path / "log"):
         pass
+
+
+def test_a_server_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
+    """The shell ends at once on SIGTERM; what it started does not."""
+    marks = tmp_path / "child"
+    script = f"sleep 600 & echo $! > {marks}; wait"
+    lonely = systems.System("x", "Lonely", ["sh", "-c", script], dict(os.environ), "/")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(systems, "_wait_for_answer", lambda *_: None)
+        with systems.started(lonely, tmp_path / "log"):
+            while not (marks.exists() and marks.read_text().strip()):
+                time.sleep(0.02)
+            child = psutil.Process(int(marks.read_text()))
+    child.wait(10)
