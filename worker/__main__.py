@@ -19,8 +19,6 @@ import structlog
 import torch
 
 from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.encoder_folder import encoder_digest
-from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.db.engine import SystemClock, connect
 from app.core.db.labels import SqlLabelStore
@@ -69,18 +67,8 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     def open_encoder(folder: Path, digest: str) -> Encoder:
         return OnnxEncoder(folder, threads=settings.threads, digest=digest)
 
-    def export(source: str, into: Path) -> str:
-        return export_encoder(
-            source,
-            into,
-            max_tokens=settings.max_tokens,
-            pooled_layers=settings.pooled_layers,
-            sha256=settings.encoder_sha256,
-            precision=settings.precision,
-        )
-
     def empty_state() -> LearnerState:
-        return first_state(settings, export, encoder_digest, open_encoder)
+        return first_state(settings, open_encoder)
 
     learning = Learning(samples, ledger, publisher, recovery, settings)
     tuning = Tuning(learning, samples, recovery)

@@ -8,20 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
+from app.core.classifier.export import encoder_digest, export_encoder
 from app.core.classifier.features import RandomFeatures
 from app.core.ports import Encoder
 from app.core.settings import Settings
 from worker.state import LearnerState
 
-Export = Callable[[str, Path], str]
-"""(source, empty folder) -> encoder digest; writes the encoder folder."""
 Open = Callable[[Path, str], Encoder]
 """(encoder folder, digest) -> encoder."""
 
 
-def first_state(
-    settings: Settings, export: Export, digest_of: Callable[[Path], str], open_encoder: Open
-) -> LearnerState:
+def first_state(settings: Settings, open_encoder: Open) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
     chosen = (
         settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers, settings.compression
@@ -32,9 +29,16 @@ def first_state(
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        export(settings.encoder, unfinished)
+        export_encoder(
+            settings.encoder,
+            unfinished,
+            max_tokens=settings.max_tokens,
+            pooled_layers=settings.pooled_layers,
+            sha256=settings.encoder_sha256,
+            precision=settings.precision,
+        )
         unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
-    encoder = open_encoder(folder, digest_of(folder))
+    encoder = open_encoder(folder, encoder_digest(folder))
     spec = EncoderSpec.from_file(folder / SPEC_FILE)
     features = RandomFeatures.create(spec.hidden, settings.random_features, settings.seed, spec.dimension)
     return LearnerState(0, encoder, folder, features, settings)

@@ -70,13 +70,13 @@ async def _answers(
     if not service.answers.enabled:
         return await service.batcher.submit(version, texts, task=task, top_k=top_k)
     known = service.answers.find(version.number, task, top_k, texts)
+    fresh: dict[str, Answer] = {}
     missing = list(dict.fromkeys(text for text, answer in zip(texts, known, strict=True) if answer is None))
     if missing:
         computed = await service.batcher.submit(version, missing, task=task, top_k=top_k)
         service.answers.keep(version.number, task, top_k, missing, computed)
         fresh = dict(zip(missing, computed, strict=True))
-        known = [answer or fresh[text] for text, answer in zip(texts, known, strict=True)]
-    return [answer for answer in known if answer is not None]
+    return [answer or fresh[text] for text, answer in zip(texts, known, strict=True)]
 
 
 def _log(

@@ -37,10 +37,10 @@ class Edge:
         *,
         metrics: AppMetrics,
         max_body_bytes: int,
-        direct: Mapping[tuple[str, str], Endpoint] | None = None,
+        direct: Mapping[tuple[str, str], Endpoint],
     ) -> None:
         self._app = app
-        self._direct = dict(direct or {})
+        self._direct = dict(direct)
         self._metrics = metrics
         self._limit = max_body_bytes
         self._run = secrets.token_hex(6)

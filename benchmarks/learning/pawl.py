@@ -17,8 +17,6 @@ from typing import Any
 
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.classifier import Classifier, load_classifier
-from app.core.classifier.encoder_folder import encoder_digest
-from app.core.classifier.export import export_encoder
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.db.engine import SystemClock
 from app.core.db.memory import MemoryDatabase, MemorySampleStore
@@ -109,18 +107,7 @@ class Workshop:
 
     def first_state(self, settings: Settings) -> LearnerState:
         """An empty state on the encoder that the settings name, as the worker makes it."""
-
-        def export(source: str, into: Path) -> str:
-            return export_encoder(
-                source,
-                into,
-                max_tokens=settings.max_tokens,
-                pooled_layers=settings.pooled_layers,
-                sha256=settings.encoder_sha256,
-                precision=settings.precision,
-            )
-
-        return first_state(settings, export, encoder_digest, self.open_encoder)
+        return first_state(settings, self.open_encoder)
 
     def encoder(self) -> CachedEncoder:
         """The encoder of a first version."""

@@ -66,7 +66,9 @@ def test_order_is_kept_and_each_answer_is_of_the_leased_version_under_swaps(
             sizes = [len(batch) for one in classifiers for batch in one.encoder.batches]
             assert all(size <= max_batch for size in sizes)
             assert sum(sizes) <= sum(len(texts) for texts, _, _ in plan)
-            assert all(len(set(batch)) == len(batch) for one in classifiers for batch in one.encoder.batches)
+            batches = [batch for one in classifiers for batch in one.encoder.batches]
+            assert all(len(set(batch)) == len(batch) for batch in batches)
+            assert {text for batch in batches for text in batch} == {text for texts, _, _ in plan for text in texts}
 
     asyncio.run(scenario())
 
