@@ -28,11 +28,16 @@ class Labelled:
     label: str
 
 
-def read_labelled(path: Path) -> list[Labelled]:
-    """The rows of a CSV file with a header, read as `pawl import` reads them. Raises `BenchmarkFailed`."""
+def present(path: Path) -> Path:
+    """The path of a file of the data folder. Raises `BenchmarkFailed` where it is missing."""
     if not path.is_file():
         raise BenchmarkFailed(f"{path} is missing (see the data folder's MANIFEST.md)")
-    rows = list(read_rows(path, None, None, _LONGEST))
+    return path
+
+
+def read_labelled(path: Path) -> list[Labelled]:
+    """The rows of a CSV file with a header, read as `pawl import` reads them. Raises `BenchmarkFailed`."""
+    rows = list(read_rows(present(path), None, None, _LONGEST))
     bad = [row for row in rows if isinstance(row, BadRow)]
     if bad:
         raise BenchmarkFailed(f"{path} line {bad[0].line}: {bad[0].problem}")
@@ -47,10 +52,8 @@ def read_split(folder: Path) -> tuple[list[Labelled], list[Labelled]]:
 def read_phrasebank(path: Path) -> list[Labelled]:
     """FinancialPhraseBank: `sentence@label`, Latin-1. A folder means its `Sentences_50Agree.txt`."""
     file = path / "Sentences_50Agree.txt" if path.is_dir() else path
-    if not file.is_file():
-        raise BenchmarkFailed(f"{file} is missing (see the data folder's MANIFEST.md)")
     rows = []
-    for line in file.read_text(encoding="latin-1").split("\n"):
+    for line in present(file).read_text(encoding="latin-1").split("\n"):
         text, _, label = line.strip().rpartition("@")
         if text.strip():
             rows.append(Labelled(text.strip(), label.strip()))

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,25 +86,35 @@ def temporary_home(**settings: str) -> Iterator[Home]:
 def running(home: Home) -> Iterator[str]:
     """`pawl up --no-demo` on a free port; yields its URL once it is ready. Raises `BenchmarkFailed`."""
     log = home.path / "up.log"
+    command = [sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "0"]
+    with server_process(command, home.environment, log) as process:
+        yield _ready_url(process, log)
+
+
+@contextmanager
+def server_process(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process of its own, its output in `log`; stopped in order, or killed after 20 s, at the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            guarded([sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "0"]),
+            guarded(command),
             cwd=ROOT,
-            env=home.environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # a Ctrl-C is for the benchmark, which then stops it in order
         )
     try:
-        yield _ready_url(process, log)
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()  # its children are tied to its life
-            process.wait()
+        with suppress(ProcessLookupError):  # LitServe leaves processes behind, which would share the next one's cores
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _ready_url(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.core.domain.samples import digest_text
-from benchmarks.datasets import Labelled, invented, one_of_each, read_phrasebank, read_split, shuffled
+from benchmarks.datasets import Labelled, invented, one_of_each, present, read_phrasebank, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed
 
 VALIDATION = "clinc150_validation"
@@ -102,19 +102,12 @@ def _apart(name: str, train: Sequence[Labelled], test: Sequence[Labelled]) -> Sp
 
 
 def _json(path: Path) -> dict[str, list[list[str]]]:
-    _present(path)
-    found: dict[str, list[list[str]]] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, list[list[str]]] = json.loads(present(path).read_text(encoding="utf-8"))
     return found
 
 
-def _present(path: Path) -> None:
-    if not path.is_file():
-        raise BenchmarkFailed(f"{path} is missing (see the data folder's MANIFEST.md)")
-
-
 def _tweets(path: Path) -> Iterator[Event]:
-    _present(path)
-    with path.open(encoding="mac_roman", newline="") as file:
+    with present(path).open(encoding="mac_roman", newline="") as file:
         for row in csv.DictReader(file):
             at = _EXCEL_EPOCH + timedelta(days=float(row["tweet_created"]))
             yield Event(at, Labelled(row["text"], row["airline_sentiment"]))
@@ -122,8 +115,7 @@ def _tweets(path: Path) -> Iterator[Event]:
 
 def _reuters(data: Path) -> Iterator[Event]:
     """News with exactly one topic: title and body, the first characters of them."""
-    path = data / "reuters21578" / "reuters21578_sgm.tar.xz"
-    _present(path)
+    path = present(data / "reuters21578" / "reuters21578_sgm.tar.xz")
     with tarfile.open(path, "r:xz") as archive:
         for member in sorted(archive.getmembers(), key=lambda one: one.name):
             file = archive.extractfile(member) if member.name.endswith(".sgm") else None

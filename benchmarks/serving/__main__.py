@@ -13,7 +13,6 @@ started, measured and stopped once a round, and what is compared is of one round
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import statistics
@@ -24,10 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.settings import load_settings
-from benchmarks.datasets import Labelled, one_of_each, read_phrasebank, read_split, shuffled, write_csv
+from benchmarks.datasets import read_split
 from benchmarks.harness import (
     ROOT,
     BenchmarkFailed,
@@ -41,14 +37,13 @@ from benchmarks.harness import (
     temporary_home,
 )
 from benchmarks.learning.program import progress
-from benchmarks.serving.load import Load, run, write_bodies, wrk
+from benchmarks.serving.load import Load, run, write_lines, wrk
+from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import goals, report
 from benchmarks.serving.systems import System, make_environment, pawl, peers, started, versions
 
 KINDS = ("pipeline", "litserve", "bentoml", "ray")
 SYSTEMS = ("pawl", *KINDS, *(f"{kind}-pawl" for kind in KINDS[1:]))
-_TEXTS = 400
-_IMPORTED = 20  # texts of each class: a head's speed does not depend on how many it learned
 _CLIENTS = (1, 16, 64)
 _SHARES = (0.5, 0.8)
 _AS_SERVED = {"OPENBLAS_NUM_THREADS": "1"}  # as the command line sets it for the app
@@ -56,45 +51,17 @@ _AS_SERVED = {"OPENBLAS_NUM_THREADS": "1"}  # as the command line sets it for th
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how often. `texts` by the name of their length."""
+    """What is asked of every system: texts by the name of their length, and for how many seconds each load."""
 
     texts: dict[str, list[str]]
-    clients: Sequence[int]
-    shares: Sequence[float]
-    rounds: int
     seconds: float
-
-
-def load_texts(data: Path, rng: random.Random) -> dict[str, list[str]]:
-    """Texts of three lengths, shuffled. Raises `BenchmarkFailed` where a file is missing."""
-    news = data / "ag_news" / "test.csv"
-    if not news.is_file():
-        raise BenchmarkFailed(f"{news} is missing (see the data folder's MANIFEST.md)")
-    with news.open(encoding="utf-8", newline="") as file:
-        articles = [f"{title} {body}" for _, title, body in csv.reader(file)]
-    _, test = read_split(data / "banking77")
-    sentences = [row.text for row in read_phrasebank(data / "financial_phrasebank")]
-    found = {"banking77": [row.text for row in test], "phrasebank": sentences, "ag_news": articles}
-    return {name: rng.sample(texts, _TEXTS) for name, texts in found.items()}
-
-
-def prepare(home: Home, train: Sequence[Labelled], rng: random.Random) -> Path:
-    """Teaches a home 77 classes; the `encoder/` folder of its version."""
-    by_class: dict[str, list[Labelled]] = {}
-    for row in one_of_each(shuffled(train, rng)):
-        by_class.setdefault(row.label, []).append(row)
-    chosen = [row for rows in by_class.values() for row in rows[:_IMPORTED]]
-    home.pawl("import", str(write_csv(home.path / "train.csv", chosen)))
-    artefacts = FolderArtefactStore(load_settings(home=home.path).artefacts_path)
-    return artefacts.path(max(artefacts.kept())) / ENCODER_FOLDER
 
 
 def measure_ceiling(home: Home, plan: Plan, folder: Path) -> Json:
     """Texts/s in-process, by length of text and size of batch."""
     found: Json = {}
     for name, texts in plan.texts.items():
-        file = folder / f"{name}.texts"
-        file.write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
+        file = write_lines(folder / f"{name}.texts", texts)
         command = [sys.executable, "-m", "benchmarks.serving.ceiling", str(home.path), str(file)]
         done = subprocess.run(
             [*command, "--seconds", str(plan.seconds)],
@@ -111,14 +78,14 @@ def measure_system(system: System, plan: Plan, folder: Path) -> Json:
     found: Json = {}
     with started(system, folder / f"{system.name}.log") as server:
         for name, texts in plan.texts.items():
-            bodies = write_bodies(folder / f"{system.name}.{name}", [system.body(text) for text in texts])
+            bodies = write_lines(folder / f"{system.name}.{name}", [system.body(text) for text in texts])
             run(server.url, bodies, Load(clients=16), 1.0, server.pid)  # first allocations, compiled kernels
             loads: Json = {}
-            for clients in plan.clients:
+            for clients in _CLIENTS:
                 load = Load(clients=clients)
                 loads[load.name] = run(server.url, bodies, load, plan.seconds, server.pid).json()
             best = max(one["rate"] for one in loads.values())
-            for share in plan.shares:
+            for share in _SHARES:
                 one = run(server.url, bodies, Load(rate=share * best), plan.seconds, server.pid)
                 loads[f"{share:.0%} of the best"] = one.json() | {"asked": share * best}
             found[name] = loads
@@ -144,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.error("--data: which folder?")
     wrk()
     before, rng = machine(), random.Random(given.seed)
-    plan = Plan(load_texts(given.data, rng), _CLIENTS, _SHARES, given.rounds, given.seconds)
+    plan = Plan(load_texts(given.data, rng), given.seconds)
     chosen = given.systems or (SYSTEMS if given.peers else SYSTEMS[:1])
     results: Json = {"rounds": [], "versions": {}}
     with temporary_home() as home, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def wrk() -> str:
     return found
 
 
-def write_bodies(path: Path, bodies: Sequence[Json]) -> Path:
-    """One JSON body in a line."""
-    path.write_text("".join(json.dumps(body) + "\n" for body in bodies), encoding="utf-8")
+def write_lines(path: Path, values: Sequence[Json] | Sequence[str]) -> Path:
+    """One JSON value in a line."""
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
     return path
 
 
@@ -94,28 +95,18 @@ def run(url: str, bodies: Path, load: Load, seconds: float, server: int) -> Foun
     return Found(**told, cpu=spent / told["seconds"], memory_mib=_memory(server) / _MIB)
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
 def _cpu_seconds(pid: int) -> float:
-    total = 0.0
-    for process in family(pid):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
+    return _total(pid, lambda process: sum(process.cpu_times()[:2]))  # user and system
 
 
-def _memory(pid: int) -> int:
-    total = 0
-    for process in family(pid):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
+def _memory(pid: int) -> float:
+    return _total(pid, lambda process: process.memory_full_info().pss)
+
+
+def _total(pid: int, measure: Callable[[psutil.Process], float]) -> float:
+    """Over a process and all that descend from it; one that ends meanwhile counts nothing."""
+    server, total = psutil.Process(pid), 0.0
+    for process in (server, *server.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += measure(process)
     return total

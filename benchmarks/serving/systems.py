@@ -7,24 +7,21 @@ Peers run in virtual environments of their own under `--peers`, made once (`make
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from app.supervisor import guarded
-from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json
+from app.commands.up import free_port
+from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json, server_process
 
 PEERS = Path(__file__).with_name("peers")
 _START_SECONDS = 180.0
-_STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ def make_environment(kind: str, environments: Path) -> Json:
 
 
 def versions(kind: str, environments: Path) -> Json:
-    """The versions of all that is installed in a peer's environment."""
+    """The versions of what matters in a peer's environment."""
     python = environments / kind / "bin" / "python"
     done = subprocess.run([str(python), "-m", "pip", "freeze"], capture_output=True, text=True, check=False)
     pairs = (line.partition("==") for line in done.stdout.splitlines())
@@ -109,29 +106,12 @@ def versions(kind: str, environments: Path) -> Json:
 @contextmanager
 def started(system: System, log: Path) -> Iterator[Started]:
     """Starts a system on a free port and waits for its first answer. Raises `BenchmarkFailed`."""
-    port = _free_port()
+    port = free_port("127.0.0.1", 0)
     begun = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            guarded([part.format(port=port) for part in system.command]),
-            cwd=ROOT,
-            env={**system.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
+    with server_process([part.format(port=port) for part in system.command], system.environment, log) as process:
         url = f"http://127.0.0.1:{port}{system.path}"
         _wait_for_answer(process, url, system, log)
         yield Started(url, process.pid, time.perf_counter() - begun)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-        with suppress(ProcessLookupError):  # LitServe leaves processes behind, which would share the next one's cores
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _wait_for_answer(process: subprocess.Popen[bytes], url: str, system: System, log: Path) -> None:
@@ -149,9 +129,3 @@ def _wait_for_answer(process: subprocess.Popen[bytes], url: str, system: System,
         time.sleep(0.05)
     tail = log.read_text(encoding="utf-8", errors="replace")[-3000:]
     raise BenchmarkFailed(f"{system.title} did not come up ({problem}):\n{tail}")
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.datasets import Labelled, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, parser, save, show, start, temporary_home
-from benchmarks.serving.__main__ import prepare
-from benchmarks.serving.load import Found, Load, run, write_bodies
+from benchmarks.serving.load import Found, Load, run, write_lines
+from benchmarks.serving.preparation import prepare
 from benchmarks.serving.systems import Started, pawl, started
 from benchmarks.traffic import Traffic, traffic
 
@@ -58,10 +58,6 @@ class Bench:
     async def version(self) -> int:
         """The live version's number."""
         return int((await self.client.request("GET", "/v1/model"))["version"])
-
-    async def learner(self) -> Json:
-        """What the learner says of itself."""
-        return dict((await self.client.request("GET", "/v1/model"))["learner"] or {})
 
 
 async def measure(bench: Bench, rounds: int, seconds: float) -> Json:
@@ -149,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare(home, train, rng)
         system = pawl(home)
         rows = shuffled(test, rng)
-        bodies = write_bodies(Path(scratch) / "bodies", [system.body(row.text) for row in rows[:400]])
+        bodies = write_lines(Path(scratch) / "bodies", [system.body(row.text) for row in rows[:400]])
         corrections = rows[400 : 400 + given.rounds * _CORRECTIONS]
         with started(system, Path(scratch) / "pawl.log") as server:
             found = asyncio.run(_measure(server, bodies, corrections, given))

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.harness import BenchmarkFailed, Json
 from benchmarks.serving import systems
-from benchmarks.serving.load import Load, run, write_bodies
+from benchmarks.serving.load import Load, run, write_lines
 from benchmarks.serving.report import goals
 
 _BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]
@@ -65,7 +65,7 @@ needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not i
 @needs_wrk
 @pytest.mark.parametrize("load", [Load(clients=1), Load(clients=4), Load(rate=400.0)])
 def test_every_body_is_sent_and_every_answer_counted(server: _Server, tmp_path: Path, load: Load) -> None:
-    bodies = write_bodies(tmp_path / "bodies", _BODIES)
+    bodies = write_lines(tmp_path / "bodies", _BODIES)
     found = run(f"http://127.0.0.1:{server.server_port}/", bodies, load, 1.0, os.getpid())
     assert found.failed == 0
     assert 0 < found.requests <= len(server.seen)
@@ -77,7 +77,7 @@ def test_every_body_is_sent_and_every_answer_counted(server: _Server, tmp_path: 
 @needs_wrk
 def test_a_failed_request_is_counted(server: _Server, tmp_path: Path) -> None:
     server.status = 503
-    bodies = write_bodies(tmp_path / "bodies", _BODIES)
+    bodies = write_lines(tmp_path / "bodies", _BODIES)
     found = run(f"http://127.0.0.1:{server.server_port}/", bodies, Load(clients=2), 1.0, os.getpid())
     assert found.failed >= found.requests > 0
 
