@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import errors, openapi
 from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import load_classifier
 from app.core.db.engine import connect
 from app.core.db.labels import SqlLabelStore
@@ -89,7 +90,7 @@ def create_app(
                 stream=transport,
                 artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
             )
-            service = app.state.service = Service(settings, ports, partial(_load, settings.threads), metrics)
+            service = app.state.service = Service(settings, ports, partial(_load, Backends.of(settings)), metrics)
             async with service.running():
                 yield
 
@@ -110,8 +111,8 @@ def create_app(
     return app
 
 
-def _load(threads: int, folder: VersionFolder, encoder: Encoder | None) -> ServedClassifier:
-    return load_classifier(folder, encoder=encoder, threads=threads)
+def _load(backends: Backends, folder: VersionFolder, encoder: Encoder | None) -> ServedClassifier:
+    return load_classifier(folder, encoder=encoder, backends=backends)
 
 
 def _given(engine: AsyncEngine | None) -> AsyncEngine:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.core.artefacts.verification import read_folder
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import Classifier, load_classifier
 
 __all__ = ["Classifier", "load"]
@@ -26,4 +27,4 @@ def load(path: str | Path, *, threads: int = 0) -> Classifier:
     Raises:
         ArtefactCorrupt: Anything in the folder is missing, altered or odd.
     """
-    return load_classifier(read_folder(Path(path).expanduser()), threads=threads)
+    return load_classifier(read_folder(Path(path).expanduser()), backends=Backends(threads=threads))

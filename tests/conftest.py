@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for."""
 
+import os
+
 from tests.processes import install, trained_installation
 from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
 
@@ -12,3 +14,6 @@ __all__ = [
     "short_folder",
     "trained_installation",
 ]
+
+# `auto` measures for two seconds in each new home; tests/classifier/test_backends.py is about that.
+os.environ.setdefault("PAWL_BACKEND", "onnxruntime")

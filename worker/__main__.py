@@ -13,13 +13,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 import torch
 
 from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.onnx_encoder import OnnxEncoder
+from app.core.classifier.backends import Backends
 from app.core.db.engine import SystemClock, connect
 from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import check_current
@@ -27,7 +26,6 @@ from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
 from app.core.domain.errors import PawlError
 from app.core.logs import configure_logs
-from app.core.ports import Encoder
 from app.core.settings import Settings, load_settings
 from app.core.streams.redis_stream import RedisFeedbackStream
 from worker.consolidator import Consolidator
@@ -64,8 +62,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
-    def open_encoder(folder: Path, digest: str) -> Encoder:
-        return OnnxEncoder(folder, threads=settings.threads, digest=digest)
+    open_encoder = Backends.of(settings).open
 
     def empty_state() -> LearnerState:
         return first_state(settings, open_encoder)

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 import torch
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import load_classifier
 from app.core.domain.labels import LabelState
 from app.core.domain.manifest import ENCODER_FOLDER
@@ -185,7 +186,8 @@ class Recovery:
     async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
         folder = await asyncio.to_thread(self._artefacts.open, version.number)
         same = encoder if encoder is not None and encoder.digest == version.encoder_digest else None
-        model = await asyncio.to_thread(load_classifier, folder, encoder=same, threads=self._settings.threads)
+        backends = Backends.of(self._settings)
+        model = await asyncio.to_thread(load_classifier, folder, encoder=same, backends=backends)
         trained = await self.trained_on(version.number)
         return LearnerState(
             0,

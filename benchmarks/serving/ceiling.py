@@ -19,6 +19,7 @@ from pathlib import Path
 
 from app.commands.stores import open_stores
 from app.core.artefacts.folders import FolderArtefactStore
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import Classifier, load_classifier
 from app.core.ports import VersionFolder
 from app.core.settings import load_settings
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("texts", type=Path)
     options.add_argument("--seconds", type=float, default=3.0, help="for each size (default 3)")
     given = options.parse_args(argv)
-    classifier = load_classifier(asyncio.run(_live(given.home)), threads=load_settings().threads)
+    classifier = load_classifier(asyncio.run(_live(given.home)), backends=Backends.of(load_settings()))
     texts = [json.loads(line) for line in given.texts.read_text(encoding="utf-8").splitlines()]
     print(json.dumps({str(size): measure(classifier, texts, size, given.seconds) for size in SIZES}))
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.artefacts import FolderArtefactStore, read_folder
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import Classifier, _best, load_classifier
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
@@ -33,7 +34,7 @@ def folder(tmp_path: Path, tiny: tuple[Path, str]) -> VersionFolder:
 
 @pytest.fixture
 def classifier(folder: VersionFolder) -> Classifier:
-    return load_classifier(folder, threads=1)
+    return load_classifier(folder, backends=Backends(threads=1))
 
 
 def test_answers_are_the_parts_put_together(classifier: Classifier) -> None:
@@ -116,7 +117,7 @@ def test_a_version_from_before_novelty_was_a_tasks_own_keeps_answering(
     folder = FolderArtefactStore(tmp_path / "former").publish(
         1, manifest, files | {FORMER_NOVELTY_FILE: former.to_bytes()}
     )
-    loaded = load_classifier(folder, threads=1)
+    loaded = load_classifier(folder, backends=Backends(threads=1))
     z = loaded.embed(TEXTS)
     expected = np.interp(former.leverage(z), former.quantiles, np.linspace(0, 1, 101)).astype(np.float32)
     for task in LABELS:

@@ -51,7 +51,7 @@ def test_int8_is_close_to_float32_and_trains_as_float32(
 ) -> None:
     exact, rounded = (encoder.encode(TEXTS) for encoder in encoders)
     cosines = (exact * rounded).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
-    assert cosines.min() > 0.95
+    assert cosines.min() > 0.994, "0.993 without a scale for each token"
     assert cosines.max() < 0.99999, "it was quantised"
     np.testing.assert_allclose(np.linalg.norm(rounded.reshape(len(TEXTS), 3, -1), axis=2), 1.0, atol=1e-5)
     np.testing.assert_allclose(TorchEncoder(folders[1]).encode(TEXTS), exact, atol=1e-4)

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import load_classifier
 from app.core.classifier.head import LinearHead
 from app.core.domain.errors import ArtefactCorrupt, StoreUnavailable
@@ -35,7 +36,7 @@ class Loads:
         self.encoders.append(encoder)
         if self.failure is not None:
             raise self.failure
-        return load_classifier(folder, encoder=encoder, threads=1)
+        return load_classifier(folder, encoder=encoder, backends=Backends(threads=1))
 
 
 class Bench:

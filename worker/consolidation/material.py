@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import Classifier, load_classifier
 from app.core.domain.samples import Sample
 from app.core.domain.versions import Version
@@ -12,7 +13,6 @@ from app.core.ports import Floats, SampleStore, VersionFolder
 from app.core.settings import Settings
 from worker.consolidation.embedding import known_embeddings
 from worker.consolidation.examples import LabelSpaces, label_spaces, live_probabilities
-from worker.consolidation.hardware import thread_count
 from worker.consolidation.inputs import Inputs, read_samples
 from worker.consolidation.replay import Candidate, Selection, select, trainable
 from worker.consolidation.ridge import fit, leave_one_out, losses
@@ -71,7 +71,7 @@ async def gather(live: VersionFolder, selection: Selection, store: SampleStore, 
     held_back = await read_samples(store, [c.id for c in selection.validation])
     validation = tuple(sample for sample in held_back.values() if sample.task in tasks)
 
-    classifier = load_classifier(live, threads=thread_count(settings.threads))  # let go with this call: some 300 MB
+    classifier = load_classifier(live, backends=Backends.of(settings))  # let go with this call: some 300 MB
     samples = tuple(training.values())
     z = await known_embeddings(store, classifier.encoder, training)
     rows = [row for row, sample in enumerate(samples) if sample.id in replayed]
@@ -84,7 +84,7 @@ async def _hardness(
     live: VersionFolder, version: Version, seen: list[Candidate], store: SampleStore, settings: Settings
 ) -> dict[str, float]:
     """The leave-one-out loss in nats of each sample under a head with the live head's features and lambda, by id."""
-    classifier = load_classifier(live, threads=thread_count(settings.threads))
+    classifier = load_classifier(live, backends=Backends.of(settings))
     by_task: defaultdict[str, list[str]] = defaultdict(list)
     for candidate in seen:
         by_task[candidate.task].append(candidate.id)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec
 from app.core.classifier.export import write_encoder
-from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import Json
@@ -19,7 +19,7 @@ from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLed
 from app.core.settings import Settings
 from worker.consolidation.embedding import embed_again
 from worker.consolidation.fine_tuning import fine_tune
-from worker.consolidation.hardware import choose_device, thread_count
+from worker.consolidation.hardware import choose_device
 from worker.consolidation.inputs import read_inputs
 from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
 from worker.consolidation.material import choose, gather
@@ -71,7 +71,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
     chosen += [candidate.id for candidate in inputs.golden]
     with progress.phase("embedding", len(chosen)):
-        serving = OnnxEncoder(folder / ENCODER_FOLDER, threads=thread_count(settings.threads), digest=digest)
+        serving = Backends.of(settings).open(folder / ENCODER_FOLDER, digest)
         write_embeddings(folder, *await embed_again(stores.samples, serving, chosen, progress))
     new = sum(candidate.id in trained for candidate in selection.new)
     result = Result(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
 from app.core.classifier.features import RandomFeatures
-from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.errors import InvalidInput, VersionNotFound
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -20,7 +20,7 @@ from app.core.domain.samples import Sample, Split
 from app.core.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
 from app.core.settings import Settings
 from worker.consolidation.fine_tuning import fine_tune
-from worker.consolidation.hardware import choose_device, thread_count
+from worker.consolidation.hardware import choose_device
 from worker.consolidation.inputs import Inputs, read_inputs, read_samples
 from worker.consolidation.job import Job
 from worker.consolidation.material import Material, choose, gather
@@ -90,7 +90,7 @@ class Bench:
     def without(self, material: Material, settings: Settings) -> list[bool]:
         """Which of dev are right with the live encoder as it is."""
         folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
-        encoder = OnnxEncoder(folder, threads=thread_count(settings.threads), digest=digest)
+        encoder = Backends.of(settings).open(folder, digest)
         return self._right(encoder.encode, material)
 
     def _right(self, encode: Callable[[Sequence[str]], Floats], material: Material) -> list[bool]:

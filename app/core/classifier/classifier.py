@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from app.core.classifier.backends import Backends
 from app.core.classifier.encoder_folder import digest_of_files
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
-from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.domain.errors import ArtefactCorrupt, UnknownTask
 from app.core.domain.manifest import (
     ENCODER_FOLDER,
@@ -99,13 +99,15 @@ class Classifier:
         return self.answer(self.embed(texts), task, top_k)
 
 
-def load_classifier(folder: VersionFolder, *, encoder: Encoder | None = None, threads: int = 0) -> Classifier:
+def load_classifier(
+    folder: VersionFolder, *, encoder: Encoder | None = None, backends: Backends | None = None
+) -> Classifier:
     """Loads a verified version folder.
 
     Args:
         folder: As `ArtefactStore.open` returns it: every file has the digest its manifest says.
         encoder: An encoder that is loaded already; used if its digest is the version's, else the version's is loaded.
-        threads: Threads of one forward pass; 0 means one for each core.
+        backends: What runs the encoder; without it ONNX Runtime on all cores.
 
     Raises:
         ArtefactCorrupt: A file is missing or odd, or the parts are not those the manifest names.
@@ -113,7 +115,7 @@ def load_classifier(folder: VersionFolder, *, encoder: Encoder | None = None, th
     manifest = folder.manifest
     _check_digests(folder)
     if encoder is None or encoder.digest != manifest.encoder_digest:
-        encoder = OnnxEncoder(folder.path / ENCODER_FOLDER, threads=threads, digest=manifest.encoder_digest)
+        encoder = (backends or Backends()).open(folder.path / ENCODER_FOLDER, manifest.encoder_digest)
     heads = {
         task: LinearHead.from_file(folder.path / head_file(task), info.labels, info.temperature)
         for task, info in manifest.heads.items()

@@ -1,9 +1,10 @@
-"""The torch backend: for training, and for embedding many texts on a GPU. The serving process never imports it."""
+"""The torch backend: for training, and for serving from a GPU. On a CPU the serving process never imports it."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,17 +101,28 @@ class TorchEncoder:
         folder: The exported folder.
         device: `cpu`, `cuda`, `cuda:1`.
         digest: The folder's digest where it is known and verified already; computed from the files otherwise.
+        bf16: Whether `encode` computes in bfloat16 autocast.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", digest: str | None = None) -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", digest: str | None = None, bf16: bool = False) -> None:
         self.folder = folder
         self.spec = EncoderSpec.from_file(folder / "encoder.json")
         self.tokenizer = TextTokenizer(folder, self.spec)
         self.device = torch.device(device)
+        self._bf16 = bf16
         self.module = (
             PooledTransformer(load_transformer(folder), self.spec.pooling, self.spec.layers).to(self.device).eval()
         )
         self._digest = digest or encoder_digest(folder)
+
+    @classmethod
+    def for_serving(cls, folder: Path, *, threads: int, digest: str) -> TorchEncoder:
+        """On the GPU, in bfloat16 where it has that, or on so many threads of the CPU (0: one for each core)."""
+        if torch.cuda.is_available():
+            bf16 = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+            return cls(folder, device="cuda", digest=digest, bf16=bf16)
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        return cls(folder, digest=digest)
 
     @property
     def digest(self) -> str:
@@ -132,6 +144,7 @@ class TorchEncoder:
         for batch in self.tokenizer.batches(texts, **sizes):
             ids = torch.from_numpy(batch.input_ids).to(self.device)
             mask = torch.from_numpy(batch.attention_mask).to(self.device)
-            z[batch.rows] = self.module(ids, mask).float().cpu().numpy()
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+                z[batch.rows] = self.module(ids, mask).float().cpu().numpy()
         self.module.train(was_training)
         return z

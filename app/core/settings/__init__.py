@@ -56,6 +56,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """What is served of an encoder that is exported (the first one, and those of consolidations): its float32 weights,
     or weights rounded to int8, a quarter of the size and twice as fast. What is trained is float32 in every case.
     """
+    backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto"
+    """What runs an encoder of float32 weights: `auto` measures what is installed once and keeps the fastest (torch only
+    beside a GPU). int8 weights always run on ONNX Runtime.
+    """
     random_features: int = Field(default=1280, ge=0, le=65536)
     """M, the number of random ReLU features next to the embedding."""
     seed: int = Field(default=0, ge=0)

@@ -1,0 +1,74 @@
+"""The OpenVINO backend: float32 weights, computed in bfloat16 where the CPU does that natively. No torch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
+from app.core.classifier.tokenization import TextTokenizer
+from app.core.domain.errors import ArtefactCorrupt
+from app.core.ports import Floats
+
+
+class OpenVinoEncoder:
+    """An `encoder/` folder of float32 weights on OpenVINO, CPU. Implements the port `Encoder`; thread-safe.
+
+    In bfloat16 (Kalamkar et al. 2019) a text's embedding is within 0.01 of the one in float32 and depends on the texts
+    beside it by as much: kernels of other shapes round at other places.
+
+    Args:
+        folder: The folder, verified already.
+        threads: Threads of one forward pass; 0 means one for each core this process may use.
+        digest: The folder's digest.
+
+    Raises:
+        ArtefactCorrupt: A file is missing, damaged or does not fit the others.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0, digest: str) -> None:
+        self.folder = folder
+        self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
+        self.tokenizer = TextTokenizer(folder, self.spec)
+        self._digest = digest
+        self._model = _compile(folder / ONNX_FILE, threads or len(os.sched_getaffinity(0)))
+        self._one_at_a_time = threading.Lock()  # a compiled model keeps one request's buffers; a run takes all threads
+        width = self._model.output("embedding").partial_shape[1]
+        if width != self.spec.dimension:
+            problem = f"an embedding of {width} numbers, expected {self.spec.dimension}"
+            raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the folder's files."""
+        return self._digest
+
+    @property
+    def dimension(self) -> int:
+        """d, the length of z."""
+        return self.spec.dimension
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""
+        z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
+        for batch in self.tokenizer.batches(texts):
+            with self._one_at_a_time:
+                found = self._model({"input_ids": batch.input_ids, "attention_mask": batch.attention_mask})
+                z[batch.rows] = found["embedding"]
+        return z
+
+
+def _compile(path: Path, threads: int) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+    try:
+        return core.compile_model(core.read_model(path), "CPU", config)
+    except RuntimeError as error:
+        raise ArtefactCorrupt(path=path, problem=f"OpenVINO cannot load it: {error}") from error
