@@ -48,6 +48,7 @@ def up(
     home: Home = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 8000.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of the HTTP service. Default: 1.")] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave an empty home empty.")] = False,
 ) -> None:
     """Start everything: database, Redis, HTTP service and learner. Ctrl-C stops it.
@@ -56,19 +57,32 @@ def up(
     """
     from app.commands.up import up as run
 
-    run(settings_with(home=home, host=host, port=port), demo=not no_demo)
+    run(settings_with(home=home, host=host, port=port, workers=workers), demo=not no_demo)
 
 
 @cli.command()
-def serve() -> None:
-    """Run the HTTP service alone (settings from PAWL_...). It needs no torch."""
-    settings = settings_with()
+def serve(
+    workers: Annotated[int | None, typer.Option(help="Processes behind one socket. Default: 1.")] = None,
+    handle: Annotated[int | None, typer.Option("--socket", hidden=True)] = None,
+    member: Annotated[int, typer.Option(hidden=True)] = 1,
+    metrics: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the HTTP service alone (settings from PAWL_...). It needs no torch.
+
+    One process keeps two cores busy; more pay on machines with many, or in front of a GPU.
+    """
+    settings = settings_with(workers=workers)
+    if settings.workers > 1 and handle is None:
+        from app.commands.serve import serve_group
+
+        serve_group(settings)
+        return
     # Before numpy is imported: OpenBLAS's own threads wait for each other where the encoder's keep the cores busy
     # (one text's answer from the head took 30 ms with them and 0.7 ms without, on a loaded machine).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from app.main import serve as run
 
-    run(settings)
+    run(settings, handle, member, metrics)
 
 
 @cli.command()

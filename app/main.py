@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -45,6 +46,7 @@ from app.routes import labels as label_routes
 from app.serving.background import back_off
 from app.serving.edge import Edge
 from app.serving.engine import ServedClassifier
+from app.serving.group_metrics import Member
 from app.serving.service import Ports, Service
 
 log = structlog.get_logger(__name__)
@@ -65,10 +67,11 @@ def create_app(
     labels: LabelStore | None = None,
     stream: FeedbackStream | None = None,
     artefacts: ArtefactStore | None = None,
+    member: Member | None = None,
 ) -> FastAPI:
     """The app. A port that is not given is built from the settings when the lifespan starts, and closed when it ends.
 
-    The `Service` is `app.state.service` while the lifespan lasts.
+    The `Service` is `app.state.service` while the lifespan lasts. `member` says which one it is of several processes.
     """
     metrics = AppMetrics()
 
@@ -90,8 +93,12 @@ def create_app(
                 stream=transport,
                 artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
             )
-            service = app.state.service = Service(settings, ports, partial(_load, Backends.of(settings)), metrics)
+            service = app.state.service = Service(
+                settings, ports, partial(_load, Backends.of(settings)), metrics, member
+            )
             async with service.running():
+                if member is not None:  # takes no request from the others before it can answer one
+                    await service.reloader.looked.wait()
                 yield
 
     app = FastAPI(
@@ -197,13 +204,18 @@ def make_server(settings: Settings, app: FastAPI) -> uvicorn.Server:
     return _Server(config, app)
 
 
-def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
-    """Runs the service until SIGTERM or SIGINT; on `sockets` where they are given, else on `host` and `port`."""
+def serve(settings: Settings, handle: int | None = None, member: int = 1, metrics: Path | None = None) -> None:
+    """Runs the service until SIGTERM or SIGINT on `host` and `port`.
+
+    One of several processes listens on the socket it inherited as `handle`, and shares the folder `metrics`.
+    """
     configure_logs(settings.log_level)
-    server = make_server(settings, create_app(settings))
+    app = create_app(settings, member=Member(member, metrics) if metrics is not None else None)
+    server = make_server(settings, app)
+    sockets = [socket.socket(fileno=handle)] if handle is not None else None
     # uvicorn stops in order and then raises the signal again; a traceback would say nothing more
     with suppress(KeyboardInterrupt):
-        server.run(sockets=list(sockets) if sockets is not None else None)
+        server.run(sockets=sockets)
 
 
 def _installed_version() -> str:

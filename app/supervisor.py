@@ -41,13 +41,20 @@ class Child:
     """One process that is started again when it ends, until `stop`."""
 
     def __init__(
-        self, name: str, command: Callable[[], Sequence[str]], env: Mapping[str, str], logs: Path, notice: Notice
+        self,
+        name: str,
+        command: Callable[[], Sequence[str]],
+        env: Mapping[str, str],
+        logs: Path | None,
+        notice: Notice,
+        handles: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._env = dict(env)
-        self._log_path = logs / f"{name}.log"
-        self._log = RotatingFileHandler(self._log_path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
+        self._handles = tuple(handles)
+        self._log_path = logs / f"{name}.log" if logs is not None else None
+        self._log = _log_to(self._log_path)
         self._notice = notice
         self._tail: deque[str] = deque(maxlen=15)
         self._process: asyncio.subprocess.Process | None = None
@@ -73,9 +80,10 @@ class Child:
             quick_deaths = quick_deaths + 1 if loop.time() - began < _QUICK_SECONDS else 1
             if quick_deaths >= _QUICK_DEATHS:
                 tail = "\n".join(self._tail)
+                where = f"Its log is {self._log_path}; the" if self._log_path is not None else "The"
                 raise Unavailable(
                     problem=f"the {self.name} process ended {quick_deaths} times in a row right after its start "
-                    f"(last: {_ending(code)}). Its log is {self._log_path}; the last lines:\n{tail}"
+                    f"(last: {_ending(code)}). {where} last lines:\n{tail}"
                 )
             self._notice(f"{self.name} ended ({_ending(code)}), starting it again")
             with contextlib.suppress(TimeoutError):
@@ -103,6 +111,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
             limit=LINE_BYTES,
+            pass_fds=self._handles,
         )
         self._process = process
         if self._stopping.is_set():  # asked to end between the check and the start: it saw no signal
@@ -142,11 +151,21 @@ class Child:
         self._log.close()
 
 
-class Supervisor:
-    """A group of children that run together: when one cannot be kept alive, `failure` tells."""
+def _log_to(path: Path | None) -> logging.Handler:
+    if path is None:
+        return logging.StreamHandler(sys.stdout)
+    return RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
 
-    def __init__(self, logs: Path, notice: Notice) -> None:
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+class Supervisor:
+    """A group of children that run together: when one cannot be kept alive, `failure` tells.
+
+    `logs` is the folder their output goes to, a file each; without it, it goes to stdout.
+    """
+
+    def __init__(self, logs: Path | None, notice: Notice) -> None:
+        if logs is not None:
+            logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs = logs
         self._notice = notice
         self._children: dict[str, Child] = {}
@@ -155,9 +174,11 @@ class Supervisor:
         self._failed = asyncio.Event()
         self._failure: BaseException | None = None
 
-    def start(self, name: str, command: Callable[[], Sequence[str]], env: Mapping[str, str]) -> Child:
-        """Starts a child; `command` is called anew before every start."""
-        child = Child(name, command, env, self._logs, self._notice)
+    def start(
+        self, name: str, command: Callable[[], Sequence[str]], env: Mapping[str, str], handles: Sequence[int] = ()
+    ) -> Child:
+        """Starts a child; `command` is called anew before every start. It inherits the open files in `handles`."""
+        child = Child(name, command, env, self._logs, self._notice, handles)
         self._children[name] = child
         self._keepers[name] = keeper = asyncio.create_task(child.keep(), name=f"keep {name}")
         keeper.add_done_callback(self._note_failure)

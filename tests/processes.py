@@ -42,6 +42,7 @@ TRAINED_SAMPLES = 200
 LENIENT = {"gate_max_drop": 1.0, "gate_max_class_drop": 1.0, "gate_max_ece_rise": 1.0, "quarantine_window": 0}
 """Settings with which only what is broken is refused and nothing is screened; for tests of something else."""
 _QUICK = {
+    "backend": "onnxruntime",
     "random_features": 64,
     "threads": 1,
     "poll_seconds": 0.1,

@@ -20,6 +20,7 @@ from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
 from app.commands.learning import require_worker
+from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
 from app.core.settings import Settings
@@ -42,7 +43,9 @@ def up(settings: Settings, *, demo: bool) -> None:
     try:
         with _only_one(home):
             port = free_port(settings.host, settings.port)
-            asyncio.run(_Run(settings.model_copy(update={"port": port}), demo).run())
+            settings = settings.model_copy(update={"port": port})
+            with group(settings) if settings.workers > 1 else contextlib.nullcontext() as members:
+                asyncio.run(_Run(settings, demo, members).run())
     except PermissionError as error:
         raise CommandFailed(f"cannot write to {error.filename or home}: {error.strerror}") from error
 
@@ -84,9 +87,10 @@ def free_port(host: str, port: int) -> int:
 class _Run:
     """One run of the supervisor: start, wait until ready, keep alive, stop."""
 
-    def __init__(self, settings: Settings, demo: bool) -> None:
+    def __init__(self, settings: Settings, demo: bool, members: Group | None) -> None:
         self._settings = settings
         self._demo = demo
+        self._members = members
         self._home = settings.home_path
         self._url = address(settings.host, settings.port)
         self._env = dict(os.environ) | {
@@ -135,7 +139,10 @@ class _Run:
         async with open_stores(settings, migrate=True) as stores:
             await self._add_demo(stores)
             python = sys.executable
-            self._supervisor.start("app", lambda: [python, "-m", "app.cli", "serve"], self._env)
+            if self._members is None:
+                self._supervisor.start("app", lambda: [python, "-m", "app.cli", "serve"], self._env)
+            else:
+                self._members.start(self._supervisor, self._env, settings)
             self._supervisor.start("worker", lambda: [python, "-m", "worker"], self._env)
             self._write_run_file()
             number = await self._wait_until_ready(stores)
@@ -199,7 +206,8 @@ class _Run:
 
     async def _stop(self) -> None:
         (self._home / RUN_FILE).unlink(missing_ok=True)
-        await self._supervisor.stop(["app", "worker"], STOP_SECONDS)
+        apps = ["app"] if self._members is None else self._members.names
+        await self._supervisor.stop([*apps, "worker"], STOP_SECONDS)
         await self._supervisor.stop(["redis"], STOP_REDIS_SECONDS)
 
     def _write_run_file(self) -> None:

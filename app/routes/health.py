@@ -27,5 +27,5 @@ async def is_ready(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=problems())
 async def get_metrics(request: Request) -> Response:
-    """The text format."""
-    return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    """The text format. Of several processes behind one socket, each sample has a label `process`."""
+    return Response(service_of(request).exposition(), media_type=CONTENT_TYPE_LATEST)

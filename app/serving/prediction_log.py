@@ -24,6 +24,7 @@ from app.serving.background import back_off
 log = structlog.get_logger(__name__)
 
 _WRITE_EVERY_SECONDS = 0.05
+_OTHERS_WRITE_WITHIN_SECONDS = 0.15
 _ROWS_PER_WRITE = 1000
 _RETENTION_EVERY_SECONDS = 60.0
 
@@ -53,11 +54,17 @@ class PredictionRecorder:
         self._filled.set()
 
     async def find(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
-        """The predictions that are known. Raises `StoreUnavailable` when SQL is needed and gone."""
+        """The predictions that are known. Raises `StoreUnavailable` when SQL is needed and gone.
+
+        An id that is unknown is looked for once more after a moment: another process may have answered just now and
+        not written it yet, and feedback that comes at once must not be refused for that.
+        """
         found = {one: self._buffer[one] for one in prediction_ids if one in self._buffer}
-        missing = [one for one in dict.fromkeys(prediction_ids) if one not in found]
-        if missing:
-            found.update(await self._predictions.get_many(missing))
+        for pause in (0.0, _OTHERS_WRITE_WITHIN_SECONDS):
+            missing = [one for one in dict.fromkeys(prediction_ids) if one not in found]
+            if missing:
+                await asyncio.sleep(pause)
+                found.update(await self._predictions.get_many(missing))
         return found
 
     async def run(self) -> None:

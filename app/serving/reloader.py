@@ -68,6 +68,8 @@ class Reloader:
         self._metrics = metrics
         self._hinted = asyncio.Event()
         self._failure: _Failure | None = None
+        self.looked = asyncio.Event()
+        """Set once the live version, if there was one and it could be had, serves."""
 
     async def follow_hints(self) -> None:
         """Turns hints into looks at SQL; reconnects when the stream's server goes away."""
@@ -90,6 +92,7 @@ class Reloader:
         """Looks when a hint came, else every `poll_seconds`."""
         while True:
             await self.look()
+            self.looked.set()
             try:
                 async with asyncio.timeout(self._poll_seconds):
                     await self._hinted.wait()

@@ -18,6 +18,7 @@ from app.serving.background import Background
 from app.serving.batcher import Batcher
 from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
+from app.serving.group_metrics import GroupMetrics, Member
 from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
 from app.serving.prediction_log import PredictionRecorder, Retention
 from app.serving.reloader import Load, Reloader
@@ -42,7 +43,9 @@ class Ports:
 class Service:
     """One app's parts. Make it inside a running event loop."""
 
-    def __init__(self, settings: Settings, ports: Ports, load: Load, metrics: AppMetrics) -> None:
+    def __init__(
+        self, settings: Settings, ports: Ports, load: Load, metrics: AppMetrics, member: Member | None = None
+    ) -> None:
         self.settings = settings
         self.ports = ports
         self.metrics = metrics
@@ -64,7 +67,12 @@ class Service:
             settings=settings,
             metrics=metrics,
         )
+        self._group = GroupMetrics(metrics, member) if member is not None else None
         self._retention = Retention(ports.predictions, ports.ledger, settings, metrics)
+
+    def exposition(self) -> bytes:
+        """All metrics in the Prometheus text format, of every process there is behind this socket."""
+        return (self._group or self.metrics).exposition()
 
     def drain(self) -> None:
         """Stops taking requests: not ready at once, event streams end, requests in flight finish."""
@@ -85,6 +93,8 @@ class Service:
         background.start("stream", self.stream.run)
         background.start("events", self.feed.run)
         background.start("retention", self._retention.run)
+        if self._group is not None:
+            background.start("group_metrics", self._group.run)
         try:
             yield
         finally:

@@ -189,14 +189,15 @@ def test_an_empty_home_without_the_demo(short_folder: Path, tiny_encoder: Path) 
         assert running.end(signal.SIGTERM) == 0
 
 
-def test_postgresql_and_an_outside_redis(
+def test_postgresql_an_outside_redis_and_two_processes(
     short_folder: Path, tiny_encoder: Path, postgres_url: str, redis_url: str
 ) -> None:
     home = short_folder / "outside"
     env = environment(home, tiny_encoder, PAWL_DATABASE_URL=postgres_url, PAWL_REDIS_URL=redis_url)
-    with Up(env) as running:
+    with Up(env, "--workers", "2") as running:
         assert running.ready() == f"ready {running.url} version 1"
         assert not (home / "redis").exists()
+        eventually(lambda: 'process="2"' in httpx.get(f"{running.url}/metrics").text, "both processes serve")
         assert not (home / "pawl.db").exists()
         receipt = pawl_json(env, "feedback", "--text", "do you wrap gifts", "--label", "gift_wrapping", "--wait")
         assert receipt["state"] == "learned"

@@ -37,6 +37,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Address the HTTP service listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port the HTTP service listens on; 0 takes a free one."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes of the HTTP service behind one socket; each loads the model and has its share of the cores."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log lines written."""
 
