@@ -11,6 +11,7 @@ median counts. `share of peak`: 6 x the layers' weights x the real tokens (plus 
 large bfloat16 matrix product measured in the same run.
 
 Runs on a CPU (goal: 2 x `trainer`) and on CUDA. `--token-budget` adds a row with batches by tokens.
+`python benchmarks/gpu.py serving --help`: the device as it answers, not as it trains.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from app.core.classifier.torch_encoder import PooledTransformer
 from app.core.settings import load_settings
 from benchmarks.datasets import Labelled, invented, read_labelled, read_phrasebank, shuffled
 from benchmarks.harness import Json, goal, machine, notes, out, parser, save, show, start
+from benchmarks.serving import gpu as serving
 from worker.consolidation.batches import Example, Target
 from worker.consolidation.hardware import choose_device, configure_torch
 from worker.consolidation.network import Network, layers_of
@@ -189,6 +191,10 @@ def read(path: Path | None, limit: int, rng: random.Random) -> list[Labelled]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["serving"]:
+        serving.main(arguments[1:])
+        return
     options = parser(__doc__)
     options.add_argument("--data", type=Path, metavar="FILE_OR_DIR", help="texts; invented ones without it")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
@@ -197,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--batch", type=int, default=32, help="texts in a step (default 32)")
     options.add_argument("--token-budget", type=int, default=0, help="adds batches by so many tokens")
     options.add_argument("--rounds", type=int, default=3, help="times each loop runs (default 3)")
-    given = options.parse_args(argv)
+    given = options.parse_args(arguments)
     before, device = machine(), choose_device(given.device)
     configure_torch(load_settings().threads)
     transformers.utils.logging.set_verbosity_error()

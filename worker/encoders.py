@@ -21,7 +21,7 @@ Open = Callable[[Path, str], Encoder]
 def first_state(settings: Settings, open_encoder: Open) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
     chosen = (
-        settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers, settings.compression
+        settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers, settings.precision
     )  # fmt: skip
     name = hashlib.sha256("\n".join(map(str, chosen)).encode()).hexdigest()
     folder = settings.home_path / "encoders" / name[:16]

@@ -13,21 +13,15 @@ started, measured and stopped once a round, and what is compared is of one round
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.datasets import read_split
 from benchmarks.harness import (
-    ROOT,
-    BenchmarkFailed,
-    Home,
     Json,
     machine,
     notes,
@@ -37,60 +31,14 @@ from benchmarks.harness import (
     temporary_home,
 )
 from benchmarks.learning.program import progress
-from benchmarks.serving.load import Load, run, write_lines, wrk
+from benchmarks.serving.load import wrk
+from benchmarks.serving.measuring import Plan, measure_ceiling, measure_system
 from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import goals, report
-from benchmarks.serving.systems import System, make_environment, pawl, peers, started, versions
+from benchmarks.serving.systems import make_environment, pawl, peers, versions
 
 KINDS = ("pipeline", "litserve", "bentoml", "ray")
 SYSTEMS = ("pawl", *KINDS, *(f"{kind}-pawl" for kind in KINDS[1:]))
-_CLIENTS = (1, 16, 64)
-_SHARES = (0.5, 0.8)
-_AS_SERVED = {"OPENBLAS_NUM_THREADS": "1"}  # as the command line sets it for the app
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked of every system: texts by the name of their length, and for how many seconds each load."""
-
-    texts: dict[str, list[str]]
-    seconds: float
-
-
-def measure_ceiling(home: Home, plan: Plan, folder: Path) -> Json:
-    """Texts/s in-process, by length of text and size of batch."""
-    found: Json = {}
-    for name, texts in plan.texts.items():
-        file = write_lines(folder / f"{name}.texts", texts)
-        command = [sys.executable, "-m", "benchmarks.serving.ceiling", str(home.path), str(file)]
-        done = subprocess.run(
-            [*command, "--seconds", str(plan.seconds)],
-            cwd=ROOT, env=home.environment | _AS_SERVED, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise BenchmarkFailed(f"the ceiling could not be measured:\n{done.stderr[-2000:]}")
-        found[name] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def measure_system(system: System, plan: Plan, folder: Path) -> Json:
-    """Every load on one system, by length of text."""
-    found: Json = {}
-    with started(system, folder / f"{system.name}.log") as server:
-        for name, texts in plan.texts.items():
-            bodies = write_lines(folder / f"{system.name}.{name}", [system.body(text) for text in texts])
-            run(server.url, bodies, Load(clients=16), 1.0, server.pid)  # first allocations, compiled kernels
-            loads: Json = {}
-            for clients in _CLIENTS:
-                load = Load(clients=clients)
-                loads[load.name] = run(server.url, bodies, load, plan.seconds, server.pid).json()
-            best = max(one["rate"] for one in loads.values())
-            for share in _SHARES:
-                one = run(server.url, bodies, Load(rate=share * best), plan.seconds, server.pid)
-                loads[f"{share:.0%} of the best"] = one.json() | {"asked": share * best}
-            found[name] = loads
-        found["start_seconds"] = server.seconds
-    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -48,9 +48,12 @@ def _start_and_wait_for_training(world: World, job: Path) -> subprocess.Popen[st
     raise AssertionError(f"it ended with {child.wait()}: {child.stderr.read() if child.stderr else ''}")
 
 
-@pytest.mark.parametrize(("compression", "precision"), [("none", "float32"), ("int8", "int8")])
+@pytest.mark.parametrize(
+    ("compression", "precision", "width"),
+    [("none", "float32", 64), ("int8", "int8", 64), ("prune:0.5+int8", "int8", 32)],
+)
 async def test_the_result_is_complete_and_the_same_for_the_same_seed(
-    world: World, tmp_path: Path, compression: str, precision: str
+    world: World, tmp_path: Path, compression: str, precision: str, width: int
 ) -> None:
     world.options |= {"epochs": "8", "validation_share": "0.1", "patience": "1000", "compression": compression}
     before = world.contents()
@@ -59,14 +62,16 @@ async def test_the_result_is_complete_and_the_same_for_the_same_seed(
     assert code == 0, stderr
     assert world.contents() == before
     phases = list(dict.fromkeys(line["phase"] for line in lines))
-    assert phases == ["loading", "training", "exporting", "embedding", "done"]
+    compressing = ["compressing"] if compression.startswith("prune") else []
+    assert phases == ["loading", "training", *compressing, "exporting", "embedding", "done"]
     result = json.loads((job / "result.json").read_text())
     assert result["encoder_digest"] == encoder_digest(job / "encoder")
     live = await world.ledger.live()
     assert live is not None
     assert result["encoder_digest"] != live.encoder_digest
     assert result["metrics"]["validation_after"] > result["metrics"]["validation_before"]
-    assert set(result["metrics"]["wall_s"]) == {"loading", "training", "exporting", "embedding"}
+    assert list(result["metrics"]["wall_s"]) == phases[:-1]
+    assert json.loads((job / "encoder" / "config.json").read_text())["intermediate_size"] == width
 
     stored = {s.id: s for task in ("default", "mood") for s in await world.samples.learned(task)}
     golden = {s.id: s for s in await world.samples.golden("default", 100)}

@@ -19,11 +19,12 @@ from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLed
 from app.core.settings import Settings
 from worker.consolidation.embedding import embed_again
 from worker.consolidation.fine_tuning import fine_tune
-from worker.consolidation.hardware import choose_device
-from worker.consolidation.inputs import read_inputs
+from worker.consolidation.hardware import choose_device, use_bfloat16
+from worker.consolidation.inputs import read_inputs, read_samples
 from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
 from worker.consolidation.material import choose, gather
 from worker.consolidation.progress import Progress
+from worker.consolidation.pruning import compress
 from worker.consolidation.replay import Selection, coreset
 from worker.consolidation.training import Outcome
 
@@ -61,6 +62,9 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     if not outcome.changed:
         _leave_unchanged(folder, job, live, progress, metrics | {"unchanged": "validation did not improve"})
         return
+    if settings.pruned_share:
+        with progress.phase("compressing"):
+            metrics["pruning"] = await _compress(encoder, trained, stores.samples, settings, job, progress)
     with progress.phase("exporting"):
         digest = write_encoder(
             encoder.module.model,
@@ -111,6 +115,19 @@ async def _train(
     texts = len({sample.text for sample in material.samples})
     metrics = {"device": str(device), "dtype": "bfloat16" if recipe.bf16 else "float32", "texts": texts}
     return encoder, outcome, material.ids, metrics
+
+
+async def _compress(
+    encoder: TorchEncoder, trained: frozenset[str], store: SampleStore, settings: Settings, job: Job, progress: Progress
+) -> Json:
+    """Prunes the encoder; it learns to do without from the texts it was trained on, and from no others."""
+    texts = sorted({sample.text for sample in (await read_samples(store, sorted(trained))).values()})
+
+    def report(step: int, steps: int, metrics: dict[str, float]) -> None:
+        progress.write("compressing", step, steps, **metrics)
+
+    bf16 = use_bfloat16(settings.bf16, encoder.device)
+    return compress(encoder, texts, settings.pruned_share, job.seed, bf16=bf16, report=report)
 
 
 def _describe(outcome: Outcome) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -54,9 +55,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Threads for each process's numerics; 0 means one for each core."""
     pooled_layers: int = Field(default=3, ge=1, le=48)
     """Layers of the encoder that make the embedding: the last one and others evenly below it."""
-    compression: Literal["none", "int8"] = "none"
-    """What is served of an encoder that is exported (the first one, and those of consolidations): its float32 weights,
-    or weights rounded to int8, a quarter of the size and twice as fast. What is trained is float32 in every case.
+    compression: str = Field(default="none", pattern=r"^(none|int8|prune:0\.[1-9][0-9]?(\+int8)?)$")
+    """What is served of an encoder that is exported: all of it (`none`); its weights rounded to int8, a quarter of the
+    size and twice as fast; after a consolidation, without a share of its feed-forward neurons, what they did distilled
+    into the others (`prune:0.3`); or both (`prune:0.3+int8`). What is trained is float32 in every case.
     """
     backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto"
     """What runs an encoder of float32 weights: `auto` measures what is installed once and keeps the fastest (torch only
@@ -162,7 +164,13 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     @property
     def precision(self) -> Literal["float32", "int8"]:
         """Of the weights that serve."""
-        return "int8" if self.compression == "int8" else "float32"
+        return "int8" if self.compression.endswith("int8") else "float32"
+
+    @property
+    def pruned_share(self) -> float:
+        """Of the feed-forward neurons, 0 where none are removed."""
+        found = re.match("prune:([0-9.]+)", self.compression)
+        return float(found.group(1)) if found is not None else 0.0
 
     @property
     def home_path(self) -> Path:
