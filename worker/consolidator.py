@@ -28,6 +28,7 @@ from app.core.domain.versions import Version
 from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
+from worker.consolidation.turns import follow_pressure
 from worker.learning import Learning
 from worker.state import LearnerState
 from worker.succession import Succession
@@ -61,6 +62,7 @@ class Consolidator:
         self._trigger = ""
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._pressure: asyncio.Task[None] | None = None
         self._checked = 0.0
         self.progress: dict[str, Any] = {}
         """The child's last word, for the heartbeat."""
@@ -78,13 +80,14 @@ class Consolidator:
         self._trigger = asked or await self._due(state) or ""
         return bool(self._trigger)
 
-    async def start(self, state: LearnerState) -> None:
-        """Starts the child on the live version."""
+    async def start(self, state: LearnerState, stream: FeedbackStream) -> None:
+        """Starts the child on the live version; it stands still while the stream tells of pressure."""
         self._folder = folder = self.prepare(state, self._trigger)
         self._child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "worker.consolidation", str(folder), stdout=asyncio.subprocess.PIPE
         )
         self._watch = asyncio.create_task(self._relay(self._child))
+        self._pressure = asyncio.create_task(follow_pressure(folder, stream))
         await self._ledger.append_event("consolidation_started", {"version": state.version, "trigger": self._trigger})
         log.info("consolidation_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
 
@@ -197,9 +200,11 @@ class Consolidator:
             raise RuntimeError(f"the child ended with {child.returncode}: {problem}")
 
     def _clear(self) -> None:
+        if self._pressure is not None:
+            self._pressure.cancel()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = self._child = self._watch = None
+        self._folder = self._child = self._watch = self._pressure = None
         self.progress = {}
 
 

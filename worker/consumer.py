@@ -159,7 +159,7 @@ class Consumer:
                 entries += await self._stream.reclaim(self.name, int(settings.reclaim_seconds * 1e3), 100)
             state = self._learning.state
             if state is not None and await self._consolidator.wanted(state, self._stream):
-                await self._consolidator.start(state)
+                await self._consolidator.start(state, self._stream)
         except ConnectionError as error:
             if self._redis:  # said once an outage, not ten times a second
                 log.warning("redis_unreachable", problem=str(error))

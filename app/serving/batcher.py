@@ -61,6 +61,7 @@ class Batcher:
         self._timeout_ms = settings.predict_timeout_ms
         self._metrics = metrics
         self._jobs: deque[_Job] = deque()
+        self._computing: list[_Job] = []
         self._waiting = 0
         self._closed = False
         self._arrived = threading.Condition()
@@ -84,6 +85,14 @@ class Batcher:
         while self._jobs:
             self._fail(self._jobs.popleft(), Draining())
         self._waiting = 0
+
+    def longest_wait(self) -> float:
+        """Seconds that the oldest request without its answer has been here, in the queue or in the batch that is being
+        computed; 0 where there is none.
+        """
+        with self._arrived:
+            oldest = min((job.deadline for job in (*self._jobs, *self._computing)), default=None)
+        return 0.0 if oldest is None else max(0.0, time.monotonic() - (oldest - self._timeout_ms / 1000))
 
     async def submit(
         self, classifier: ServedClassifier, texts: Sequence[str], *, task: str, top_k: int
@@ -116,6 +125,7 @@ class Batcher:
         while (batch := self._take()) is not None:
             if batch:
                 self._compute(batch)
+                self._computing = []
 
     def _take(self) -> list[_Slice] | None:
         """The next batch, all of one version; waits for one. Empty when what waited had expired; None at the end."""
@@ -128,7 +138,9 @@ class Batcher:
                 )
             if self._closed:
                 return None
-            return self._fill()
+            batch = self._fill()
+            self._computing = [one.job for one in batch]
+            return batch
 
     def _fill(self) -> list[_Slice]:
         batch: list[_Slice] = []

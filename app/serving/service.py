@@ -21,6 +21,7 @@ from app.serving.event_feed import EventFeed
 from app.serving.group_metrics import GroupMetrics, Member
 from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
 from app.serving.prediction_log import PredictionRecorder, Retention
+from app.serving.pressure import PressureWatch
 from app.serving.reloader import Load, Reloader
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Service:
             settings=settings,
             metrics=metrics,
         )
+        self._pressure = PressureWatch(self.batcher, ports.stream, settings)
         self._group = GroupMetrics(metrics, member) if member is not None else None
         self._retention = Retention(ports.predictions, ports.ledger, settings, metrics)
 
@@ -92,6 +94,7 @@ class Service:
         background.start("quarantine", self.quarantine.run)
         background.start("stream", self.stream.run)
         background.start("events", self.feed.run)
+        background.start("pressure", self._pressure.run)
         background.start("retention", self._retention.run)
         if self._group is not None:
             background.start("group_metrics", self._group.run)

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.core.domain.samples import Origin, Sample, SampleState, digest_text, split_of
+from app.core.settings import Settings
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.learning.data import VALIDATION, load_split
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
-_HELDOUT = 0.1
+_HELDOUT = float(Settings.model_fields["heldout_fraction"].default)
 _DEV_SHARE = 0.3  # of Banking77's training texts, which has no validation part
 
 

@@ -75,15 +75,17 @@ def test_distillation_brings_the_embeddings_back(encoder: TorchEncoder) -> None:
             down.weight.mul_(10.0)
     before = encoder.encode(TEXTS)
     prune(pruned.module.model, 0.5)
-    done = compress(
-        encoder, TEXTS * 8, 0.5, 0, bf16=False, report=lambda step, steps, metrics: told.append((step, steps))
-    )
+
+    def report(step: int, steps: int, _: dict[str, float]) -> None:
+        told.append((step, steps))
+
+    done = compress(encoder, TEXTS * 8, 0.5, 0, bf16=False, due=lambda: False, report=report)
     assert distance(encoder) < 0.5 * distance(pruned)
     assert (done["width_before"], done["width"]) == (64, 32)
     assert 0 < done["distance"] < done["distance_at_first"]
     assert (told[0], told[-1]) == ((1, done["steps"]), (done["steps"], done["steps"]))
     after = encoder.encode(TEXTS)
-    assert compress(encoder, TEXTS, 0.5, 0, bf16=False, report=lambda *_: None) == {"width": 32}
+    assert compress(encoder, TEXTS, 0.5, 0, bf16=False, due=lambda: False, report=lambda *_: None) == {"width": 32}
     np.testing.assert_array_equal(encoder.encode(TEXTS), after)
 
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from app.core.ports import FeedbackStream
 from app.core.streams.memory import MemoryFeedbackStream
 from app.core.streams.redis_stream import GROUP, STREAM, RedisFeedbackStream
+from tests.polling import eventually
 from tests.servers import RedisServer
 
 DEADLINE = 20.0
@@ -166,6 +167,18 @@ async def test_a_consolidation_is_asked_for_once(stream: FeedbackStream) -> None
     assert await stream.consolidation_asked() is None
 
 
+async def test_pressure_holds_for_a_while_and_is_said_again(stream: FeedbackStream) -> None:
+    assert not await stream.under_pressure()
+    await stream.tell_pressure(60_000)
+    assert await stream.under_pressure()
+    await stream.tell_pressure(20)
+
+    async def it_has_passed() -> bool:
+        return not await stream.under_pressure()
+
+    await eventually(it_has_passed, DEADLINE)
+
+
 async def test_a_closed_twin_is_like_a_server_that_is_gone() -> None:
     stream = MemoryFeedbackStream()
     reader = asyncio.create_task(stream.read("one", 1, block_ms=int(DEADLINE * 1000)))
@@ -229,6 +242,8 @@ async def test_an_outage_is_a_connection_error_and_ends_by_itself(own_server: Re
         stream.hint_version(1),
         stream.ask_consolidation("x"),
         stream.consolidation_asked(),
+        stream.tell_pressure(1),
+        stream.under_pressure(),
         anext(stream.version_hints()),
     )
     for call in calls:
@@ -242,7 +257,7 @@ async def test_an_outage_is_a_connection_error_and_ends_by_itself(own_server: Re
 
 
 async def test_a_server_that_hangs_is_a_connection_error(own_server: RedisServer) -> None:
-    stream = RedisFeedbackStream(own_server.url, timeout=0.2)
+    stream = RedisFeedbackStream(own_server.url, timeout=0.5)
     assert await stream.read("one", 1, block_ms=0) == []
     hints = stream.version_hints()
     listener = asyncio.ensure_future(anext(hints))

@@ -25,6 +25,7 @@ from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
+from worker.consolidation.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ def main() -> int:
         return 2
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     folder = Path(sys.argv[1])
-    progress = Progress(_take_stdout())
+    progress = Progress(_take_stdout(), take_turn=Turns(folder).take)
     try:
         threading.Thread(target=_follow_parent, args=(Job.read(folder).parent,), daemon=True).start()
         settings = load_settings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -12,8 +12,9 @@ from typing import TextIO
 class Progress:
     """Writes progress lines, at most about two a second, and measures how long each phase takes."""
 
-    def __init__(self, stream: TextIO, interval: float = 0.5) -> None:
+    def __init__(self, stream: TextIO, interval: float = 0.5, take_turn: Callable[[], object] = lambda: None) -> None:
         self._stream = stream
+        self._take_turn = take_turn
         self._interval = interval
         self._written = 0.0
         self.wall_s: dict[str, float] = {}
@@ -27,7 +28,8 @@ class Progress:
         self.wall_s[name] = round(time.monotonic() - started, 3)
 
     def due(self) -> bool:
-        """True when the last line is old enough for another; asks no device, so it is cheap to call each step."""
+        """Called between two steps: takes its turn with the service, then says whether another line is due."""
+        self._take_turn()
         return time.monotonic() - self._written >= self._interval
 
     def write(self, phase: str, done: int, total: int, **metrics: float | str) -> None:

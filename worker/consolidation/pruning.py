@@ -78,7 +78,14 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def compress(
-    encoder: TorchEncoder, texts: Sequence[str], share: float, seed: int, *, bf16: bool, report: Report
+    encoder: TorchEncoder,
+    texts: Sequence[str],
+    share: float,
+    seed: int,
+    *,
+    bf16: bool,
+    due: Callable[[], bool],
+    report: Report,
 ) -> Json:
     """Prunes the encoder in place and trains it to embed `texts` as it did; what it did, for the version's metrics.
 
@@ -107,7 +114,7 @@ def compress(
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(encoder.module.parameters(), 1.0)
         optimiser.step()
-        if step in {0, len(plan) - 1} or step % 20 == 0:  # asks the device; the other steps need not wait for it
+        if due() or step in {0, len(plan) - 1}:  # asks the device; the other steps need not wait for it
             last = loss.item()
             first = first or last
             if not np.isfinite(last):

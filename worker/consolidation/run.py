@@ -127,7 +127,7 @@ async def _compress(
         progress.write("compressing", step, steps, **metrics)
 
     bf16 = use_bfloat16(settings.bf16, encoder.device)
-    return compress(encoder, texts, settings.pruned_share, job.seed, bf16=bf16, report=report)
+    return compress(encoder, texts, settings.pruned_share, job.seed, bf16=bf16, due=progress.due, report=report)
 
 
 def _describe(outcome: Outcome) -> Json:

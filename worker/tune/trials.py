@@ -24,7 +24,7 @@ from worker.consolidation.hardware import choose_device
 from worker.consolidation.inputs import Inputs, read_inputs, read_samples
 from worker.consolidation.job import Job
 from worker.consolidation.material import Material, choose, gather
-from worker.consolidation.replay import stratified, trainable
+from worker.consolidation.replay import balanced, stratified, trainable
 from worker.consolidation.ridge import right_answers
 from worker.consolidation.schedule import Evaluation
 
@@ -123,7 +123,7 @@ async def open_bench(stores: Stores, settings: Settings) -> Bench:
         raise InvalidInput(problem=problem)
     rest = replace(inputs, learned=tuple(c for c in inputs.learned if c.text_digest not in chosen))
     held_back = [c for c in rest.learned if c.split is Split.HELDOUT and c.text_digest not in golden]
-    judges = stratified(held_back, 1.0, settings.gate_items, settings.seed)
+    judges = balanced(held_back, settings.gate_items, settings.seed)
     dev, heldout = [
         tuple((await read_samples(stores.samples, [c.id for c in some])).values()) for some in (apart, judges)
     ]

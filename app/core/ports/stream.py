@@ -49,6 +49,12 @@ class FeedbackStream(Protocol):
     async def consolidation_asked(self) -> str | None:
         """Takes the pending request, if there is one."""
 
+    async def tell_pressure(self, ms: int) -> None:
+        """Says that answers wait for the device; true for `ms` milliseconds unless it is said again."""
+
+    async def under_pressure(self) -> bool:
+        """Whether an app has said so and it still holds."""
+
     async def ping(self) -> None:
         """Raises `ConnectionError` when the server cannot be reached."""
 

@@ -20,6 +20,10 @@ class ConsolidationSettings(BaseModel):
     """New samples that trigger a consolidation; 0 means only on request."""
     consolidate_age_hours: float = Field(default=0.0, ge=0.0)
     """Age of the oldest sample the encoder has not seen that triggers one; 0 means never."""
+    yield_after_ms: float = Field(default=100.0, ge=0.0, le=60_000.0)
+    """A consolidation stands still while a text waits longer than this for its answer, two seconds of three at most;
+    0: it never does.
+    """
     coreset: int = Field(default=50_000, ge=100)
     """Stored samples re-embedded after a consolidation at most (class-balanced beyond it)."""
 

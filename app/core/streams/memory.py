@@ -31,6 +31,7 @@ class MemoryFeedbackStream:
         self._changed = asyncio.Condition()
         self._subscribers: set[asyncio.Queue[int | None]] = set()
         self._trigger: str | None = None
+        self._pressed_until = 0.0
         self._closed = False
 
     async def announce(self, sample_ids: Sequence[str]) -> None:
@@ -117,6 +118,16 @@ class MemoryFeedbackStream:
         self._check_open()
         trigger, self._trigger = self._trigger, None
         return trigger
+
+    async def tell_pressure(self, ms: int) -> None:
+        """See `FeedbackStream.tell_pressure`."""
+        self._check_open()
+        self._pressed_until = time.monotonic() + ms / 1000
+
+    async def under_pressure(self) -> bool:
+        """See `FeedbackStream.under_pressure`."""
+        self._check_open()
+        return time.monotonic() < self._pressed_until
 
     async def ping(self) -> None:
         """See `FeedbackStream.ping`."""

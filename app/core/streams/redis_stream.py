@@ -18,6 +18,7 @@ STREAM = "pawl:feedback"
 GROUP = "learner"
 VERSIONS_CHANNEL = "pawl:versions"
 CONSOLIDATE_KEY = "pawl:consolidate"
+PRESSURE_KEY = "pawl:pressure"
 IDS_PER_ENTRY = 500
 _FIELD = "ids"
 _ENTRIES_PER_CALL = 100
@@ -153,6 +154,16 @@ class RedisFeedbackStream:
         async with self._call():
             trigger = await self._client.getdel(CONSOLIDATE_KEY)
         return None if trigger is None else str(trigger)
+
+    async def tell_pressure(self, ms: int) -> None:
+        """See `FeedbackStream.tell_pressure`."""
+        async with self._call():
+            await self._client.set(PRESSURE_KEY, "1", px=ms)
+
+    async def under_pressure(self) -> bool:
+        """See `FeedbackStream.under_pressure`."""
+        async with self._call():
+            return bool(await self._client.exists(PRESSURE_KEY))
 
     async def ping(self) -> None:
         """See `FeedbackStream.ping`."""
