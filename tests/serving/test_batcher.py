@@ -20,8 +20,9 @@ from tests.serving.numbered import NumberedClassifier, expected_label
 
 
 @asynccontextmanager
-async def running(**overrides: Any) -> AsyncIterator[Batcher]:
-    batcher = Batcher(Settings(**overrides), AppMetrics())
+async def running(threads: int = 1, **overrides: Any) -> AsyncIterator[Batcher]:
+    """With one thread unless said otherwise, so that what waits is known while a batch is held."""
+    batcher = Batcher(Settings(**overrides), AppMetrics(), threads=threads)
     batcher.start()
     try:
         yield batcher
@@ -39,12 +40,12 @@ requests = st.lists(
 
 
 @settings(max_examples=40, deadline=None)
-@given(requests, st.integers(1, 5))
+@given(requests, st.integers(1, 5), st.integers(1, 3))
 def test_order_is_kept_and_each_answer_is_of_the_leased_version_under_swaps(
-    plan: list[tuple[list[str], int, bool]], max_batch: int
+    plan: list[tuple[list[str], int, bool]], max_batch: int, threads: int
 ) -> None:
     async def scenario() -> None:
-        async with running(max_batch=max_batch) as batcher:
+        async with running(threads, max_batch=max_batch) as batcher:
             engine = Engine(AppMetrics(), 10)
             classifiers = [NumberedClassifier(1, ("default", "tone"))]
             engine.swap(classifiers[0])
@@ -86,6 +87,29 @@ async def test_requests_that_wait_share_a_batch_and_a_lone_one_does_not_wait() -
         classifier.encoder.open.set()
         await asyncio.gather(first, *others)
     assert classifier.encoder.batches == [["first"], [f"text {n}" for n in range(5)]]
+
+
+async def test_two_threads_share_a_few_requests_and_a_large_batch_has_the_cores_to_itself() -> None:
+    classifier = NumberedClassifier(1)
+
+    def ask(*texts: str) -> asyncio.Task[list[Answer]]:
+        return asyncio.create_task(batcher.submit(classifier, texts, task="default", top_k=1))
+
+    async with running(threads=2) as batcher:
+        classifier.encoder.open.clear()
+        held = [ask(*"abcd"), ask(*"efgh")]
+        await eventually(lambda: len(batcher._computing) == 2)
+        classifier.encoder.open.set()
+        await asyncio.gather(*held)
+
+        classifier.encoder.open.clear()
+        large = ask(*(f"text {number}" for number in range(16)))
+        await eventually(lambda: sum(len(one.texts) for one in batcher._computing) == 16)
+        late = ask("late")
+        await asyncio.sleep(0.1)
+        assert batcher._waiting == 1, "the other thread is idle and leaves it alone"
+        classifier.encoder.open.set()
+        await asyncio.gather(large, late)
 
 
 async def test_one_text_for_two_tasks_passes_the_encoder_once() -> None:
@@ -170,7 +194,7 @@ async def test_a_text_that_breaks_the_encoder_fails_only_its_own_request() -> No
 
 async def test_closing_ends_the_thread_and_what_still_waits() -> None:
     classifier = NumberedClassifier(1)
-    batcher = Batcher(Settings(), AppMetrics())
+    batcher = Batcher(Settings(), AppMetrics(), threads=1)
     batcher.start()
     classifier.encoder.open.clear()
     running_one = asyncio.create_task(batcher.submit(classifier, ["running"], task="default", top_k=1))
