@@ -4,6 +4,7 @@
     python -m benchmarks.serving --make-peers ~/.cache/pawl-peers                # minutes, once
     python -m benchmarks.serving --data ../shared/data --peers ~/.cache/pawl-peers
     python -m benchmarks.serving --data ../shared/data --systems pawl            # Pawl and its ceiling alone
+    PAWL_COMPRESSION=int8 python -m benchmarks.serving --data ../shared/data     # the encoder's weights in int8
 
 All-MiniLM-L6-v2 and 77 classes, in every system. Texts of three lengths: Banking77 (~12 tokens), FinancialPhraseBank
 (~30), AG News (~50). One text in a request, from 1, 16 and 64 clients that wait for their answers (closed loop), and at
@@ -18,8 +19,10 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from app.core.settings import load_settings
 from benchmarks.datasets import read_split
 from benchmarks.harness import (
     Json,
@@ -30,9 +33,8 @@ from benchmarks.harness import (
     start,
     temporary_home,
 )
-from benchmarks.learning.program import progress
 from benchmarks.serving.load import wrk
-from benchmarks.serving.measuring import Plan, measure_ceiling, measure_system
+from benchmarks.serving.measuring import Plan, in_turn
 from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import goals, report
 from benchmarks.serving.systems import make_environment, pawl, peers, versions
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: Json = {"rounds": [], "versions": {}}
     with temporary_home() as home, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
         folder = Path(scratch)
+        home = replace(home, settings={**home.settings, "PAWL_BACKEND": "onnxruntime"})  # which the peers have, too
         encoder = prepare(home, read_split(given.data / "banking77")[0], rng)
         systems = [pawl(home)] if "pawl" in chosen else []
         others = [name for name in chosen if name != "pawl"]
@@ -73,18 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             systems += peers(others, given.peers.expanduser(), encoder)
             kinds = sorted({name.partition("-")[0] for name in others})
             results["versions"] = {kind: versions(kind, given.peers.expanduser()) for kind in kinds}
-        with progress(given.rounds * (len(systems) + 1), "serving") as advance:
-            for number in range(given.rounds):
-                advance(f"round {number + 1}: in-process")
-                one: Json = {"in-process": measure_ceiling(home, plan, folder)}
-                for system in systems:
-                    advance(f"round {number + 1}: {system.title}")
-                    one[system.name] = measure_system(system, plan, folder)
-                results["rounds"].append(one)
+        results["rounds"] = in_turn(given.rounds, systems, home, plan, folder)
     results["lengths"] = {name: statistics.mean(len(text) for text in texts) for name, texts in plan.texts.items()}
     report(results["rounds"], {system.name: system.title for system in systems}, list(plan.texts))
     results["goals"] = goals(results["rounds"], list(plan.texts))
-    save("serving", vars(given), results, before, given.results)
+    save(f"serving_{load_settings().compression}", vars(given), results, before, given.results)
 
 
 if __name__ == "__main__":

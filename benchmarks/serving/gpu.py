@@ -19,9 +19,8 @@ import torch
 
 from benchmarks.datasets import read_split
 from benchmarks.harness import Json, machine, parser, save, temporary_home
-from benchmarks.learning.program import progress
 from benchmarks.serving.load import wrk
-from benchmarks.serving.measuring import Plan, measure_ceiling, measure_system
+from benchmarks.serving.measuring import Plan, in_turn
 from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import report
 from benchmarks.serving.systems import System, pawl
@@ -47,14 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             home = replace(home, settings={**home.settings, "PAWL_BACKEND": "torch"})
         prepare(home, read_split(given.data / "banking77")[0], rng)
         systems = [_with_workers(pawl(home), count) for count in given.workers]
-        with progress(given.rounds * (len(systems) + 1), "serving") as advance:
-            for number in range(given.rounds):
-                advance(f"round {number + 1}: in-process")
-                one: Json = {"in-process": measure_ceiling(home, plan, folder)}
-                for system in systems:
-                    advance(f"round {number + 1}: {system.title}")
-                    one[system.name] = measure_system(system, plan, folder, _CLIENTS)
-                results["rounds"].append(one)
+        results["rounds"] = in_turn(given.rounds, systems, home, plan, folder, _CLIENTS)
     report(results["rounds"], {system.name: system.title for system in systems}, list(plan.texts))
     save(f"gpu_serving_{'cuda' if cuda else 'cpu'}", vars(given), results, before, given.results)
 

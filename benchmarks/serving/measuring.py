@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json
+from benchmarks.learning.program import progress
 from benchmarks.serving.load import Load, run, write_lines
 from benchmarks.serving.systems import System, started
 
@@ -24,6 +25,22 @@ class Plan:
 
     texts: dict[str, list[str]]
     seconds: float
+
+
+def in_turn(
+    rounds: int, systems: Sequence[System], home: Home, plan: Plan, folder: Path, clients: Sequence[int] = CLIENTS
+) -> list[Json]:
+    """The ceiling and every system, one after the other, so many times: what is compared is of one round."""
+    found: list[Json] = []
+    with progress(rounds * (len(systems) + 1), "serving") as advance:
+        for number in range(rounds):
+            advance(f"round {number + 1}: in-process")
+            one: Json = {"in-process": measure_ceiling(home, plan, folder)}
+            for system in systems:
+                advance(f"round {number + 1}: {system.title}")
+                one[system.name] = measure_system(system, plan, folder, clients)
+            found.append(one)
+    return found
 
 
 def measure_ceiling(home: Home, plan: Plan, folder: Path) -> Json:
