@@ -55,7 +55,9 @@ def _against_peers(rounds: Sequence[Json], name: str, load: str) -> list[Json]:
 
 def _ratio(what: str, rounds: Sequence[Json], where: tuple[str, str], theirs: Sequence[float], wanted: float) -> Json:
     ours = [_rate(one, "pawl", *where) for one in rounds]
-    return _at_least(what, median(mine / other for mine, other in zip(ours, theirs, strict=True)), wanted)
+    # a peer that answered nothing in the time was slower by any factor
+    shares = [mine / other if other else float("inf") for mine, other in zip(ours, theirs, strict=True)]
+    return _at_least(what, median(shares), wanted)
 
 
 def _at_least(what: str, value: float, wanted: float) -> Json:
