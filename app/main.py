@@ -73,7 +73,7 @@ def create_app(
 
     The `Service` is `app.state.service` while the lifespan lasts. `member` says which one it is of several processes.
     """
-    metrics = AppMetrics()
+    metrics, load = AppMetrics(), partial(_load, Backends.of(settings))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -93,9 +93,7 @@ def create_app(
                 stream=transport,
                 artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
             )
-            service = app.state.service = Service(
-                settings, ports, partial(_load, Backends.of(settings)), metrics, member
-            )
+            service = app.state.service = Service(settings, ports, load, metrics, member)
             async with service.running():
                 if member is not None:  # takes no request from the others before it can answer one
                     await service.reloader.looked.wait()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from app.commands.terminal import CommandFailed, notes
 from app.core.settings import Settings
+from app.core.threads import thread_count
 from app.supervisor import Supervisor
 
 _KILLED_AFTER = 3.0  # seconds beyond `drain_seconds`: what is buffered is written within 1.5
@@ -37,8 +38,7 @@ class Group:
 
     def start(self, supervisor: Supervisor, environment: Mapping[str, str], settings: Settings) -> None:
         """Starts the processes; each has its share of the cores unless the settings say how many threads."""
-        cores = len(os.sched_getaffinity(0))
-        threads = settings.threads or max(1, cores // self.count)
+        threads = settings.threads or max(1, thread_count(0) // self.count)
         handle = self.socket.fileno()
         for number, name in enumerate(self.names, start=1):
             command = [sys.executable, "-m", "app.cli", "serve", "--socket", str(handle)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import torch
+
+from app.core.threads import thread_count
 
 _NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 has the first two, ARM the last
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -31,11 +32,6 @@ def use_bfloat16(setting: Literal["auto", "on", "off"], device: torch.device) ->
         return False
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return not _NATIVE_BF16.isdisjoint(flags)
-
-
-def thread_count(setting: int) -> int:
-    """Threads for the numerics; 0 means one for each core this process may use."""
-    return setting or len(os.sched_getaffinity(0))
 
 
 def configure_torch(threads: int) -> None:

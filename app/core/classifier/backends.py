@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.domain.errors import SettingInvalid
 from app.core.ports import Encoder
 from app.core.settings import Settings
+from app.core.threads import thread_count
 
 log = structlog.get_logger("backends")
 
@@ -80,9 +80,13 @@ class Backends:
 
     def _fastest(self, candidates: list[str], folder: Path, digest: str) -> str:
         """The backend that was faster when this machine met such an encoder first."""
-        key = _key(candidates, folder, self.threads)
+
+        def rates() -> dict[str, float]:
+            return {name: measure(self._open(name, folder, digest)) for name in candidates}
+
         if self.measurements is None:
-            return _best({name: measure(self._open(name, folder, digest)) for name in candidates})
+            return _best(rates())
+        key = _key(candidates, folder, self.threads)
         self.measurements.parent.mkdir(parents=True, exist_ok=True)
         # App and learner start together: the second waits for the first and takes its choice. Measured side by side
         # both would be wrong, and they might choose differently.
@@ -90,7 +94,7 @@ class Backends:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = _read(self.measurements)
             if key not in known:
-                known[key] = {name: measure(self._open(name, folder, digest)) for name in candidates}
+                known[key] = rates()
                 unfinished = self.measurements.with_suffix(".unfinished")
                 unfinished.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
                 unfinished.replace(self.measurements)
@@ -132,7 +136,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 def _key(candidates: list[str], folder: Path, threads: int) -> str:
     """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
-    parts = [platform.processor(), platform.machine(), _processor(), threads or len(os.sched_getaffinity(0))]
+    parts = [platform.machine(), _processor(), thread_count(threads)]
     parts += [f"{name} {_version(name)}" for name in candidates]
     shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
     return " | ".join(str(part) for part in (*parts, shape[:16]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
 from app.core.classifier.tokenization import TextTokenizer, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
+from app.core.threads import thread_count
 
 
 class OnnxEncoder:
@@ -37,7 +37,7 @@ class OnnxEncoder:
         self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
         self.tokenizer = TextTokenizer(folder, self.spec)
         self._digest = digest
-        threads, alone = threads or len(os.sched_getaffinity(0)), self.spec.precision == "int8"
+        threads, alone = thread_count(threads), self.spec.precision == "int8"
         self._session = _open_session(folder / ONNX_FILE, 1 if alone else threads)
         self._runners = ThreadPoolExecutor(threads, thread_name_prefix="pawl-encoder") if alone else None
         outputs = {output.name: output.shape for output in self._session.get_outputs()}

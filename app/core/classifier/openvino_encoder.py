@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
 from app.core.classifier.tokenization import Ids, TextTokenizer, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
+from app.core.threads import thread_count
 
 _WIDTH = 8  # tokens: batches are padded to a multiple of it
 _KERNELS = 500  # kept by OpenVINO, which makes new ones for every shape
@@ -42,7 +42,7 @@ class OpenVinoEncoder:
         self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
         self.tokenizer = TextTokenizer(folder, self.spec)
         self._digest = digest
-        self._model = _compile(folder / ONNX_FILE, threads or len(os.sched_getaffinity(0)))
+        self._model = _compile(folder / ONNX_FILE, thread_count(threads))
         self._one_at_a_time = threading.Lock()  # a compiled model keeps one request's buffers; a run takes all threads
         width = self._model.output("embedding").partial_shape[1]
         if width != self.spec.dimension:

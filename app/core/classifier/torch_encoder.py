@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.core.classifier.encoder_folder import EncoderSpec, Pooling, encoder_dig
 from app.core.classifier.tokenization import TextTokenizer
 from app.core.domain.errors import EncoderRejected
 from app.core.ports import Floats
+from app.core.threads import thread_count
 
 transformers_logging: Any = _untyped_logging
 _GPU_TEXTS = 512
@@ -121,7 +121,7 @@ class TorchEncoder:
         if torch.cuda.is_available():
             bf16 = bool(torch.cuda.is_bf16_supported(including_emulation=False))
             return cls(folder, device="cuda", digest=digest, bf16=bf16)
-        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(thread_count(threads))
         return cls(folder, digest=digest)
 
     @property
