@@ -8,11 +8,12 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from redis.asyncio import Redis
 
-from app.core.ports import FeedbackStream
+from app.core.ports import FeedbackStream, StreamEntry
 from app.core.streams.memory import MemoryFeedbackStream
 from app.core.streams.redis_stream import GROUP, STREAM, RedisFeedbackStream
 from tests.polling import eventually
@@ -30,18 +31,17 @@ async def redis_stream(redis_url: str) -> AsyncIterator[RedisFeedbackStream]:
 
 @pytest.fixture
 def own_server(short_folder: Path) -> Iterator[RedisServer]:
-    """A server that a test may stop."""
-    folder = short_folder / "stopped-redis"
-    folder.mkdir(exist_ok=True)
-    server = RedisServer(folder)
+    """A server that a test may stop, in a folder of its own: entries another test left would end a waiting read."""
+    server = RedisServer(Path(mkdtemp(dir=short_folder)))
     server.start()
     yield server
     server.kill()
 
 
-async def until_blocked(client: Redis) -> None:
-    """Until a reader waits on the server."""
+async def until_blocked(client: Redis, reader: asyncio.Task[list[StreamEntry]]) -> None:
+    """Until `reader` waits on the server."""
     while (await client.info("clients"))["blocked_clients"] == 0:
+        assert not reader.done(), f"did not wait: {reader}"
         await client.ping()
 
 
@@ -213,7 +213,7 @@ async def test_a_waiting_reader_survives_that_redis_is_emptied(redis_stream: Red
     assert await redis_stream.read("one", 10, block_ms=0) == []
     reader = asyncio.create_task(redis_stream.read("one", 10, block_ms=int(DEADLINE * 1000)))
     async with asyncio.timeout(DEADLINE):
-        await until_blocked(client)
+        await until_blocked(client, reader)
         await client.flushall()
         await redis_stream.announce(["fb_1"])
         assert [entry.sample_ids for entry in await reader] == [("fb_1",)]
@@ -284,7 +284,7 @@ async def test_listeners_and_waiting_readers_notice_a_killed_server(own_server: 
     reader = asyncio.create_task(stream.read("one", 10, block_ms=int(DEADLINE * 1000)))
     client = stream._client
     async with asyncio.timeout(DEADLINE):
-        await until_blocked(client)
+        await until_blocked(client, reader)
         while not await client.pubsub_channels():
             await client.ping()
     own_server.kill()
