@@ -41,6 +41,7 @@ from app.core.ports import (
 )
 from app.core.settings import Settings
 from app.core.streams.redis_stream import RedisFeedbackStream
+from app.core.threads import calm_blas
 from app.routes import events, feedback, health, model, predict, quarantine, versions
 from app.routes import labels as label_routes
 from app.serving.background import back_off
@@ -208,6 +209,7 @@ def serve(settings: Settings, handle: int | None = None, member: int = 1, metric
     One of several processes listens on the socket it inherited as `handle`, and shares the folder `metrics`.
     """
     configure_logs(settings.log_level)
+    calm_blas()
     app = create_app(settings, member=Member(member, metrics) if metrics is not None else None)
     server = make_server(settings, app)
     sockets = [socket.socket(fileno=handle)] if handle is not None else None

@@ -109,7 +109,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,  # its own group, so that a Ctrl-C is for us; our session: priorities hold only within one
             limit=LINE_BYTES,
             pass_fds=self._handles,
         )

@@ -28,6 +28,7 @@ from app.core.domain.errors import PawlError
 from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
 from app.core.streams.redis_stream import RedisFeedbackStream
+from app.core.threads import calm_blas
 from worker.consolidator import Consolidator
 from worker.consumer import Consumer
 from worker.encoders import first_state
@@ -43,14 +44,15 @@ from worker.tuning import Tuning
 
 log = structlog.get_logger("worker")
 
-_NICENESS = 5  # answers come first where both want a core; a consolidation, its child, stands back further
+_NICENESS = 12  # answers come first where both want a core; a consolidation, its child, stands back further
 
 
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncIterator[Consumer]:
     """Puts a learner together and closes its connections afterwards."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    calm_blas()
+    # A correction is too small to share: a second thread costs more than it saves, and on the core that answers.
+    torch.set_num_threads(settings.threads or 1)
     clock = SystemClock()
     engine = connect(settings.sql_url)
     stream = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)

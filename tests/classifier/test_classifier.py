@@ -1,6 +1,7 @@
 """A whole version: loading, answering, and what is refused."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -184,3 +185,19 @@ import app.core.classifier.export, app.core.classifier.encoder_source, app.core.
 assert not {"torch", "transformers"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.parametrize("program", ["app.main", "worker.__main__"])
+def test_matrix_products_take_one_thread(program: str) -> None:
+    code = f"""
+import {program}, threadpoolctl
+from app.core.threads import calm_blas
+calm_blas()
+print([pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    threads = json.loads(done.stdout)
+    assert threads, "numpy's library is loaded with the program"
+    assert set(threads) == {1}

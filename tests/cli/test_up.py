@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -106,6 +107,9 @@ def test_doctor_finds_nothing_wrong(up: Up) -> None:
 
 def test_the_learner_stands_back_where_answers_want_a_core(up: Up) -> None:
     eventually(lambda: up.child("worker").nice() > up.child("app").nice(), "the learner is nicer than the app")
+    # Where the kernel groups tasks by session (autogroup) a priority holds only among those of one session.
+    assert os.getsid(up.child("worker").pid) == os.getsid(up.child("app").pid)
+    assert os.getpgid(up.child("worker").pid) == up.child("worker").pid, "a Ctrl-C is for `pawl up` alone"
 
 
 def test_a_second_one_on_the_same_home_is_refused(up: Up) -> None:
