@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import threading
 import time
@@ -15,12 +16,27 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.harness import BenchmarkFailed, Json
+from app.core.settings import load_settings
+from benchmarks.datasets import invented
+from benchmarks.harness import BenchmarkFailed, Json, temporary_home
+from benchmarks.learning.data import Split
 from benchmarks.serving import systems
+from benchmarks.serving.cold_start import cold_start
+from benchmarks.serving.compression import Folders, measure
 from benchmarks.serving.load import Load, run, write_lines
+from benchmarks.serving.preparation import prepare
 from benchmarks.serving.report import goals
+from tests.tiny_encoder import write_tiny_encoder
 
 _BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]
+
+
+@pytest.fixture
+def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny encoder and few features for all that runs in the test."""
+    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+    for name, value in {"encoder": str(encoder), "random_features": "64", "threads": "1"}.items():
+        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 
 class _Server(ThreadingHTTPServer):
@@ -129,3 +145,25 @@ def test_a_server_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> No
                 time.sleep(0.02)
             child = psutil.Process(int(marks.read_text()))
     child.wait(10)
+
+
+def test_a_cold_start_is_timed_until_the_first_answer(tiny: None, tmp_path: Path) -> None:
+    rows = invented(3, 8, random.Random(1))
+    with temporary_home(PAWL_BACKEND="onnxruntime") as home:
+        prepare(home, rows, random.Random(1))
+        found = cold_start(home, [row.text for row in rows], tmp_path / "serve.log")
+    assert 0 < found["ready_s"] <= found["answered_s"]
+    assert 30 < found["ready_mib"] < 1000
+
+
+def test_every_compression_is_measured_with_a_head_of_its_own(tiny: None, tmp_path: Path) -> None:
+    rows = invented(3, 20, random.Random(1))
+    split, settings = Split("invented", rows[:40], rows[40:]), load_settings()
+    found = measure(split, Folders(tmp_path, settings), settings, draws=2, rounds=1, distilled=30)
+    by_kind = found["rows"]
+    assert {"none", "int8", "prune:0.3+int8"} <= by_kind.keys()
+    assert by_kind["prune:0.3+int8"]["megabytes"] < by_kind["int8"]["megabytes"] < by_kind["none"]["megabytes"]
+    for row in by_kind.values():
+        assert len(row["accuracy"]) == 2
+        assert row["mean_accuracy"] > 50, "three invented classes are easily told apart"
+        assert row["per_s_16"] > 0
