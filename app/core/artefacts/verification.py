@@ -12,18 +12,14 @@ from app.core.domain.manifest import MANIFEST_FILE, Manifest
 from app.core.domain.versions import Json
 from app.core.ports import VersionFolder
 
-_CHUNK = 1 << 20
 _HEX = frozenset("0123456789abcdef")
 _SELF = "sha256"
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file."""
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

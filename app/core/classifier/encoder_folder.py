@@ -23,7 +23,6 @@ SPEC_FILE = "encoder.json"
 Pooling = Literal["mean", "cls"]
 Precision = Literal["float32", "int8"]
 _FORMAT = 1
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,9 @@ class EncoderSpec:
 
 
 def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file."""
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_files(files: Mapping[str, str]) -> str:

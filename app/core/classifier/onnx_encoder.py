@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
-from app.core.classifier.tokenization import TextTokenizer, TokenBatch
+from app.core.classifier.encoder_folder import ONNX_FILE
+from app.core.classifier.folder_encoder import FolderEncoder
+from app.core.classifier.tokenization import TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 from app.core.threads import thread_count
 
 
-class OnnxEncoder:
+class OnnxEncoder(FolderEncoder):
     """An `encoder/` folder on ONNX Runtime, CPU. Implements the port `Encoder`; safe to call from threads.
 
     float32 runs batches of texts of similar length, each on all threads. int8 runs texts one by one, as many at a time
@@ -33,10 +34,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, folder: Path, *, threads: int = 0, digest: str) -> None:
-        self.folder = folder
-        self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
-        self.tokenizer = TextTokenizer(folder, self.spec)
-        self._digest = digest
+        super().__init__(folder, digest)
         threads, alone = thread_count(threads), self.spec.precision == "int8"
         self._session = _open_session(folder / ONNX_FILE, 1 if alone else threads)
         self._runners = ThreadPoolExecutor(threads, thread_name_prefix="pawl-encoder") if alone else None
@@ -45,16 +43,6 @@ class OnnxEncoder:
         if inputs != {"input_ids", "attention_mask"} or outputs.get("embedding", [None])[-1] != self.spec.dimension:
             problem = f"it maps {sorted(inputs)} to {outputs}, expected an embedding of {self.spec.dimension} numbers"
             raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
-
-    @property
-    def digest(self) -> str:
-        """Identifies the folder's files: equal digests give equal embeddings."""
-        return self._digest
-
-    @property
-    def dimension(self) -> int:
-        """d, the length of z."""
-        return self.spec.dimension
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, EncoderSpec
-from app.core.classifier.tokenization import Ids, TextTokenizer, TokenBatch
+from app.core.classifier.encoder_folder import ONNX_FILE
+from app.core.classifier.folder_encoder import FolderEncoder
+from app.core.classifier.tokenization import Ids, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 from app.core.threads import thread_count
@@ -19,7 +20,7 @@ _WIDTH = 8  # tokens: batches are padded to a multiple of it
 _KERNELS = 500  # kept by OpenVINO, which makes new ones for every shape
 
 
-class OpenVinoEncoder:
+class OpenVinoEncoder(FolderEncoder):
     """An `encoder/` folder of float32 weights on OpenVINO, CPU. Implements the port `Encoder`; thread-safe.
 
     Kernels are made and kept for every shape of batch: 850 MB after four hundred of them. So batches are padded to few
@@ -38,26 +39,13 @@ class OpenVinoEncoder:
     """
 
     def __init__(self, folder: Path, *, threads: int = 0, digest: str) -> None:
-        self.folder = folder
-        self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
-        self.tokenizer = TextTokenizer(folder, self.spec)
-        self._digest = digest
+        super().__init__(folder, digest)
         self._model = _compile(folder / ONNX_FILE, thread_count(threads))
         self._one_at_a_time = threading.Lock()  # a compiled model keeps one request's buffers; a run takes all threads
         width = self._model.output("embedding").partial_shape[1]
         if width != self.spec.dimension:
             problem = f"an embedding of {width} numbers, expected {self.spec.dimension}"
             raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
-
-    @property
-    def digest(self) -> str:
-        """Identifies the folder's files."""
-        return self._digest
-
-    @property
-    def dimension(self) -> int:
-        """d, the length of z."""
-        return self.spec.dimension
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""

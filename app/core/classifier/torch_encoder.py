@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModel
 from transformers.utils import logging as _untyped_logging
 
-from app.core.classifier.encoder_folder import EncoderSpec, Pooling, encoder_digest
-from app.core.classifier.tokenization import TextTokenizer
+from app.core.classifier.encoder_folder import Pooling
+from app.core.classifier.folder_encoder import FolderEncoder
 from app.core.domain.errors import EncoderRejected
 from app.core.ports import Floats
 from app.core.threads import thread_count
@@ -94,7 +94,7 @@ def load_transformer(folder: Path) -> Any:
     return model.eval()
 
 
-class TorchEncoder:
+class TorchEncoder(FolderEncoder):
     """An `encoder/` folder on torch. Implements the port `Encoder`; `module` is for training.
 
     Args:
@@ -102,18 +102,17 @@ class TorchEncoder:
         device: `cpu`, `cuda`, `cuda:1`.
         digest: The folder's digest where it is known and verified already; computed from the files otherwise.
         bf16: Whether `encode` computes in bfloat16 autocast.
+
+    Training `module` does not change the digest: write and load the result.
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu", digest: str | None = None, bf16: bool = False) -> None:
-        self.folder = folder
-        self.spec = EncoderSpec.from_file(folder / "encoder.json")
-        self.tokenizer = TextTokenizer(folder, self.spec)
+        super().__init__(folder, digest)
         self.device = torch.device(device)
         self._bf16 = bf16
         self.module = (
             PooledTransformer(load_transformer(folder), self.spec.pooling, self.spec.layers).to(self.device).eval()
         )
-        self._digest = digest or encoder_digest(folder)
 
     @classmethod
     def for_serving(cls, folder: Path, *, threads: int, digest: str) -> TorchEncoder:
@@ -123,16 +122,6 @@ class TorchEncoder:
             return cls(folder, device="cuda", digest=digest, bf16=bf16)
         torch.set_num_threads(thread_count(threads))
         return cls(folder, digest=digest)
-
-    @property
-    def digest(self) -> str:
-        """Identifies the folder's files. Training `module` does not change it: write and load the result."""
-        return self._digest
-
-    @property
-    def dimension(self) -> int:
-        """d, the length of z."""
-        return self.spec.dimension
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Floats:
