@@ -35,6 +35,7 @@ from worker.tune.trials import Bench, Stores, open_bench
 
 FILE = "recommended.env"
 _NICENESS = 10  # serving goes first
+_PIPE_WIDTH = 160
 _REFRESH_SECONDS = 0.5
 
 
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--trials", type=int, default=20)
     options.add_argument("--minutes", type=float, default=0.0, help="0: no limit")
     given = options.parse_args(argv)
-    out, notes = Console(highlight=False), Console(stderr=True, highlight=False)
+    # into a file or a pipe there is no width to fit, and the table is wide
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    notes = Console(stderr=True, highlight=False)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

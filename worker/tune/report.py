@@ -22,7 +22,7 @@ def show(console: Console, search: Search, untouched: Sequence[bool]) -> None:
     """The table of trials, best first, and how much each setting mattered."""
     table = Table(title=f"{len(search.tried)} trials, accuracy on {len(untouched)} samples none was trained on")
     for name in ("trial", "accuracy, %", *search.space, "seconds"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")  # a number that is cut short says something else
     table.add_row("encoder as it is", f"{accuracy([*untouched]):.2f}")
     order = sorted(search.tried, key=lambda tried: (-(tried.accuracy or 0.0), tried.number))
     for tried in order:
