@@ -5,8 +5,8 @@ learned neighbours have that answer, and none has the label. One opposed label i
 model, that is what feedback is for. What is held is what honest mistakes do not explain:
 
 flow        more opposed labels from one label to another than the panel's own confusion of the two explains: with n
-            such in the window, n >= floor and P(Poisson(expected) >= n) < alpha / pairs; first each source for itself,
-            then what is left of all together.
+            such in the window, n >= floor and P(Binomial >= n) < alpha / pairs; first each source for itself, then what
+            is left of all together. Nobody is his own witness: the panel answers without the sources in question.
 duplicates  near-identical opposed texts with one label.
 source      the share of a source's labels that are at least plausible (among the head's best, or a neighbour's label)
             has a Beta posterior with exponential forgetting; held while its 95 % bound is below a limit.
@@ -20,88 +20,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betaincinv, pdtrc
+from scipy.special import bdtrc, betaincinv
 
 from app.core.domain.quarantine import Doubt, Hold, QuarantineKind
 from app.core.ports import Floats
 from app.core.settings import Settings
+from worker.arrivals import Arrival, Confusion, Confusions, Seen, Verdict
 
 _BOUND = 0.95
 _PLAUSIBLE_SHARE, _PLAUSIBLE_MOST = 4, 5
 """A label is plausible among the best quarter of all labels, at most the best five."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A queued sample and what the learner has to say about it before it learns it.
-
-    answer, margin, rank   of the live head: its answer, how far the label is behind it, how many labels are before it.
-    neighbours             labels of the nearest learned samples, nearest first; no suspects among them.
-    gold                   label of a golden sample of this or nearly this text.
-    z                      the last layer's part of the embedding (d_0,), unit length.
-    """
-
-    sample_id: str
-    source: str | None
-    label: str
-    answer: str
-    margin: float
-    rank: int
-    neighbours: tuple[str, ...]
-    z: Floats
-    gold: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A sample of the window. `z` is kept of opposed ones alone."""
-
-    sample_id: str
-    source: str | None
-    label: str
-    doubt: Doubt | None
-    z: Floats | None = None
-
-    @property
-    def is_opposed(self) -> bool:
-        """Whether head and neighbours contradict its label."""
-        return self.doubt is not None and self.doubt.opposed
-
-    @property
-    def is_plausible(self) -> bool:
-        """Whether its label is at least among those that one would think of."""
-        return self.doubt is None or self.doubt.plausible
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """What the panel says of a label by leave-one-out: of `items` samples, `errors` get another answer, and `opposed`
-    are opposed by the one label in question. `usual` is the share of opposed ones among the errors of all labels.
-    """
-
-    items: int
-    errors: int
-    opposed: int
-    usual: float
-
-
-Confusions = Callable[[str, str], Confusion]
-"""(answer, label) -> how often the panel's samples of `label` are opposed by `answer`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """holds: arrivals to keep out; pulls: earlier samples to take out where they are learned; id -> why.
-
-    `doubts` is what speaks against arrivals, held or not; it is to be kept with them.
-    """
-
-    holds: dict[str, Hold] = field(default_factory=dict)
-    pulls: dict[str, Hold] = field(default_factory=dict)
-    doubts: dict[str, Doubt] = field(default_factory=dict)
 
 
 class Screen:
@@ -235,7 +165,9 @@ class Screen:
         return held
 
     def _flows(self, fresh: Collection[str], labels: int, confusions: Confusions) -> dict[str, Hold]:
-        """Flows with something new in them. Convicted by its opposed labels, a flow is held with the close calls."""
+        """Flows with something new in them. Convicted by its opposed labels, a flow is held with the close calls, and
+        with what its source, if named, gave this label afterwards: a head that had learned the first of them agrees.
+        """
         held: dict[str, Hold] = {}
         flows: dict[tuple[str, str], list[Seen]] = defaultdict(list)
         for one in self._window.values():
@@ -248,14 +180,14 @@ class Screen:
                 continue
             if not any(one.sample_id in fresh for one in flow):
                 continue
-            known = confusions(answer, label)
-            rest: list[Seen] = []
+            known, rest = confusions(answer, label, self._parties(flow)), list[Seen]()
             for source in {one.source: None for one in flow}:
                 theirs = [one for one in flow if one.source == source]
                 company = [one for one in self._window.values() if one.source == source]
                 if self._is_unexplained(theirs, company, known, tests):
                     hold = Hold(QuarantineKind.FLOW, _flow_sentence(theirs, company, _named(source)))
-                    held |= {one.sample_id: hold for one in theirs}
+                    later = company[company.index(theirs[0]) :] if source else theirs
+                    held |= {one.sample_id: hold for one in later if one.label == label}
                 else:
                     rest += theirs
             company = [one for one in self._window.values() if one.sample_id not in held]
@@ -263,6 +195,12 @@ class Screen:
                 hold = Hold(QuarantineKind.FLOW, _flow_sentence(rest, company, "all sources"))
                 held |= {one.sample_id: hold for one in rest}
         return held
+
+    def _parties(self, flow: Sequence[Seen]) -> set[str]:
+        """Who is no witness: the flow itself, and what its sources gave its label, as far as they have a name."""
+        sources = {one.source for one in flow if one.source is not None}
+        theirs = [one for one in self._window.values() if one.label == flow[0].label and one.source in sources]
+        return {one.sample_id for one in (*flow, *theirs)}
 
     def _is_unexplained(self, flow: Sequence[Seen], company: Sequence[Seen], known: Confusion, tests: int) -> bool:
         """Whether so many opposed labels are too many, given the other labels of the same source (or of all)."""
@@ -273,13 +211,13 @@ class Screen:
             return True
         same = [one for one in company if one.label == flow[0].label]
         # Twice: where all labels come back, by the share of opposed ones among them; where mistakes alone are
-        # reported, by their share among mistakes. The larger counts, for nobody knows which it is. A label without
+        # reported, by their share among mistakes. The likelier counts, for nobody knows which it is. A label without
         # errors on the panel says nothing of the latter, so it is drawn to that of all labels.
-        expected = max(
-            len(same) * (known.opposed + 0.5) / (known.items + 1),
-            sum(one.doubt is not None for one in same) * (known.opposed + 2 * known.usual) / (known.errors + 2),
-        )
-        return float(pdtrc(opposed - 1, expected)) < self._settings.quarantine_alpha / tests
+        of_all = (known.opposed + 0.5) / (known.items + 1)
+        of_mistakes = (known.opposed + 2 * known.usual) / (known.errors + 2)
+        mistakes = sum(one.doubt is not None for one in same)
+        chance = max(bdtrc(opposed - 1, len(same), of_all), bdtrc(opposed - 1, mistakes, of_mistakes))
+        return float(chance) < self._settings.quarantine_alpha / tests
 
 
 def _named(source: str | None) -> str:

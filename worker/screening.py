@@ -18,9 +18,10 @@ from app.core.domain.quarantine import Doubt, Hold, QuarantineKind
 from app.core.domain.samples import REPLACED, Origin, Sample, SampleState
 from app.core.ports import Floats, SampleStore
 from app.core.settings import Settings
+from worker.arrivals import Arrival, Confusion, Seen, Verdict
 from worker.intake import Intake
 from worker.learner import TaskLearner
-from worker.quarantine import Arrival, Confusion, Screen, Seen, Verdict
+from worker.quarantine import Screen
 from worker.state import LearnerState, embeddings_of
 
 log = structlog.get_logger(__name__)
@@ -160,8 +161,9 @@ class _Witnesses:
         self._rows = [row for row, item in enumerate(items) if item.sample_id not in suspects]
         self._labels = [learner.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
+        self._ids = [items[row].sample_id for row in self._rows]
         self._z = learner.panel.features[self._rows, :dimension]
-        self._errors: list[tuple[str, str, bool]] | None = None
+        self._errors: list[tuple[str, str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:
         """Labels of the nearest (other than the same text, unless it is golden), and of the nearest near-gold."""
@@ -178,16 +180,17 @@ class _Witnesses:
         others = [self._labels[at] for at in order if self._digests[at] != without]
         return tuple(others[: self._settings.quarantine_neighbours]), golden[0] if golden else None
 
-    def confusion(self, answer: str, label: str) -> Confusion:
+    def confusion(self, answer: str, label: str, without: Collection[str]) -> Confusion:
         """How the panel's samples of a label fare without their own; opposed as arriving ones are."""
         if self._errors is None:
             self._errors = self._left_out_errors()
-        of_label = [(said, opposed) for wanted, said, opposed in self._errors if wanted == label]
+        own = [(said, opposed) for id, wanted, said, opposed in self._errors if wanted == label and id not in without]
         usual = (sum(opposed for *_, opposed in self._errors) + 0.5) / (len(self._errors) + 2)
-        return Confusion(self._labels.count(label), len(of_label), of_label.count((answer, True)), usual)
+        items = sum(one == label and id not in without for id, one in zip(self._ids, self._labels, strict=True))
+        return Confusion(items, len(own), own.count((answer, True)), usual)
 
-    def _left_out_errors(self) -> list[tuple[str, str, bool]]:
-        """(label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
+    def _left_out_errors(self) -> list[tuple[str, str, str, bool]]:
+        """(id, label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
         scores = self._learner.leave_one_out()[self._rows]
         columns = torch.tensor([self._learner.labels.index(label) for label in self._labels])
         best, own = scores.max(1), scores.gather(1, columns[:, None])[:, 0]
@@ -195,7 +198,7 @@ class _Witnesses:
         for at in torch.nonzero(best.values > own)[:, 0].tolist():
             answer, label = self._learner.labels[int(best.indices[at])], self._labels[at]
             far = float(best.values[at] - own[at]) >= self._settings.quarantine_margin
-            errors.append((label, answer, far and self._backs(at, answer, label)))
+            errors.append((self._ids[at], label, answer, far and self._backs(at, answer, label)))
         return errors
 
     def _backs(self, at: int, answer: str, label: str) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.domain.quarantine import QuarantineKind
+from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.settings import Settings
-from worker.quarantine import Arrival, Confusion, Screen, Seen, Verdict
+from worker.arrivals import Arrival, Confusion, Seen, Verdict
+from worker.quarantine import Screen
 
 SETTINGS = Settings(quarantine_window=300)
 LABELS = [f"label-{n}" for n in range(20)]
@@ -20,7 +21,7 @@ COUNTS = dict.fromkeys(LABELS, 100)
 FLOOR = SETTINGS.quarantine_flow_floor
 
 
-def sharp(_answer: str, _label: str) -> Confusion:
+def sharp(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
     return Confusion(items=30, errors=1, opposed=0, usual=0.15)
 
 
@@ -118,7 +119,7 @@ def test_scattered_mistakes_are_no_flow() -> None:
 
 
 def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
-    def blurred(_answer: str, _label: str) -> Confusion:
+    def blurred(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
         return Confusion(items=30, errors=8, opposed=6, usual=0.15)
 
     screen = Screen(SETTINGS)
@@ -127,11 +128,42 @@ def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
     assert judge(Screen(SETTINGS), batch).holds
 
 
-@pytest.mark.parametrize(("usual", "held"), [(0.1, 20), (0.25, 0)])
-def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usual: float, held: int) -> None:
-    """Of many labels and sources, where a burst of 20 is close to what a quarter of a source's mistakes explains."""
+def test_what_a_convicted_source_gave_the_label_afterwards_is_held_although_the_head_agrees() -> None:
+    """It agrees because it had learned the first of them."""
+    screen = Screen(SETTINGS)
+    before = [arrival(n, LABELS[1], source="partner") for n in range(3)]
+    first = flow(FLOOR - 1, source="partner")
+    agreed = [arrival(100 + n, LABELS[1], source="partner") for n in range(5)]
+    elsewhere = [arrival(200 + n, LABELS[2], source="partner") for n in range(5)]
+    assert judge(screen, [*before, *first, *agreed, *elsewhere]) == Verdict(
+        doubts={one.sample_id: Doubt(LABELS[0], True, False) for one in first}
+    )
+    verdict = judge(screen, flow(2 * FLOOR, 2000, source="partner"))
+    assert len(verdict.holds) == 2 * FLOOR
+    assert verdict.pulls.keys() == {one.sample_id for one in (*first, *agreed)}
 
-    def flawless(_answer: str, _label: str) -> Confusion:
+
+def test_nobody_is_his_own_witness() -> None:
+    """A panel that holds what a burst has brought in already would confuse the two labels as the burst does."""
+    asked: list[set[str]] = []
+
+    def infected(_answer: str, _label: str, without: Collection[str]) -> Confusion:
+        asked.append(set(without))
+        return Confusion(items=30, errors=1, opposed=0, usual=0.15)
+
+    screen = Screen(SETTINGS)
+    agreed = [arrival(n, LABELS[1], source="partner") for n in range(4)]
+    screen.judge([*agreed, *honest(60, 100, source="user")], COUNTS, infected)
+    burst = flow(20, source="partner")
+    assert len(screen.judge(burst, COUNTS, infected).holds) == 20
+    assert asked == [{one.sample_id for one in (*agreed, *burst)}]
+
+
+@pytest.mark.parametrize(("usual", "held"), [(0.1, 20), (0.25, 20), (0.5, 0)])
+def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usual: float, held: int) -> None:
+    """Of many labels and sources, where a burst of 20 is no more than what half of a source's mistakes explains."""
+
+    def flawless(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
         return Confusion(items=30, errors=0, opposed=0, usual=usual)
 
     counts = COUNTS | {f"other-{n}": 100 for n in range(57)}
@@ -252,7 +284,7 @@ def test_the_same_batch_again_counts_once_and_a_window_made_anew_judges_the_same
 
 
 def test_a_cap_holds_without_a_test() -> None:
-    def blurred(_answer: str, _label: str) -> Confusion:
+    def blurred(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
         return Confusion(items=10, errors=10, opposed=10, usual=1.0)
 
     batch = honest(200) + flow(20)

@@ -25,7 +25,7 @@ class QuarantineSettings(BaseModel):
     quarantine_flow_cap: int = Field(default=0, ge=0)
     """Opposed labels from one label to another at which a flow is held without a test; 0 leaves it to the test."""
     quarantine_alpha: float = Field(default=0.01, gt=0.0, lt=1.0)
-    """Significance of the test of a flow (exact Poisson, one-sided, Bonferroni over pairs of labels and sources)."""
+    """Significance of the test of a flow (exact binomial, one-sided, Bonferroni over pairs of labels and sources)."""
     quarantine_duplicates: int = Field(default=5, ge=2)
     """Near-identical opposed texts with one label at which they are held."""
     quarantine_similarity: float = Field(default=0.95, gt=0.0, le=1.0)
