@@ -6,7 +6,7 @@ model, that is what feedback is for. What is held is what honest mistakes do not
 
 flow        more opposed labels from one label to another than the panel's own confusion of the two explains: with n
             such in the window, n >= floor and P(Binomial >= n) < alpha / pairs; first each source for itself, then what
-            is left of all together. Nobody is his own witness: the panel answers without the sources in question.
+            is left of all together. The panel answers without the party in question.
 duplicates  near-identical opposed texts with one label.
 source      the share of a source's labels that are at least plausible (among the head's best, or a neighbour's label)
             has a Beta posterior with exponential forgetting; held while its 95 % bound is below a limit.
@@ -180,10 +180,13 @@ class Screen:
                 continue
             if not any(one.sample_id in fresh for one in flow):
                 continue
-            known, rest = confusions(answer, label, self._parties(flow)), list[Seen]()
+            rest: list[Seen] = []
             for source in {one.source: None for one in flow}:
                 theirs = [one for one in flow if one.source == source]
                 company = [one for one in self._window.values() if one.source == source]
+                # Nobody is his own witness: what a burst has brought in already would explain the rest of it.
+                given = theirs if source is None else [one for one in company if one.label == label]
+                known = confusions(answer, label, {one.sample_id for one in given})
                 if self._is_unexplained(theirs, company, known, tests):
                     hold = Hold(QuarantineKind.FLOW, _flow_sentence(theirs, company, _named(source)))
                     later = company[company.index(theirs[0]) :] if source else theirs
@@ -191,16 +194,11 @@ class Screen:
                 else:
                     rest += theirs
             company = [one for one in self._window.values() if one.sample_id not in held]
+            known = confusions(answer, label, {one.sample_id for one in rest})
             if self._is_unexplained(rest, company, known, tests):
                 hold = Hold(QuarantineKind.FLOW, _flow_sentence(rest, company, "all sources"))
                 held |= {one.sample_id: hold for one in rest}
         return held
-
-    def _parties(self, flow: Sequence[Seen]) -> set[str]:
-        """Who is no witness: the flow itself, and what its sources gave its label, as far as they have a name."""
-        sources = {one.source for one in flow if one.source is not None}
-        theirs = [one for one in self._window.values() if one.label == flow[0].label and one.source in sources]
-        return {one.sample_id for one in (*flow, *theirs)}
 
     def _is_unexplained(self, flow: Sequence[Seen], company: Sequence[Seen], known: Confusion, tests: int) -> bool:
         """Whether so many opposed labels are too many, given the other labels of the same source (or of all)."""
