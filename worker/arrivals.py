@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.core.domain.quarantine import Doubt, Hold
@@ -63,8 +63,8 @@ class Confusion:
     usual: float
 
 
-Confusions = Callable[[str, str, Collection[str]], Confusion]
-"""(answer, label, ids) -> how often the panel's samples of `label`, but for these, are opposed by `answer`."""
+Confusions = Callable[[str, str], Confusion]
+"""(answer, label) -> how often the panel's samples of `label` are opposed by `answer`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ model, that is what feedback is for. What is held is what honest mistakes do not
 
 flow        more opposed labels from one label to another than the panel's own confusion of the two explains: with n
             such in the window, n >= floor and P(Binomial >= n) < alpha / pairs; first each source for itself, then what
-            is left of all together. The panel answers without the party in question.
+            is left of all together.
 duplicates  near-identical opposed texts with one label.
 source      the share of a source's labels that are at least plausible (among the head's best, or a neighbour's label)
             has a Beta posterior with exponential forgetting; held while its 95 % bound is below a limit.
@@ -180,13 +180,11 @@ class Screen:
                 continue
             if not any(one.sample_id in fresh for one in flow):
                 continue
+            known = confusions(answer, label)
             rest: list[Seen] = []
             for source in {one.source: None for one in flow}:
                 theirs = [one for one in flow if one.source == source]
                 company = [one for one in self._window.values() if one.source == source]
-                # Nobody is his own witness: what a burst has brought in already would explain the rest of it.
-                given = theirs if source is None else [one for one in company if one.label == label]
-                known = confusions(answer, label, {one.sample_id for one in given})
                 if self._is_unexplained(theirs, company, known, tests):
                     hold = Hold(QuarantineKind.FLOW, _flow_sentence(theirs, company, _named(source)))
                     later = company[company.index(theirs[0]) :] if source else theirs
@@ -194,7 +192,6 @@ class Screen:
                 else:
                     rest += theirs
             company = [one for one in self._window.values() if one.sample_id not in held]
-            known = confusions(answer, label, {one.sample_id for one in rest})
             if self._is_unexplained(rest, company, known, tests):
                 hold = Hold(QuarantineKind.FLOW, _flow_sentence(rest, company, "all sources"))
                 held |= {one.sample_id: hold for one in rest}

@@ -161,9 +161,8 @@ class _Witnesses:
         self._rows = [row for row, item in enumerate(items) if item.sample_id not in suspects]
         self._labels = [learner.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
-        self._ids = [items[row].sample_id for row in self._rows]
         self._z = learner.panel.features[self._rows, :dimension]
-        self._errors: list[tuple[str, str, str, bool]] | None = None
+        self._errors: list[tuple[str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:
         """Labels of the nearest (other than the same text, unless it is golden), and of the nearest near-gold."""
@@ -180,17 +179,16 @@ class _Witnesses:
         others = [self._labels[at] for at in order if self._digests[at] != without]
         return tuple(others[: self._settings.quarantine_neighbours]), golden[0] if golden else None
 
-    def confusion(self, answer: str, label: str, without: Collection[str]) -> Confusion:
+    def confusion(self, answer: str, label: str) -> Confusion:
         """How the panel's samples of a label fare without their own; opposed as arriving ones are."""
         if self._errors is None:
             self._errors = self._left_out_errors()
-        own = [(said, opposed) for id, wanted, said, opposed in self._errors if wanted == label and id not in without]
+        of_label = [(said, opposed) for wanted, said, opposed in self._errors if wanted == label]
         usual = (sum(opposed for *_, opposed in self._errors) + 0.5) / (len(self._errors) + 2)
-        items = sum(one == label and id not in without for id, one in zip(self._ids, self._labels, strict=True))
-        return Confusion(items, len(own), own.count((answer, True)), usual)
+        return Confusion(self._labels.count(label), len(of_label), of_label.count((answer, True)), usual)
 
-    def _left_out_errors(self) -> list[tuple[str, str, str, bool]]:
-        """(id, label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
+    def _left_out_errors(self) -> list[tuple[str, str, bool]]:
+        """(label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
         scores = self._learner.leave_one_out()[self._rows]
         columns = torch.tensor([self._learner.labels.index(label) for label in self._labels])
         best, own = scores.max(1), scores.gather(1, columns[:, None])[:, 0]
@@ -198,7 +196,7 @@ class _Witnesses:
         for at in torch.nonzero(best.values > own)[:, 0].tolist():
             answer, label = self._learner.labels[int(best.indices[at])], self._labels[at]
             far = float(best.values[at] - own[at]) >= self._settings.quarantine_margin
-            errors.append((self._ids[at], label, answer, far and self._backs(at, answer, label)))
+            errors.append((label, answer, far and self._backs(at, answer, label)))
         return errors
 
     def _backs(self, at: int, answer: str, label: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ COUNTS = dict.fromkeys(LABELS, 100)
 FLOOR = SETTINGS.quarantine_flow_floor
 
 
-def sharp(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
+def sharp(_answer: str, _label: str) -> Confusion:
     return Confusion(items=30, errors=1, opposed=0, usual=0.15)
 
 
@@ -119,7 +119,7 @@ def test_scattered_mistakes_are_no_flow() -> None:
 
 
 def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
-    def blurred(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
+    def blurred(_answer: str, _label: str) -> Confusion:
         return Confusion(items=30, errors=8, opposed=6, usual=0.15)
 
     screen = Screen(SETTINGS)
@@ -143,27 +143,11 @@ def test_what_a_convicted_source_gave_the_label_afterwards_is_held_although_the_
     assert verdict.pulls.keys() == {one.sample_id for one in (*first, *agreed)}
 
 
-def test_nobody_is_his_own_witness() -> None:
-    """A panel that holds what a burst has brought in already would confuse the two labels as the burst does."""
-    asked: list[set[str]] = []
-
-    def infected(_answer: str, _label: str, without: Collection[str]) -> Confusion:
-        asked.append(set(without))
-        return Confusion(items=30, errors=1, opposed=0, usual=0.15)
-
-    screen = Screen(SETTINGS)
-    agreed = [arrival(n, LABELS[1], source="partner") for n in range(4)]
-    screen.judge([*agreed, *honest(60, 100, source="user")], COUNTS, infected)
-    burst = flow(20, source="partner")
-    assert len(screen.judge(burst, COUNTS, infected).holds) == 20
-    assert asked[0] == {one.sample_id for one in (*agreed, *burst)}
-
-
 @pytest.mark.parametrize(("usual", "held"), [(0.1, 20), (0.25, 20), (0.5, 0)])
 def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usual: float, held: int) -> None:
     """Of many labels and sources, where a burst of 20 is no more than what half of a source's mistakes explains."""
 
-    def flawless(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
+    def flawless(_answer: str, _label: str) -> Confusion:
         return Confusion(items=30, errors=0, opposed=0, usual=usual)
 
     counts = COUNTS | {f"other-{n}": 100 for n in range(57)}
@@ -284,7 +268,7 @@ def test_the_same_batch_again_counts_once_and_a_window_made_anew_judges_the_same
 
 
 def test_a_cap_holds_without_a_test() -> None:
-    def blurred(_answer: str, _label: str, _without: Collection[str]) -> Confusion:
+    def blurred(_answer: str, _label: str) -> Confusion:
         return Confusion(items=10, errors=10, opposed=10, usual=1.0)
 
     batch = honest(200) + flow(20)
