@@ -151,7 +151,9 @@ def test_a_correction_travels_the_whole_way(
         up.ready()
         with Client(up.url) as client:
             assert client.live() == version
-            assert client.scores(PROBES) == before
+            # Two threads share a request as they happen to be free, and float32 rounds by who shares a batch.
+            for old, new in zip(before, client.scores(PROBES), strict=True):
+                assert new == pytest.approx(old, abs=TOLERANCE)
             assert client.get(f"/v1/feedback/{by_id}")["state"] == "learned"
             client.correct(text="one more text after the restart", label="card")
             assert client.live() > version
