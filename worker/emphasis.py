@@ -25,7 +25,13 @@ _CLOSEST = 0.999
 
 
 def needed_emphasis(
-    head: RidgeHead, features: Tensor, targets: Tensor, weights: Tensor, offsets: Tensor, limit: float
+    head: RidgeHead,
+    features: Tensor,
+    leverages: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    offsets: Tensor,
+    limit: float,
 ) -> Tensor:
     """Emphasis (k,), each in [1, limit], of samples that are about to be learned.
 
@@ -35,13 +41,13 @@ def needed_emphasis(
     Args:
         head: the live head.
         features: (k, p).
+        leverages: (k,), under the head.
         targets: (k,) int64, columns.
         weights: (k,), what each would weigh without emphasis.
         offsets: (C,), the prior correction after the change; C may be larger than the head's.
         limit: the largest emphasis.
     """
     features, weights = features.to(head.device, head.dtype), weights.to(head.device, head.dtype)
-    leverages = head.leverages(features)
     scores = torch.nn.functional.pad(features @ head.weights, (0, len(offsets) - head.classes))
     own = scores.gather(1, targets[:, None])
     lead = scores + offsets - own - offsets[targets][:, None] + MARGIN

@@ -11,7 +11,8 @@ All three are one rank-k Woodbury step on A^-1,
 
 so a sample leaves as exactly as it came. The Gram matrix and B are kept beside the inverse in float64: the inverse
 can be made anew from them, which happens when the rounding error bounded below grows too large and when lambda is
-chosen again.
+chosen again. Both matrices take their changes delayed (`worker/delayed.py`): a step reads A^-1 once, and writes nothing
+of its size.
 
 Sources: recursive least squares (Plackett 1950; Woodbury 1950); McDonnell et al., RanPAC (NeurIPS 2023); Zhuang et
 al., ACIL (NeurIPS 2022); leave-one-out by PRESS (Allen 1974).
@@ -22,6 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
+from worker.delayed import DelayedMatrix
 
 Tensor = torch.Tensor
 
@@ -41,13 +44,26 @@ class RowChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """What a head says of rows Phi (k, p): A^-1 Phi^T (p, k), and Phi A^-1 Phi^T (k, k)."""
+
+    columns: Tensor
+    system: Tensor
+
+    @property
+    def leverages(self) -> Tensor:
+        """phi^T A^-1 phi of each row, (k,)."""
+        return self.system.diagonal()
+
+
+@dataclass(frozen=True, slots=True)
 class RankUpdate:
-    """A change worked out but not applied: the next W (p, C), K (p, k), S^-1 K^T (k, p), S^-1 (Y - Phi W) (k, C)."""
+    """A change worked out but not applied: the next W (p, C), K (p, k), S^-1 (k, k), S^-1 (Y - Phi W) (k, C)."""
 
     change: RowChange
     weights: Tensor
     gain: Tensor
-    projection: Tensor
+    precision: Tensor
     innovation: Tensor
     error: float
 
@@ -74,9 +90,9 @@ class RidgeHead:
         self.regularisation = regularisation
         self.dtype = dtype
         self.device = torch.device(device)
-        self.gram = torch.zeros(dimension, dimension, dtype=torch.float64, device=self.device)
+        self._gram = DelayedMatrix(torch.zeros(dimension, dimension, dtype=torch.float64, device=self.device))
         self.moments = torch.zeros(dimension, 0, dtype=torch.float64, device=self.device)
-        self.inverse = torch.eye(dimension, dtype=dtype, device=self.device) / regularisation
+        self._inverse = DelayedMatrix(torch.eye(dimension, dtype=dtype, device=self.device) / regularisation)
         self.weights = torch.zeros(dimension, 0, dtype=dtype, device=self.device)
         self._error = 0.0
 
@@ -85,30 +101,50 @@ class RidgeHead:
         """C, the number of classes (columns of W)."""
         return self.moments.shape[1]
 
-    def propose(self, change: RowChange, classes: int | None = None) -> RankUpdate:
+    @property
+    def gram(self) -> Tensor:
+        """The sum of w phi phi^T, (p, p) float64; what is written into it is kept."""
+        return self._gram.settle()
+
+    @property
+    def inverse(self) -> Tensor:
+        """A^-1, (p, p)."""
+        return self._inverse.settle()
+
+    def gain(self, features: Tensor) -> Gain:
+        """Of rows (k, p); O(p^2 k). Whoever asks more than one thing of the same rows asks for this once."""
+        features = features.to(self.device, self.dtype)
+        columns = self._inverse.after(features).T  # A^-1 is symmetric; this order is 10 x faster for small k
+        return Gain(columns, features @ columns)
+
+    def propose(self, change: RowChange, classes: int | None = None, gain: Gain | None = None) -> RankUpdate:
         """Works out the step without taking it; O(p^2 k), independent of all that was learned before (O(p^3) where rows
         leave that nothing else is like).
 
-        `classes` is the number of columns afterwards (at least the present one).
+        `classes` is the number of columns afterwards (at least the present one), `gain` that of the rows where it is
+        known already.
         """
         total = max(self.classes, classes or 0)
-        weights, (gain, system) = self.weights, _gain(change.features, self.inverse)
+        gain = gain or self.gain(change.features)
+        weights, columns, system = self.weights, gain.columns, gain.system.clone()
         error = self._error_after(change.weights.to(system), system)
         if error > _TOLERANCE[self.dtype]:
             # Rows leave that are nearly all A holds along them: rounding errors could exceed what stays, and make the
             # system singular. From the statistics then, as `apply` will.
             factor = self.factor(self.regularisation)
             weights = torch.cholesky_solve(self.moments, factor)
-            gain, system = _gain(change.features, torch.cholesky_inverse(factor))
+            features = change.features.to(factor)
+            columns = torch.cholesky_solve(features.T, factor)
+            system = features @ columns
         features, row_weights = change.features.to(system), change.weights.to(system)
         weights = torch.nn.functional.pad(weights, (0, total - self.classes))
         targets = torch.nn.functional.one_hot(change.classes.to(self.device), total).to(system)
         system.diagonal().add_(1.0 / row_weights)
-        solved = torch.linalg.solve(system, torch.cat([gain.T, targets - features @ weights], dim=1))
-        projection, innovation = solved[:, : self.dimension], solved[:, self.dimension :]
-        weights = (weights + gain @ innovation).to(self.dtype)
-        gain, projection, innovation = (one.to(self.dtype) for one in (gain, projection, innovation))
-        return RankUpdate(change, weights, gain, projection, innovation, error)
+        precision = torch.linalg.inv(system)
+        innovation = precision @ (targets - features @ weights)
+        weights = (weights + columns @ innovation).to(self.dtype)
+        columns, precision, innovation = (one.to(self.dtype) for one in (columns, precision, innovation))
+        return RankUpdate(change, weights, columns, precision, innovation, error)
 
     def apply(self, update: RankUpdate) -> None:
         """Takes a proposed step. The proposal must be the newest one made."""
@@ -118,7 +154,7 @@ class RidgeHead:
         if self._error > _TOLERANCE[self.dtype]:
             self.refit()
         else:
-            self.inverse.addmm_(update.gain, update.projection, alpha=-1.0)
+            self._inverse.add(-update.gain, update.precision @ update.gain.T)
 
     def absorb(self, change: RowChange, classes: int | None = None) -> None:
         """Adds rows to the statistics alone; `refit` must follow. The way for many rows at once: O(n p^2)."""
@@ -129,7 +165,7 @@ class RidgeHead:
         if regularisation is not None:
             self.regularisation = regularisation
         factor = self.factor(self.regularisation)
-        self.inverse = torch.cholesky_inverse(factor).to(self.dtype)
+        self._inverse = DelayedMatrix(torch.cholesky_inverse(factor).to(self.dtype))
         self.weights = torch.cholesky_solve(self.moments, factor).to(self.dtype)
         self._error = 0.0
 
@@ -142,11 +178,11 @@ class RidgeHead:
 
     def leverages(self, features: Tensor) -> Tensor:
         """phi^T A^-1 phi, (n,), of features (n, p)."""
-        return ((features @ self.inverse) * features).sum(1)
+        return (self._inverse.after(features) * features).sum(1)
 
     def corner(self, size: int, change: RowChange | None = None) -> Tensor:
         """The first numbers of the Gram matrix, (size, size) float64; with a change, as they will be after it."""
-        corner = self.gram[:size, :size]
+        corner = self._gram.corner(size)
         if change is None:
             return corner
         features = change.features[:, :size].to(corner)
@@ -164,9 +200,8 @@ class RidgeHead:
     def copy(self) -> RidgeHead:
         """An independent copy."""
         other = RidgeHead.__new__(RidgeHead)
-        other.__dict__.update(self.__dict__)
-        other.gram, other.moments = self.gram.clone(), self.moments.clone()
-        other.inverse, other.weights = self.inverse.clone(), self.weights.clone()
+        other.__dict__.update(self.__dict__, _gram=self._gram.copy(), _inverse=self._inverse.copy())
+        other.moments, other.weights = self.moments.clone(), self.weights.clone()
         return other
 
     def _accumulate(self, change: RowChange, total: int) -> None:
@@ -175,7 +210,7 @@ class RidgeHead:
             rows = slice(start, start + _CHUNK)
             features = change.features[rows].to(self.device, torch.float64)
             weighted = features * change.weights[rows].to(self.device, torch.float64)[:, None]
-            self.gram.addmm_(weighted.T, features)
+            self._gram.add(weighted.T, features)
             targets = torch.nn.functional.one_hot(change.classes[rows].to(self.device), total).to(torch.float64)
             self.moments.addmm_(weighted.T, targets)
 
@@ -194,10 +229,3 @@ class RidgeHead:
         growth = max(1.0 / max(float(values[-1]), 1e-12), 1.0) ** 2
         error = (self._error + epsilon) * growth if growth > _COMPOUNDS else self._error + epsilon * growth
         return max(error, epsilon * float(values[0]))
-
-
-def _gain(features: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """A^-1 Phi^T, (p, k), and the leverages Phi A^-1 Phi^T, (k, k)."""
-    features = features.to(inverse)
-    gain = (features @ inverse).T  # A^-1 is symmetric; this order of the product is 10 x faster for small k
-    return gain, features @ gain

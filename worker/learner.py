@@ -7,7 +7,6 @@ candidate is discarded and leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -15,8 +14,8 @@ from app.core.classifier.novelty import Novelty
 from worker.emphasis import needed_emphasis
 from worker.head import RidgeHead, RowChange
 from worker.novelty import measure
-from worker.panel import Panel, PanelItem, PanelView, balanced
-from worker.proposals import NEVER, Candidate, Change, Example, Judged
+from worker.panel import Panel, PanelView, balanced
+from worker.proposals import NEVER, Candidate, Change, Example, Judged, panel_items
 
 Tensor = torch.Tensor
 
@@ -95,10 +94,14 @@ class TaskLearner:
         """Works out the head after a change. `bulk` refits from the statistics: the way for many rows at once."""
         labels, counts = self._extended(change)
         index = {label: column for column, label in enumerate(labels)}
-        emphasis = self._emphasis(change, index, counts)
-        change = replace(change, adds=[_weighed(example, emphasis) for example in change.adds])
-        rows, seated = self._rows(change, index, counts), len(self.panel)
-        self._seat([example for example in change.adds if example.eligible], index)
+        rows = self._rows(change, index, counts)
+        gain = None if bulk else self.head.gain(rows.features)  # for emphasis, panel and step: A^-1 is read once
+        emphasis: dict[str, float] = {}
+        if gain is not None and (emphasis := self._emphasis(change, index, counts, gain.leverages)):
+            change = change.emphasised(emphasis)
+            rows = self._rows(change, index, counts)
+        seated, able = len(self.panel), [row for row, example in enumerate(change.adds) if example.eligible]
+        self._seat([change.adds[row] for row in able], index, None if gain is None else gain.leverages[able])
         before = self.panel.view(len(labels))
         if bulk:
             head = self.head.copy()
@@ -107,7 +110,7 @@ class TaskLearner:
             after = PanelView(self.panel.features @ head.weights, head.leverages(self.panel.features))
             weights = head.weights
         else:
-            update = self.head.propose(rows, len(labels))
+            update = self.head.propose(rows, len(labels), gain)
             after, weights = self.panel.view_after(update), update.weights
         learned_now = [position < seated for position in range(len(self.panel))]
         leaving = {example.sample_id for example in change.removes}
@@ -180,7 +183,7 @@ class TaskLearner:
     def best_seats(self, examples: Sequence[Example]) -> list[Example]:
         """Of these, those that stay on a full panel."""
         index = {label: column for column, label in enumerate(self.labels)}
-        return [examples[row] for row in balanced(_panel_items(examples, index), self.panel.limit)]
+        return [examples[row] for row in balanced(panel_items(examples, index), self.panel.limit)]
 
     def leave_one_out(self, view: PanelView | None = None) -> Tensor:
         """Corrected leave-one-out scores (m, C) of the panel, now or under another view."""
@@ -198,15 +201,19 @@ class TaskLearner:
             counts[labels.index(example.label)] -= 1
         return labels, counts
 
-    def _emphasis(self, change: Change, index: Mapping[str, int], counts: Sequence[int]) -> dict[str, float]:
-        """By sample id; only what is more than 1."""
-        chosen = [example for example in change.adds if example.sample_id in change.corrections]
+    def _emphasis(
+        self, change: Change, index: Mapping[str, int], counts: Sequence[int], leverages: Tensor
+    ) -> dict[str, float]:
+        """By sample id; only what is more than 1. `leverages` begin with those of `change.adds`."""
+        places = [row for row, example in enumerate(change.adds) if example.sample_id in change.corrections]
+        chosen = [change.adds[row] for row in places]
         if not chosen or not self.samples or self._emphasis_limit <= 1.0:
             return {}
         columns = [index[example.label] for example in chosen]
         found = needed_emphasis(
             self.head,
             torch.stack([example.features for example in chosen]),
+            leverages[places],
             torch.tensor(columns, device=self.head.device),
             torch.tensor([e.weight * self.level(counts[column]) for e, column in zip(chosen, columns, strict=True)]),
             self.offsets(counts),
@@ -230,30 +237,29 @@ class TaskLearner:
             torch.tensor([weight for _, weight in signed], dtype=torch.float64),
         )
 
-    def _seat(self, examples: Sequence[Example], index: Mapping[str, int]) -> None:
-        items = _panel_items(examples, index)
+    def _seat(self, examples: Sequence[Example], index: Mapping[str, int], leverages: Tensor | None = None) -> None:
+        items = panel_items(examples, index)
         rows = balanced(items, self.panel.limit)  # a bulk import does not seat more than can stay
         if rows:
             features = torch.stack([examples[row].features for row in rows])
-            self.panel.seat([items[row] for row in rows], features, self.head)
+            own = None if leverages is None else leverages[rows]
+            self.panel.seat([items[row] for row in rows], features, self.head, own)
 
     def _weights(self, counts: Sequence[int], learned: Sequence[bool]) -> Tensor:
         """With which each item of the panel is in the head, (m,); 0 for those that are not."""
-        levels = torch.tensor([self.level(count) for count in counts]).to(self.panel.features)
-        flags = [flag and not item.golden for flag, item in zip(learned, self.panel.items, strict=True)]
-        is_in = torch.tensor(flags, dtype=torch.bool, device=levels.device)
-        return torch.where(is_in, self.panel.weights * levels[self.panel.targets], 0.0)
+        panel = self.panel.columns
+        levels = torch.tensor([self.level(count) for count in counts]).to(panel.weights)
+        is_in = torch.tensor(learned, dtype=torch.bool, device=levels.device) & ~panel.golden
+        return torch.where(is_in, panel.weights * levels[panel.targets], 0.0)
 
     def _corrected(self, view: PanelView, counts: Sequence[int], learned: Sequence[bool]) -> Tensor:
-        targets, weights = self.panel.targets, self._weights(counts, learned)
-        scores = view.leave_one_out(targets, weights) + self.offsets(counts)
+        targets, weights, offsets = self.panel.targets, self._weights(counts, learned), self.offsets(counts)
+        scores = view.leave_one_out(targets, weights).add_(offsets)
         # Without its own sample the class of an item is one smaller, and so is its prior.
-        smaller = self.offsets([max(count - 1, 0) for count in counts]) - self.offsets(counts)
-        own = (
-            torch.nn.functional.one_hot(targets, len(counts)).to(scores)
-            * torch.where(weights > 0, smaller[targets], 0.0)[:, None]
-        )
-        return scores + own
+        smaller = self.offsets([max(count - 1, 0) for count in counts]) - offsets
+        rows = torch.arange(len(targets), device=targets.device)
+        scores[rows, targets] += torch.where(weights > 0, smaller[targets], 0.0)
+        return scores
 
     def _judge(
         self,
@@ -289,12 +295,3 @@ class TaskLearner:
             new_live,
             new_candidate,
         )
-
-
-def _weighed(example: Example, emphasis: Mapping[str, float]) -> Example:
-    factor = emphasis.get(example.sample_id)
-    return example if factor is None else replace(example, weight=example.weight * factor)
-
-
-def _panel_items(examples: Sequence[Example], index: Mapping[str, int]) -> list[PanelItem]:
-    return [PanelItem(e.sample_id, index[e.label], e.weight, e.order, e.heldout, e.golden, e.pinned) for e in examples]

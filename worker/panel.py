@@ -6,7 +6,7 @@ For a sample of weight w and leverage h = phi^T A^-1 phi the score it would get 
 
 exactly, with the weights of the other samples held. s and h follow every rank-k update in O(m k (p + C)):
 
-    G = Phi_panel K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (Phi_panel K S^-1))
+    G = Phi_panel K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (G S^-1))
 
 Only samples that no encoder was trained on may sit here (design invariant 8).
 """
@@ -46,8 +46,19 @@ class PanelView:
     def leave_one_out(self, targets: Tensor, weights: Tensor) -> Tensor:
         """PRESS scores (m, C): what each item would get had it not been learned. `weights` (m,), 0 for unlearned."""
         own = (weights * self.leverages).clamp(max=1.0 - 1e-9)
-        one_hot = torch.nn.functional.one_hot(targets, self.scores.shape[1]).to(self.scores.dtype)
-        return (self.scores - own[:, None] * one_hot) / (1.0 - own)[:, None]
+        scores = self.scores.clone()
+        scores[torch.arange(len(targets), device=targets.device), targets] -= own
+        return scores.div_((1.0 - own)[:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class PanelColumns:
+    """What the items say, as tensors: class indices (m,) int64, the clients' weights (m,), and who is golden (m,)."""
+
+    items: tuple[PanelItem, ...]
+    targets: Tensor
+    weights: Tensor
+    golden: Tensor
 
 
 class Panel:
@@ -55,12 +66,13 @@ class Panel:
 
     def __init__(self, limit: int, head: RidgeHead) -> None:
         self.limit = limit
-        self.items: list[PanelItem] = []
+        self.items: tuple[PanelItem, ...] = ()
         self._features = torch.zeros(256, head.dimension, dtype=head.dtype, device=head.device)
         self._view = PanelView(
             torch.zeros(0, head.classes, dtype=head.dtype, device=head.device),
             torch.zeros(0, dtype=head.dtype, device=head.device),
         )
+        self._columns: PanelColumns | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -71,14 +83,22 @@ class Panel:
         return self._features[: len(self.items)]
 
     @property
-    def targets(self) -> Tensor:
-        """Class index of each item, (m,) int64."""
-        return torch.tensor([item.class_index for item in self.items], dtype=torch.int64, device=self._features.device)
+    def columns(self) -> PanelColumns:
+        """Of the present items; made anew only when these have changed."""
+        if self._columns is None or self._columns.items is not self.items:
+            place = self._features
+            self._columns = PanelColumns(
+                self.items,
+                torch.tensor([item.class_index for item in self.items], dtype=torch.int64, device=place.device),
+                torch.tensor([item.weight for item in self.items]).to(place),
+                torch.tensor([item.golden for item in self.items], dtype=torch.bool, device=place.device),
+            )
+        return self._columns
 
     @property
-    def weights(self) -> Tensor:
-        """The client's weight of each item, (m,)."""
-        return torch.tensor([item.weight for item in self.items]).to(self._features)
+    def targets(self) -> Tensor:
+        """Class index of each item, (m,) int64."""
+        return self.columns.targets
 
     def view(self, classes: int) -> PanelView:
         """Scores and leverages now, the scores widened with zeros to `classes` columns."""
@@ -88,12 +108,14 @@ class Panel:
     def view_after(self, update: RankUpdate) -> PanelView:
         """Scores and leverages as they will be after a proposed update."""
         now = self.view(update.weights.shape[1])
-        # One pass over the features, which are far larger than the caches.
-        gain, projected = (self.features @ torch.cat([update.gain, update.projection.T], 1)).chunk(2, dim=1)
-        return PanelView(now.scores + gain @ update.innovation, now.leverages - (projected * gain).sum(1))
+        gain = self.features @ update.gain  # the one pass over the features, which are far larger than the caches
+        fall = ((gain @ update.precision) * gain).sum(1)
+        return PanelView(now.scores + gain @ update.innovation, now.leverages - fall)
 
-    def seat(self, items: Sequence[PanelItem], features: Tensor, head: RidgeHead) -> None:
-        """Adds samples (features (k, p)) at the end, scored by the head as it is."""
+    def seat(
+        self, items: Sequence[PanelItem], features: Tensor, head: RidgeHead, leverages: Tensor | None = None
+    ) -> None:
+        """Adds samples (features (k, p), leverages (k,) if known) at the end, scored by the head as it is."""
         if not items:
             return
         start, end = len(self.items), len(self.items) + len(items)
@@ -101,16 +123,16 @@ class Panel:
             grown = self._features.new_zeros(max(end, 2 * len(self._features)), head.dimension)
             grown[:start] = self._features[:start]
             self._features = grown
-        self.items.extend(items)
+        self.items = (*self.items, *items)
         self._features[start:end] = features
         rows = self._features[start:end]
         now = self.view(head.classes)
-        leverages = torch.cat([now.leverages, head.leverages(rows)])
-        self._view = PanelView(torch.cat([now.scores, rows @ head.weights]), leverages)
+        own = head.leverages(rows) if leverages is None else leverages
+        self._view = PanelView(torch.cat([now.scores, rows @ head.weights]), torch.cat([now.leverages, own]))
 
     def truncate(self, size: int) -> None:
         """Takes back what was seated last."""
-        del self.items[size:]
+        self.items = self.items[:size]
         self._view = PanelView(self._view.scores[:size], self._view.leverages[:size])
 
     def move_to(self, view: PanelView) -> None:
@@ -138,12 +160,12 @@ class Panel:
 
     def renumber(self, places: Sequence[int]) -> None:
         """Class `c` becomes class `places[c]`; `recompute` must follow."""
-        self.items = [replace(item, class_index=places[item.class_index]) for item in self.items]
+        self.items = tuple(replace(item, class_index=places[item.class_index]) for item in self.items)
 
     def copy(self) -> Panel:
         """An independent copy."""
         other = Panel.__new__(Panel)
-        other.__dict__.update(self.__dict__, items=list(self.items), _features=self._features.clone())
+        other.__dict__.update(self.__dict__, _features=self._features.clone())
         return other
 
     def _keep(self, rows: Sequence[int]) -> None:
@@ -160,7 +182,7 @@ class Panel:
         self._features[torch.tensor(gaps, dtype=torch.int64, device=device)] = self._features[
             torch.tensor(movers, dtype=torch.int64, device=device)
         ]
-        self.items = [self.items[row] for row in order]
+        self.items = tuple(self.items[row] for row in order)
         index = torch.tensor(order, dtype=torch.int64, device=device)
         self._view = PanelView(self._view.scores[index], self._view.leverages[index])
 

@@ -46,6 +46,10 @@ class Change:
     members: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     corrections: frozenset[str] = frozenset()
 
+    def emphasised(self, factors: Mapping[str, float]) -> Change:
+        """With these multiples, by sample id, of the weights of what enters."""
+        return replace(self, adds=[replace(e, weight=e.weight * factors.get(e.sample_id, 1.0)) for e in self.adds])
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -115,3 +119,8 @@ def measured_by(standard: Standard, candidate: Candidate) -> Candidate:
             earlier[row] = NEVER
             earlier[row, :width] = then[:width]
     return replace(candidate, judged=replace(judged, earlier=earlier))
+
+
+def panel_items(examples: Sequence[Example], index: Mapping[str, int]) -> list[PanelItem]:
+    """What of these sits on the panel; `index` are the columns of the labels."""
+    return [PanelItem(e.sample_id, index[e.label], e.weight, e.order, e.heldout, e.golden, e.pinned) for e in examples]

@@ -22,7 +22,7 @@ from app.core.domain.errors import (
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import Version
 from app.core.metrics import AppMetrics
-from app.core.ports import ArtefactStore, Encoder, FeedbackStream, VersionFolder, VersionLedger
+from app.core.ports import ArtefactStore, Encoder, FeedbackStream, Floats, VersionFolder, VersionLedger
 from app.core.settings import Settings
 from app.serving.background import back_off
 from app.serving.engine import Engine, ServedClassifier, nothing_learned
@@ -68,6 +68,7 @@ class Reloader:
         self._metrics = metrics
         self._hinted = asyncio.Event()
         self._failure: _Failure | None = None
+        self._warmed: tuple[Encoder, Floats] | None = None
         self.looked = asyncio.Event()
         """Set once the live version, if there was one and it could be had, serves."""
 
@@ -137,8 +138,22 @@ class Reloader:
         if folder.manifest.encoder_digest != version.encoder_digest or folder.manifest.heads != version.heads:
             raise ArtefactCorrupt(path=str(folder.path), problem="the manifest is not the one that was promoted")
         classifier = self._load(folder, current.encoder if current is not None and reuse else None)
-        _warm_up(classifier)
+        self._warm_up(classifier)
         return classifier
+
+    def _warm_up(self, classifier: ServedClassifier) -> None:
+        """One prediction per task, so that no request pays for first allocations; refuses scores that are not finite.
+
+        An encoder that serves already is warm: its embedding of the text is kept, as a new head comes with every
+        correction.
+        """
+        if self._warmed is None or self._warmed[0] is not classifier.encoder:
+            self._warmed = classifier.encoder, classifier.embed([_WARM_UP_TEXT])
+        for task in classifier.manifest.heads:
+            answer = classifier.answer(self._warmed[1], task, 1)[0]
+            if not np.isfinite(answer.score) or not np.isfinite(answer.novelty):
+                problem = f"task {task!r} scores {answer.score}"
+                raise ArtefactCorrupt(path=f"version {classifier.number}", problem=problem)
 
     def _is_due(self, number: int) -> bool:
         failure = self._failure
@@ -164,12 +179,3 @@ class Reloader:
             )
         except StoreUnavailable as gone:
             log.warning("event_not_written", type=LOAD_FAILED_EVENT, problem=str(gone))
-
-
-def _warm_up(classifier: ServedClassifier) -> None:
-    """One prediction per task, so that no request pays for first allocations; refuses scores that are not finite."""
-    z = classifier.embed([_WARM_UP_TEXT])
-    for task in classifier.manifest.heads:
-        answer = classifier.answer(z, task, 1)[0]
-        if not np.isfinite(answer.score) or not np.isfinite(answer.novelty):
-            raise ArtefactCorrupt(path=f"version {classifier.number}", problem=f"task {task!r} scores {answer.score}")
