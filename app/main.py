@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import socket
 from collections.abc import AsyncIterator
@@ -170,11 +171,20 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells the app about a stop before it waits for requests in flight: event streams do not end by themselves."""
+    """Tells the app about a stop before it waits for requests in flight, as event streams do not end by themselves, and
+    spares it long collections of garbage.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._pawl = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts; see `uvicorn.Server.startup`."""
+        await super().startup(sockets)
+        # Modules, routes and models stay until the end. A full collection looked through all of them, and no request
+        # was answered for 110 ms; from now on it looks at what came later.
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains; see `uvicorn.Server.shutdown`."""
