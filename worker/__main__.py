@@ -36,6 +36,7 @@ from worker.encoders import first_state
 from worker.housekeeping import Housekeeping
 from worker.labelling import Labelling
 from worker.learning import Learning
+from worker.priority import stand_back
 from worker.publisher import Publisher
 from worker.recovery import Recovery
 from worker.snapshots import Snapshots
@@ -119,7 +120,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        os.nice(_NICENESS)
+        stand_back(_NICENESS)
         asyncio.run(work(settings, drain=arguments.drain))
     except PawlError as error:
         sys.stderr.write(f"{error}\n")

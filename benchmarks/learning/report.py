@@ -105,6 +105,28 @@ def plot(
     plt.close(figure)
 
 
+def bars(
+    folder: Path, name: str, groups: Sequence[str], heights: Mapping[str, Sequence[float]], y: str, title: str = ""
+) -> None:
+    """Groups of bars, one bar of each name in a group, into `<folder>/<name>.svg`."""
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    mpl.rcParams["svg.hashsalt"] = name  # the same data give the same file
+    figure, axes = plt.subplots(figsize=(7.5, 4.2))
+    width = 0.8 / len(heights)
+    for place, (label, values) in enumerate(heights.items()):
+        at = [group + (place - (len(heights) - 1) / 2) * width for group in range(len(groups))]
+        axes.bar_label(axes.bar(at, values, width, label=label), fmt="%.0f", fontsize=6)
+    axes.set(ylabel=y, title=title)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=3, frameon=False)
+    figure.tight_layout()
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""

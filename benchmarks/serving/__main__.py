@@ -37,10 +37,9 @@ from benchmarks.serving.load import wrk
 from benchmarks.serving.measuring import Plan, in_turn
 from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import goals, report
-from benchmarks.serving.systems import make_environment, pawl, peers, versions
+from benchmarks.serving.systems import KINDS, TITLES, make_environment, pawl, peers, versions
 
-KINDS = ("pipeline", "litserve", "bentoml", "ray")
-SYSTEMS = ("pawl", *KINDS, *(f"{kind}-pawl" for kind in KINDS[1:]))
+SYSTEMS = tuple(TITLES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,6 +21,13 @@ from app.commands.up import free_port
 from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json, server_process
 
 PEERS = Path(__file__).with_name("peers")
+KINDS = {"pipeline": "FastAPI + pipeline", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve"}
+TITLES = (
+    {"pawl": "Pawl"}
+    | KINDS
+    | {f"{kind}-pawl": f"{title} with Pawl's backend" for kind, title in KINDS.items() if kind != "pipeline"}
+)
+"""What can be measured, by name, in the order of tables."""
 _START_SECONDS = 180.0
 
 
@@ -52,7 +59,7 @@ class Started:
 def pawl(home: Home) -> System:
     """`pawl up` on a home that has a version: app, learner and Redis, as a user runs it."""
     command = [sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "{port}"]
-    return System("pawl", "Pawl", command, home.environment, "/v1/predict")
+    return System("pawl", TITLES["pawl"], command, home.environment, "/v1/predict")
 
 
 def peers(names: Sequence[str], environments: Path, encoder: Path) -> list[System]:
@@ -60,18 +67,16 @@ def peers(names: Sequence[str], environments: Path, encoder: Path) -> list[Syste
 
     Raises `BenchmarkFailed` where an environment was not made.
     """
-    titles = {"pipeline": "FastAPI + pipeline", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve"}
     found = []
     for name in names:
         kind, _, own = name.partition("-")
         python = environments / kind / "bin" / "python"
         if not python.is_file():
             raise BenchmarkFailed(f"there is no {python}: `python -m benchmarks.serving --make-peers {environments}`")
-        title = titles[kind] + (" with Pawl's backend" if own else "")
         settings = {"PEER_ENCODER": str(encoder), "PEER_BACKEND": "pawl" if own else "torch", "PYTHONPATH": str(ROOT)}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PAWL_")}
         command = [str(python), str(PEERS / f"{kind}_server.py"), "{port}"]
-        found.append(System(name, title, command, inherited | settings, "/predict", nested=kind == "bentoml"))
+        found.append(System(name, TITLES[name], command, inherited | settings, "/predict", nested=kind == "bentoml"))
     return found
 
 

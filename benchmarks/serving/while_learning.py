@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.core.settings import load_settings
 from benchmarks.datasets import Labelled, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, parser, save, show, start, temporary_home
 from benchmarks.serving.load import Found, Load, run, write_lines
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with started(system, Path(scratch) / "pawl.log") as server:
             found = asyncio.run(_measure(server, bodies, corrections, given))
     found["goals"] = report(found)
-    save("serving_while_learning", vars(given), found, before, given.results)
+    save(f"serving_while_learning_{load_settings().compression}", vars(given), found, before, given.results)
 
 
 if __name__ == "__main__":

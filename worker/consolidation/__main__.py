@@ -26,6 +26,7 @@ from app.core.settings import Settings, load_settings
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
 from worker.consolidation.turns import Turns
+from worker.priority import stand_back
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ def main() -> int:
         threading.Thread(target=_follow_parent, args=(Job.read(folder).parent,), daemon=True).start()
         settings = load_settings()
         configure_logs(settings.log_level)
-        os.nice(_NICENESS)
+        stand_back(_NICENESS)
         asyncio.run(_run(folder, settings, progress))
     except PawlError as error:
         log.error("consolidation failed", problem=str(error))  # noqa: TRY400 - expected, the message says it all

@@ -29,6 +29,7 @@ from app.core.settings import Settings, load_settings
 from worker.consolidation.hardware import configure_torch
 from worker.consolidation.material import Material
 from worker.consolidation.schedule import Evaluation
+from worker.priority import stand_back
 from worker.tune.report import environment, show, verdict, write
 from worker.tune.search import Search, TimeUsedUp, search_space
 from worker.tune.trials import Bench, Stores, open_bench
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings()
         configure_logs("error")
-        os.nice(_NICENESS)
+        stand_back(_NICENESS)
         configure_torch(settings.threads)
         with asyncio.Runner() as runner:
             return _tune(runner, settings, given.trials, given.minutes, out, notes)

@@ -15,7 +15,7 @@ from app.core.db.tables import samples as table
 from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.samples import Origin, Sample, SampleState, Split
 
-_COLUMNS = [table.c[field.name] for field in fields(Sample)]
+_SELECT = select(*(table.c[field.name] for field in fields(Sample)))
 
 
 async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -68,8 +68,8 @@ async def select_samples(
     order: UnaryExpression[Any] | ColumnElement[Any] = table.c.seq,
 ) -> list[Sample]:
     """Samples that meet the conditions, by `seq` or another order."""
-    query = select(*_COLUMNS).where(*conditions).order_by(order).limit(limit)
-    return [_sample(row) for row in await connection.execute(query)]
+    rows = await connection.execute(_SELECT.where(*conditions).order_by(order).limit(limit))
+    return [_sample(row) for row in rows]
 
 
 def _sample(row: Row[*tuple[Any, ...]]) -> Sample:

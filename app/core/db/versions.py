@@ -41,7 +41,7 @@ from app.core.domain.versions import (
 )
 from app.core.ports import Clock
 
-_COLUMNS = [versions.c[field.name] for field in fields(Version)]
+_SELECT = select(*(versions.c[field.name] for field in fields(Version))).order_by(versions.c.number.desc())
 
 
 class SqlVersionLedger(EventTable, LeaseTable):
@@ -190,8 +190,8 @@ def _taken(version: NewVersion) -> CandidateStale:
 
 
 async def _select(connection: AsyncConnection, *conditions: Any, limit: int | None = None) -> list[Version]:
-    query = select(*_COLUMNS).where(*conditions).order_by(versions.c.number.desc()).limit(limit)
-    return [_version(row) for row in await connection.execute(query)]
+    rows = await connection.execute(_SELECT.where(*conditions).limit(limit))
+    return [_version(row) for row in rows]
 
 
 def _version(row: Row[*tuple[Any, ...]]) -> Version:

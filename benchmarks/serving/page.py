@@ -1,0 +1,171 @@
+"""`docs/serving.md` and its plots, written from the committed results; measures nothing.
+
+python -m benchmarks.serving.page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.harness import RESULTS, ROOT, Json
+from benchmarks.learning.report import Table, bars
+from benchmarks.serving.systems import TITLES
+
+PAGE = ROOT / "docs" / "serving.md"
+_LENGTHS = {
+    "banking77": "Banking77, ~12 tokens",
+    "phrasebank": "FinancialPhraseBank, ~30 tokens",
+    "ag_news": "AG News, ~50 tokens",
+}
+_COMPRESSIONS = {"none": "float32, the default", "int8": "`PAWL_COMPRESSION=int8`"}
+_INTRODUCTION = """# Serving, measured
+
+Written by `python -m benchmarks.serving.page` from the results in `benchmarks/results/serving_*.json`, where settings
+and machine stand. What is measured and how is in each program's `--help`; what explains a figure is in `docs/log.md`.
+Everything ran on one machine, server and load generator on the same cores: figures of one run compare, others do
+not."""
+
+
+def page(results: Path = RESULTS) -> str:
+    """The whole page, of those results that are there."""
+    parts = [_INTRODUCTION]
+    for kind, title in _COMPRESSIONS.items():
+        parts += _part(results, f"serving_{kind}", f"Requests/s: {title}", "python -m benchmarks.serving", _rates)
+    for kind, title in _COMPRESSIONS.items():
+        name, command = f"serving_while_learning_{kind}", "python -m benchmarks.serving.while_learning"
+        parts += _part(results, name, f"While it learns: {title}", command, _while_learning)
+    command = "python -m benchmarks.serving.compression"
+    parts += _part(results, "serving_compression", "Compression", command, _compression)
+    parts += _part(results, "serving_cold_start", "Cold start", "python -m benchmarks.serving.cold_start", _cold_start)
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(results: Path = RESULTS, folder: Path = PAGE.parent / "plots") -> None:
+    """The plots of the page."""
+    for kind in _COMPRESSIONS:
+        found = read(results, f"serving_{kind}")
+        if found is not None:
+            rounds = found["results"]["rounds"]
+            heights = {
+                title: [_median(rounds, system, name, "64 clients", "rate") for name in _LENGTHS]
+                for system, title in TITLES.items()
+                if system in rounds[0]
+            }
+            bars(folder, f"serving_{kind}", list(_LENGTHS.values()), heights, "requests/s, 64 clients")
+
+
+def read(results: Path, name: str) -> Json | None:
+    """A result, where it was measured."""
+    file = results / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _part(results: Path, name: str, title: str, command: str, tables: Any) -> list[str]:
+    found = read(results, name)
+    if found is None:
+        return []
+    setting = " ".join(f"{key}={value}" for key, value in found["environment"].items())
+    made_by = f"`{f'{setting} {command}'.strip()}`, commit {found['commit'][:7]}, {found['date'][:10]}."
+    parts = [f"## {title}", made_by, *(table.markdown() for table in tables(found["results"]))]
+    if (PAGE.parent / "plots" / f"{name}.svg").is_file():
+        parts.append(f"![{title}](plots/{name}.svg)")
+    if goals := found["results"].get("goals"):
+        parts.append("\n".join(f"* {'met' if one['met'] else '**short**'}: {one['goal']}" for one in goals))
+    return parts
+
+
+def _rates(found: Json) -> list[Table]:
+    rounds, tables = found["rounds"], []
+    columns = ("", "1 client", "16", "64", "p50 ms, 1", "p99 ms, 64", "p99 ms, half load", "cores, 64", "MiB")
+    for name, title in _LENGTHS.items():
+        ceiling = [max(size["texts_per_s"] for size in one["in-process"][name].values()) for one in rounds]
+        call = [one["in-process"][name]["1"]["call_ms"] for one in rounds]
+        alone = [one["in-process"][name]["1"]["texts_per_s"] for one in rounds]
+        rows: list[Sequence[Any]] = [
+            ("in-process: alone; best batch", median(alone), None, median(ceiling), median(call), *[None] * 4)
+        ]
+        for system, shown in TITLES.items():
+            if system in rounds[0]:
+                rows.append((shown, *_row(rounds, system, name)))
+        tables.append(Table(f"{title}; requests/s by clients, medians of {len(rounds)} rounds", columns, rows))
+    return tables
+
+
+def _row(rounds: Sequence[Json], system: str, name: str) -> list[float]:
+    asked = [("1 clients", "rate"), ("16 clients", "rate"), ("64 clients", "rate"), ("1 clients", "p50_ms")]
+    asked += [
+        ("64 clients", "p99_ms"),
+        ("50% of the best", "p99_ms"),
+        ("64 clients", "cpu"),
+        ("64 clients", "memory_mib"),
+    ]
+    return [_median(rounds, system, name, load, key) for load, key in asked]
+
+
+def _median(rounds: Sequence[Json], system: str, name: str, load: str, key: str) -> float:
+    return float(median(one[system][name][load][key] for one in rounds))
+
+
+def _while_learning(found: Json) -> list[Table]:
+    phases = {
+        "quiet": [pair["quiet"] for pair in found["pairs"]],
+        "a correction every 0.2 s": [pair["swaps"] for pair in found["pairs"]],
+        "while an encoder is trained": found["consolidation"]["pieces"],
+    }
+    keys = ("p50_ms", "p99_ms", "max_ms", "cpu")
+    rows = [
+        (
+            name,
+            sum(one["requests"] for one in pieces),
+            sum(one["failed"] for one in pieces),
+            *(float(median(one[key] for one in pieces)) for key in keys),
+        )
+        for name, pieces in phases.items()
+    ]
+    columns = ("", "requests", "failed", "p50 ms", "p99 ms", "max ms", "cores")
+    return [Table(f"{found['rate']:.0f} requests/s; medians over phases", columns, rows)]
+
+
+def _compression(found: Json) -> list[Table]:
+    columns = ("", "MB", "accuracy %", "against float32", "texts/s alone", "in sixteen", "CPU ms alone", "in sixteen")
+    keys = ("per_s_1", "per_s_16", "cpu_ms_1", "cpu_ms_16")
+    tables = []
+    for name, one in found.items():
+        first: Mapping[str, Any] = one["rows"]["none"]
+        rows = [
+            (
+                f"`{kind}`",
+                float(row["megabytes"]),
+                float(row["mean_accuracy"]),
+                f"{row['mean_accuracy'] - first['mean_accuracy']:+.2f}",
+                *(float(row[key]) for key in keys),
+            )
+            for kind, row in one["rows"].items()
+        ]
+        tables.append(Table(f"{name}: {one['train']} training, {one['test']} test texts", columns, rows))
+    return tables
+
+
+def _cold_start(found: Json) -> list[Table]:
+    keys = ("ready_s", "answered_s", "ready_mib", "asked_mib")
+    rows = [
+        (kind, *(float(median(one[key] for one in runs)) for key in keys)) for kind, runs in found["starts"].items()
+    ]
+    columns = ("", "ready, s", "first answer, s", "MiB then", "MiB after 1,200 texts from 16 clients")
+    return [Table("`pawl serve`; medians", columns, rows)]
+
+
+def main() -> None:
+    """Writes page and plots."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    draw()
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
