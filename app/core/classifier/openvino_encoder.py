@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from app.core.classifier.encoder_folder import ONNX_FILE
-from app.core.classifier.folder_encoder import FolderEncoder
+from app.core.classifier.folder_encoder import ParallelEncoder
 from app.core.classifier.tokenization import Ids, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
-from app.core.threads import thread_count
 
 _WIDTH = 8  # tokens: batches are padded to a multiple of it
 _KERNELS = 500  # kept by OpenVINO, which makes new ones for every shape
 
 
-class OpenVinoEncoder(FolderEncoder):
-    """An `encoder/` folder of float32 weights on OpenVINO, CPU. Implements the port `Encoder`; thread-safe.
+class OpenVinoEncoder(ParallelEncoder):
+    """An `encoder/` folder of float32 weights on OpenVINO, CPU. Implements the port `Encoder`.
 
     Kernels are made and kept for every shape of batch: 850 MB after four hundred of them. So batches are padded to few
     shapes (340 MB), and no more than some hundred kernels are kept.
@@ -31,7 +29,7 @@ class OpenVinoEncoder(FolderEncoder):
 
     Args:
         folder: The folder, verified already.
-        threads: Threads of one forward pass; 0 means one for each core this process may use.
+        threads: Batches at a time; 0 means one for each core this process may use.
         digest: The folder's digest.
 
     Raises:
@@ -39,23 +37,25 @@ class OpenVinoEncoder(FolderEncoder):
     """
 
     def __init__(self, folder: Path, *, threads: int = 0, digest: str) -> None:
-        super().__init__(folder, digest)
-        self._model = _compile(folder / ONNX_FILE, thread_count(threads))
-        self._one_at_a_time = threading.Lock()  # a compiled model keeps one request's buffers; a run takes all threads
+        super().__init__(folder, digest, threads)
+        self._model = _compile(folder / ONNX_FILE, self.threads)
+        self._requests: SimpleQueue[Any] = SimpleQueue()  # each has buffers of its own, and is one batch's at a time
+        for _ in range(self.threads):
+            self._requests.put(self._model.create_infer_request())
         width = self._model.output("embedding").partial_shape[1]
         if width != self.spec.dimension:
             problem = f"an embedding of {width} numbers, expected {self.spec.dimension}"
             raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""
-        z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
-        for batch in self.tokenizer.batches(texts):
-            input_ids, attention_mask = _padded(batch)
-            with self._one_at_a_time:
-                found = self._model({"input_ids": input_ids, "attention_mask": attention_mask})
-                z[batch.rows] = found["embedding"][: len(batch.rows)]
-        return z
+    def embed(self, batch: TokenBatch) -> Floats:
+        """See `ParallelEncoder.embed`. Waits while as many batches as there are threads are computed."""
+        input_ids, attention_mask = _padded(batch)
+        request = self._requests.get()
+        try:
+            found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_outputs=True)
+            return np.array(found["embedding"][: len(batch.rows)])  # a copy: the buffer is the next one's, too
+        finally:
+            self._requests.put(request)
 
 
 def _padded(batch: TokenBatch) -> tuple[Ids, Ids]:
@@ -73,7 +73,7 @@ def _compile(path: Path, threads: int) -> Any:
     import openvino
 
     core = openvino.Core()
-    config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+    config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads, "ENABLE_CPU_PINNING": False}
     config["CPU_RUNTIME_CACHE_CAPACITY"] = _KERNELS
     try:
         return core.compile_model(core.read_model(path), "CPU", config)
