@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,6 +16,7 @@ from app.core.domain.errors import ArtefactCorrupt
 from app.core.ports import Floats
 
 _WIDTH = 8  # tokens: batches are padded to a multiple of it
+_FIRST_CALL = threading.Lock()
 _KERNELS = 500  # kept by OpenVINO, which makes new ones for every shape
 
 
@@ -46,6 +48,10 @@ class OpenVinoEncoder(ParallelEncoder):
         if width != self.spec.dimension:
             problem = f"an embedding of {width} numbers, expected {self.spec.dimension}"
             raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
+        # The first call of a process looks up NumPy's interface under a lock, and lets go of the GIL there: a second
+        # thread that makes its first call meanwhile would wait for that lock with the GIL in hand, and both for ever.
+        with _FIRST_CALL:
+            self.encode(["the first call"])
 
     def embed(self, batch: TokenBatch) -> Floats:
         """See `ParallelEncoder.embed`. Waits while as many batches as there are threads are computed."""
