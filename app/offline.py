@@ -22,7 +22,7 @@ def load(path: str | Path, *, threads: int = 0) -> Classifier:
 
     Args:
         path: The folder with `manifest.json`.
-        threads: Threads of one forward pass; 0 means one for each core.
+        threads: Batches at a time, each on one thread; 0 means one for each core.
 
     Raises:
         ArtefactCorrupt: Anything in the folder is missing, altered or odd.

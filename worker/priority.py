@@ -18,9 +18,9 @@ def stand_back(niceness: int) -> None:
     """Raises this process's niceness by so much, and gives way at once where someone else's thread wakes.
 
     Linux lets a task finish its slice before another that wakes gets the core, unless that one asks for a shorter
-    slice. A forward pass wakes its threads for every operator, and waited up to 1.4 ms for the learner each time.
-    With the longest slice there is, the learner is put off by everyone; its share of the time is that of its
-    niceness as before. Kernels before 6.12 (and other systems) know no slices of one task: there niceness has to do.
+    slice: the event loop and the encoder's threads waited up to 1.4 ms for the learner whenever they woke. With the
+    longest slice there is, the learner is put off by everyone; its share of the time is that of its niceness as
+    before. Kernels before 6.12 (and other systems) know no slices of one task: there niceness has to do.
     """
     now = os.nice(niceness)
     number = _SCHED_SETATTR.get(platform.machine())

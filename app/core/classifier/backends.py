@@ -40,7 +40,7 @@ class Backends:
     """Opens encoder folders.
 
     choice          `auto` measures those that are installed and keeps the faster one, for each shape of encoder.
-    threads         Threads of one forward pass; 0 means one for each core this process may use.
+    threads         Batches at a time, each on one thread; 0 means one for each core this process may use.
     measurements    Where `auto` keeps what it measured; without it, it measures each time.
     """
 
