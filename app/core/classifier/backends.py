@@ -136,7 +136,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 def _key(candidates: list[str], folder: Path, threads: int) -> str:
     """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
-    parts = [platform.machine(), _processor(), thread_count(threads)]
+    parts = [platform.machine(), _processor(), f"{thread_count(threads)} x 1"]  # batches at a time, threads of each
     parts += [f"{name} {_version(name)}" for name in candidates]
     shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
     return " | ".join(str(part) for part in (*parts, shape[:16]))
