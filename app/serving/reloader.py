@@ -147,13 +147,15 @@ class Reloader:
         An encoder that serves already is warm: its embedding of the text is kept, as a new head comes with every
         correction.
         """
-        if self._warmed is None or self._warmed[0] is not classifier.encoder:
-            self._warmed = classifier.encoder, classifier.embed([_WARM_UP_TEXT])
+        encoder, z = self._warmed or (None, None)
+        if z is None or encoder is not classifier.encoder:
+            z = classifier.embed([_WARM_UP_TEXT])
         for task in classifier.manifest.heads:
-            answer = classifier.answer(self._warmed[1], task, 1)[0]
+            answer = classifier.answer(z, task, 1)[0]
             if not np.isfinite(answer.score) or not np.isfinite(answer.novelty):
                 problem = f"task {task!r} scores {answer.score}"
                 raise ArtefactCorrupt(path=f"version {classifier.number}", problem=problem)
+        self._warmed = classifier.encoder, z  # only now: what was refused must not keep its encoder in memory
 
     def _is_due(self, number: int) -> bool:
         failure = self._failure

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Json
 from benchmarks.learning.report import Table, bars
+from benchmarks.serving import while_learning
 from benchmarks.serving.systems import TITLES
 
 PAGE = ROOT / "docs" / "serving.md"
@@ -112,23 +113,8 @@ def _median(rounds: Sequence[Json], system: str, name: str, load: str, key: str)
 
 
 def _while_learning(found: Json) -> list[Table]:
-    phases = {
-        "quiet": [pair["quiet"] for pair in found["pairs"]],
-        "a correction every 0.2 s": [pair["swaps"] for pair in found["pairs"]],
-        "while an encoder is trained": found["consolidation"]["pieces"],
-    }
-    keys = ("p50_ms", "p99_ms", "max_ms", "cpu")
-    rows = [
-        (
-            name,
-            sum(one["requests"] for one in pieces),
-            sum(one["failed"] for one in pieces),
-            *(float(median(one[key] for one in pieces)) for key in keys),
-        )
-        for name, pieces in phases.items()
-    ]
-    columns = ("", "requests", "failed", "p50 ms", "p99 ms", "max ms", "cores")
-    return [Table(f"{found['rate']:.0f} requests/s; medians over phases", columns, rows)]
+    title = f"{found['rate']:.0f} requests/s, a correction every 0.2 s; medians over phases"
+    return [Table(title, while_learning.COLUMNS, while_learning.table(found))]
 
 
 def _compression(found: Json) -> list[Table]:

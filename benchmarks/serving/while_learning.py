@@ -100,11 +100,14 @@ async def consolidate(bench: Bench) -> Json:
     }
 
 
-def report(found: Json) -> list[Json]:
-    """A table, and the goals of design section 7."""
+COLUMNS = ("", "requests", "failed", "p50 ms", "p99 ms", "max ms", "cores")
+
+
+def table(found: Json) -> list[Sequence[Any]]:
+    """A row for each kind of phase: sums of requests, medians over phases of the rest."""
     quiet, swaps = ([pair[kind] for pair in found["pairs"]] for kind in ("quiet", "swaps"))
     phases = [("quiet", quiet), ("while heads are swapped", swaps), ("consolidating", found["consolidation"]["pieces"])]
-    rows: list[Sequence[Any]] = [
+    return [
         (
             name,
             sum(one["requests"] for one in pieces),
@@ -113,8 +116,13 @@ def report(found: Json) -> list[Json]:
         )
         for name, pieces in phases
     ]
-    columns = ("", "requests", "failed", "p50 ms", "p99 ms", "max ms", "cores")
-    show(f"{found['rate']:.0f} requests/s; medians over phases", columns, rows)
+
+
+def report(found: Json) -> list[Json]:
+    """A table, and the goals of design section 7."""
+    rows = table(found)
+    show(f"{found['rate']:.0f} requests/s; medians over phases", COLUMNS, rows)
+    quiet, swaps = ([pair[kind] for pair in found["pairs"]] for kind in ("quiet", "swaps"))
     calm = statistics.median(one["p99_ms"] for one in quiet)
     swapped = statistics.median(pair["swaps"]["p99_ms"] / pair["quiet"]["p99_ms"] for pair in found["pairs"])
     count = sum(one["versions"] for one in swaps)
