@@ -6,7 +6,8 @@
     python -m benchmarks.serving --data ../shared/data --systems pawl            # Pawl and its ceiling alone
     PAWL_COMPRESSION=int8 python -m benchmarks.serving --data ../shared/data     # the encoder's weights in int8
 
-All-MiniLM-L6-v2 and 77 classes, in every system. Texts of three lengths: Banking77 (~12 tokens), FinancialPhraseBank
+All-MiniLM-L6-v2 and 77 classes, in every system; Pawl runs it on what `PAWL_BACKEND` says (`auto`: what is fastest
+here), and so do the peers "with Pawl's backend". Texts of three lengths: Banking77 (~12 tokens), FinancialPhraseBank
 (~30), AG News (~50). One text in a request, from 1, 16 and 64 clients that wait for their answers (closed loop), and at
 50 and 80 % of the best of these rates from 256 clients that think in between (open loop). Systems take turns: each is
 started, measured and stopped once a round, and what is compared is of one round; the tables show medians over rounds.
@@ -19,9 +20,9 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from app.core.classifier.backends import Backends
 from app.core.settings import load_settings
 from benchmarks.datasets import read_split
 from benchmarks.harness import (
@@ -62,17 +63,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     before, rng = machine(), random.Random(given.seed)
     plan = Plan(load_texts(given.data, rng), given.seconds)
     chosen = given.systems or (SYSTEMS if given.peers else SYSTEMS[:1])
-    results: Json = {"rounds": [], "versions": {}}
+    results: Json = {"backend": "", "rounds": [], "versions": {}}
     with temporary_home() as home, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
         folder = Path(scratch)
-        home = replace(home, settings={**home.settings, "PAWL_BACKEND": "onnxruntime"})  # which the peers have, too
         encoder = prepare(home, read_split(given.data / "banking77")[0], rng)
+        backend = Backends.of(load_settings(home=home.path)).library(encoder, "")
+        results["backend"] = backend
         systems = [pawl(home)] if "pawl" in chosen else []
         others = [name for name in chosen if name != "pawl"]
         if others:
             if given.peers is None:
                 options.error("--peers: where are they?")
-            systems += peers(others, given.peers.expanduser(), encoder)
+            systems += peers(others, given.peers.expanduser(), encoder, backend)
             kinds = sorted({name.partition("-")[0] for name in others})
             results["versions"] = {kind: versions(kind, given.peers.expanduser()) for kind in kinds}
         results["rounds"] = in_turn(given.rounds, systems, home, plan, folder)

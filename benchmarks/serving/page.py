@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness import RESULTS, ROOT, Json
 from benchmarks.learning.report import Table, bars
 from benchmarks.serving import while_learning
-from benchmarks.serving.systems import TITLES
+from benchmarks.serving.systems import LIBRARIES, TITLES
 
 PAGE = ROOT / "docs" / "serving.md"
 _LENGTHS = {
@@ -93,7 +93,8 @@ def _rates(found: Json) -> list[Table]:
         for system, shown in TITLES.items():
             if system in rounds[0]:
                 rows.append((shown, *_row(rounds, system, name)))
-        tables.append(Table(f"{title}; requests/s by clients, medians of {len(rounds)} rounds", columns, rows))
+        rates = f"requests/s by clients on {LIBRARIES[found['backend']]}, medians of {len(rounds)} rounds"
+        tables.append(Table(f"{title}; {rates}", columns, rows))
     return tables
 
 

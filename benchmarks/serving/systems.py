@@ -28,6 +28,8 @@ TITLES = (
     | {f"{kind}-pawl": f"{title} with Pawl's backend" for kind, title in KINDS.items() if kind != "pipeline"}
 )
 """What can be measured, by name, in the order of tables."""
+LIBRARIES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch"}
+"""What can run Pawl's encoder, by the value of `PAWL_BACKEND`."""
 _START_SECONDS = 180.0
 
 
@@ -62,8 +64,8 @@ def pawl(home: Home) -> System:
     return System("pawl", TITLES["pawl"], command, home.environment, "/v1/predict")
 
 
-def peers(names: Sequence[str], environments: Path, encoder: Path) -> list[System]:
-    """The peers with these names (`pipeline`, `litserve`, `bentoml`, `ray`; `-pawl` behind it: with Pawl's backend).
+def peers(names: Sequence[str], environments: Path, encoder: Path, backend: str) -> list[System]:
+    """The peers with these names (`pipeline`, `litserve`, `bentoml`, `ray`; `-pawl` behind it: with Pawl's `backend`).
 
     Raises `BenchmarkFailed` where an environment was not made.
     """
@@ -73,7 +75,7 @@ def peers(names: Sequence[str], environments: Path, encoder: Path) -> list[Syste
         python = environments / kind / "bin" / "python"
         if not python.is_file():
             raise BenchmarkFailed(f"there is no {python}: `python -m benchmarks.serving --make-peers {environments}`")
-        settings = {"PEER_ENCODER": str(encoder), "PEER_BACKEND": "pawl" if own else "torch", "PYTHONPATH": str(ROOT)}
+        settings = {"PEER_ENCODER": str(encoder), "PEER_BACKEND": backend if own else "torch", "PYTHONPATH": str(ROOT)}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PAWL_")}
         command = [str(python), str(PEERS / f"{kind}_server.py"), "{port}"]
         found.append(System(name, TITLES[name], command, inherited | settings, "/predict", nested=kind == "bentoml"))
@@ -104,7 +106,8 @@ def versions(kind: str, environments: Path) -> Json:
     python = environments / kind / "bin" / "python"
     done = subprocess.run([str(python), "-m", "pip", "freeze"], capture_output=True, text=True, check=False)
     pairs = (line.partition("==") for line in done.stdout.splitlines())
-    wanted = ("torch", "transformers", "fastapi", "uvicorn", "litserve", "bentoml", "ray", "onnxruntime", "tokenizers")
+    wanted = {"torch", "transformers", "tokenizers", "onnxruntime", "openvino"}
+    wanted |= {"fastapi", "uvicorn", "litserve", "bentoml", "ray"}
     return {name: version for name, _, version in pairs if name in wanted}
 
 

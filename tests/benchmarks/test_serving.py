@@ -124,7 +124,7 @@ def test_goals_compare_within_a_round(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_peer_without_an_environment_is_said(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkFailed, match="--make-peers"):
-        systems.peers(["litserve-pawl"], tmp_path, tmp_path)
+        systems.peers(["litserve-pawl"], tmp_path, tmp_path, "onnxruntime")
 
 
 def test_a_server_that_does_not_come_up_is_said_with_its_log(tmp_path: Path) -> None:

@@ -61,11 +61,14 @@ class Backends:
 
         Raises `ArtefactCorrupt` for files that are missing or odd.
         """
+        return self._open(self.library(folder, digest), folder, digest)
+
+    def library(self, folder: Path, digest: str) -> str:
+        """The name of the library that runs the encoder in a verified folder. Raises as `open`."""
         candidates = _installed() if self.choice == "auto" else [str(self.choice)]
         if EncoderSpec.from_file(folder / SPEC_FILE).precision == "int8":
             candidates = ["onnxruntime"]
-        name = candidates[0] if len(candidates) == 1 else self._fastest(candidates, folder, digest)
-        return self._open(name, folder, digest)
+        return candidates[0] if len(candidates) == 1 else self._fastest(candidates, folder, digest)
 
     def _open(self, name: str, folder: Path, digest: str) -> Encoder:
         if name == "openvino":

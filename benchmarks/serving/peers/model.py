@@ -1,7 +1,7 @@
 """What every peer serves: the encoder of a Pawl version and a linear head of 77 classes, as its users would write it.
 
-`PEER_ENCODER` is the encoder's folder. `PEER_BACKEND`: `torch` is transformers and torch in float32; `pawl` is the
-encoder that Pawl serves with, so that only the servers differ.
+`PEER_ENCODER` is the encoder's folder. `PEER_BACKEND`: `torch` is transformers and torch in float32; `onnxruntime` and
+`openvino` are the encoder that Pawl serves with, so that only the servers differ.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ class Model:
     def __init__(self) -> None:
         folder = Path(os.environ["PEER_ENCODER"])
         rng = np.random.default_rng(0)
-        if os.environ["PEER_BACKEND"] == "pawl":
-            from app.core.classifier.onnx_encoder import OnnxEncoder
-
-            encoder = OnnxEncoder(folder, digest="")
-            weights = rng.standard_normal((encoder.dimension, CLASSES)).astype(np.float32)
-            self._scores: Any = lambda texts: encoder.encode(texts) @ weights
+        if os.environ["PEER_BACKEND"] == "torch":
+            self._scores: Any = _torch_scores(folder)
         else:
-            self._scores = _torch_scores(folder)
+            encoder = _pawls_encoder(folder)
+            weights = rng.standard_normal((encoder.dimension, CLASSES)).astype(np.float32)
+            self._scores = lambda texts: encoder.encode(texts) @ weights
 
     def predict(self, texts: list[str]) -> list[dict[str, Any]]:
         """One `{"label", "score"}` for each text."""
@@ -38,6 +36,16 @@ class Model:
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         odds /= odds.sum(axis=1, keepdims=True)
         return [{"label": f"label {int(row.argmax())}", "score": float(row.max())} for row in odds]
+
+
+def _pawls_encoder(folder: Path) -> Any:
+    if os.environ["PEER_BACKEND"] == "openvino":
+        from app.core.classifier.openvino_encoder import OpenVinoEncoder
+
+        return OpenVinoEncoder(folder, digest="")
+    from app.core.classifier.onnx_encoder import OnnxEncoder
+
+    return OnnxEncoder(folder, digest="")
 
 
 def _torch_scores(folder: Path) -> Any:
