@@ -72,6 +72,7 @@ class Publisher:
         self._stream = stream
         self._keep = keep_versions
         self._libraries = _installed()
+        self._written_features: tuple[RandomFeatures, Path] | None = None
         self.protected: frozenset[int] = frozenset()
         """Versions whose artefacts retention leaves alone, besides the newest."""
 
@@ -158,7 +159,7 @@ class Publisher:
         files: dict[str, Path | bytes] = {
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
-        files[FEATURES_FILE] = draft.features.to_bytes()
+        files[FEATURES_FILE] = self._features_file(draft.features)
         files |= {novelty_file(task): draft.novelty[task].to_bytes() for task in heads}
         files |= {head_file(task): content for task, content in heads.items()}
         infos = {
@@ -166,6 +167,7 @@ class Publisher:
             for task, head in draft.heads.items()
         }
         folder = self._publish(number, draft, infos, files)
+        self._written_features = draft.features, folder.path / FEATURES_FILE
         return NewVersion(
             number=folder.number,
             parent=draft.parent,
@@ -181,6 +183,11 @@ class Publisher:
             metrics=draft.metrics,
             reason=draft.reason,
         )
+
+    def _features_file(self, features: RandomFeatures) -> Path | bytes:
+        """The file of the version written last, where it has these features: it is linked, and hashed no more."""
+        known, path = self._written_features or (None, None)
+        return path if path is not None and known is features and path.is_file() else features.to_bytes()
 
     def _publish(
         self, number: int, draft: Draft, heads: Mapping[str, HeadInfo], files: Mapping[str, Path | bytes]

@@ -161,7 +161,8 @@ class _Witnesses:
         self._rows = [row for row, item in enumerate(items) if item.sample_id not in suspects]
         self._labels = [learner.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
-        self._z = learner.panel.features[self._rows, :dimension]
+        whole = len(self._rows) == len(items)  # as most often: then nothing is copied
+        self._z = learner.panel.features[slice(None) if whole else self._rows, :dimension]
         self._errors: list[tuple[str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:

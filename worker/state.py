@@ -59,6 +59,8 @@ class LearnerState:
     encoder_watermark: int = 0
     unsaved: int = 0
     novelty: dict[str, Ranked] = field(default_factory=dict)
+    recent: dict[str, Floats] = field(default_factory=dict)
+    """Embeddings that were asked for last, by sample id: screen, probation and head each ask for those of a batch."""
 
     @property
     def samples(self) -> int:
@@ -150,7 +152,9 @@ async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequen
     They are kept before a version is promoted on them: "learned and has an embedding" is what being in the head means
     after a restart.
     """
-    found = await store.get_embeddings(state.encoder.digest, [sample.id for sample in samples])
+    found = {sample.id: state.recent[sample.id] for sample in samples if sample.id in state.recent}
+    if unknown := [sample.id for sample in samples if sample.id not in found]:
+        found |= await store.get_embeddings(state.encoder.digest, unknown)
     missing = [sample for sample in samples if sample.id not in found]
     for start in range(0, len(missing), _ENCODE_CHUNK):  # a chunk at a time: a stop or a crash keeps what is done
         chunk = missing[start : start + _ENCODE_CHUNK]
@@ -158,4 +162,6 @@ async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequen
         fresh = {sample.id: row for sample, row in zip(chunk, z, strict=True)}
         await store.put_embeddings(state.encoder.digest, fresh)
         found |= fresh
+    if len(found) <= _ENCODE_CHUNK:
+        state.recent = dict(found)
     return found

@@ -185,7 +185,8 @@ class FolderArtefactStore:
         if blob.is_file() and self._digest(blob) == digest:
             return digest
         temporary = self._tmp / digest
-        if _write(temporary, source) != digest:
+        _write(temporary, source)
+        if isinstance(source, Path) and file_sha256(temporary) != digest:
             raise ArtefactCorrupt(path=source, problem="it changed while it was read")
         _make_directory(blob.parent)
         temporary.replace(blob)
@@ -219,26 +220,17 @@ class FolderArtefactStore:
             _write(target, blob)
 
 
-def _write(path: Path, source: Path | bytes) -> str:
-    """Writes a new read-only file durably; returns the hex SHA-256 of what was written."""
-    digest = hashlib.sha256()
+def _write(path: Path, source: Path | bytes) -> None:
+    """Writes a new read-only file durably."""
     with path.open("xb") as file:
-        for piece in _pieces(source):
-            digest.update(piece)
-            file.write(piece)
+        if isinstance(source, bytes):
+            file.write(source)
+        else:
+            with source.open("rb") as given:
+                shutil.copyfileobj(given, file, _CHUNK)
         file.flush()
         os.fchmod(file.fileno(), _READ_ONLY)
         os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _pieces(source: Path | bytes) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with source.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            yield piece
 
 
 def _make_directory(path: Path) -> None:

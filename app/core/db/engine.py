@@ -202,6 +202,8 @@ def among(connection: AsyncConnection, column: Column[str], values: Sequence[str
     A parameter for each would meet SQLite's limit on variables, and PostgreSQL compares a long list of them row by row
     (measured: 10,000 texts looked up in 10,000 rows took 10 s instead of 0.3 s).
     """
+    if len(values) == 1:  # as with every correction: a tenth of the time to put the statement together
+        return column == values[0]
     if connection.dialect.name == "postgresql":
         return column == any_(literal(list(values), postgresql.ARRAY(String)))
     each = func.json_each(json.dumps(list(values))).table_valued("value")

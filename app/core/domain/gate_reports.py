@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
 
 from app.core.domain.versions import Json
 
@@ -69,5 +70,20 @@ class GateReport:
     thresholds: Json = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values, which share nothing that can be changed with the report."""
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    """`dataclasses.asdict` without its deep copies of numbers and strings: a report has a thousand, and each correction
+    one report.
+    """
+    if value is None or isinstance(value, str | int | float):  # nearly all of it
+        return value
+    if is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
