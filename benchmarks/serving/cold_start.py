@@ -34,10 +34,10 @@ from benchmarks.harness import (
     parser,
     save,
     server_process,
-    show,
     start,
     temporary_home,
 )
+from benchmarks.serving import tables
 from benchmarks.serving.preparation import load_texts, prepare
 
 _KINDS = {
@@ -105,16 +105,14 @@ def import_seconds() -> float:
 
 def report(found: dict[str, list[Json]], imports: Sequence[float]) -> list[Json]:
     """A table, and the goals."""
-    keys = ("ready_s", "answered_s", "ready_mib", "asked_mib")
-    medians = {kind: {key: statistics.median(one[key] for one in runs) for key in keys} for kind, runs in found.items()}
-    rows = [[kind, *(float(row[key]) for key in keys)] for kind, row in medians.items()]
-    show("cold start", ("", "ready s", "answered s", "MiB then", "MiB asked"), rows)
+    tables.cold_start(found).show()
     goals = [goal(f"import app.main: {statistics.median(imports):.2f} s", met=True)]
-    for kind, row in medians.items():
-        text = f"{kind}: answers after {row['answered_s']:.2f} s, wanted <= {_SECONDS:.0f}"
-        goals.append(goal(text, met=row["answered_s"] <= _SECONDS))
-        text = f"{kind}: {row['asked_mib']:.0f} MiB resident, wanted <= {_MEBIBYTES:.0f}"
-        goals.append(goal(text, met=row["asked_mib"] <= _MEBIBYTES))
+    for kind, runs in found.items():
+        seconds, mebibytes = (statistics.median(one[key] for one in runs) for key in ("answered_s", "asked_mib"))
+        text = f"{kind}: answers after {seconds:.2f} s, wanted <= {_SECONDS:.0f}"
+        goals.append(goal(text, met=seconds <= _SECONDS))
+        text = f"{kind}: {mebibytes:.0f} MiB resident, wanted <= {_MEBIBYTES:.0f}"
+        goals.append(goal(text, met=mebibytes <= _MEBIBYTES))
     return goals
 
 

@@ -30,8 +30,9 @@ from app.core.classifier.features import RandomFeatures
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.ports import Encoder, Floats
 from app.core.settings import Settings, load_settings
-from benchmarks.harness import Json, machine, notes, parser, save, show, start
+from benchmarks.harness import Json, machine, notes, parser, save, start
 from benchmarks.learning.data import Split, load_split
+from benchmarks.serving import tables
 from worker.consolidation.hardware import configure_torch, use_bfloat16
 from worker.consolidation.pruning import compress
 from worker.consolidation.ridge import answers, fit_best
@@ -140,25 +141,6 @@ def measure(split: Split, folders: Folders, settings: Settings, draws: int, roun
     return {"train": len(split.train), "test": len(split.test), "distilled": len(texts), "rows": rows}
 
 
-def report(found: dict[str, Json]) -> None:
-    """A table for each data set."""
-    for name, one in found.items():
-        first = one["rows"][_FLOAT]
-        table = [
-            (
-                kind,
-                f"{row['megabytes']:.1f}",
-                f"{row['mean_accuracy']:.2f}",
-                f"{row['mean_accuracy'] - first['mean_accuracy']:+.2f}",
-                *(f"{row[f'per_s_{n}']:.0f} ({row[f'per_s_{n}'] / first[f'per_s_{n}']:.2f} x)" for n in (1, 16)),
-                *(f"{row[f'cpu_ms_{n}']:.1f}" for n in (1, 16)),
-            )
-            for kind, row in one["rows"].items()
-        ]
-        columns = ("", "MB", "accuracy", "", "texts/s alone", "in sixteen", "CPU ms alone", "in sixteen")
-        show(f"{name}: {one['train']} training, {one['test']} test texts", columns, table)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
     options = parser(__doc__)
@@ -179,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             split = replace(split, train=split.train[: given.limit], test=split.test[: given.limit])
             found[name] = measure(split, folders, settings, given.draws, given.rounds, given.distilled)
             notes.print(f"{name}: done", markup=False)
-    report(found)
+    for name, one in found.items():
+        tables.compression(name, one).show()
     save("serving_compression", vars(given), found, before, given.results)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT, Json
 from benchmarks.learning.report import Table, bars
-from benchmarks.serving import while_learning
+from benchmarks.serving import tables, while_learning
 from benchmarks.serving.systems import LIBRARIES, TITLES
 
 PAGE = ROOT / "docs" / "serving.md"
@@ -29,7 +29,8 @@ _INTRODUCTION = """# Serving, measured
 Written by `python -m benchmarks.serving.page` from the results in `benchmarks/results/serving_*.json`, where settings
 and machine stand. What is measured and how is in each program's `--help`; what explains a figure is in `docs/log.md`.
 Everything ran on one machine, server and load generator on the same cores: figures of one run compare, others do
-not."""
+not. Where no library is named the encoder runs on what `PAWL_BACKEND=auto` chose. Rates count failed requests, too:
+only BentoML had any."""
 
 
 def page(results: Path = RESULTS) -> str:
@@ -66,13 +67,13 @@ def read(results: Path, name: str) -> Json | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _part(results: Path, name: str, title: str, command: str, tables: Any) -> list[str]:
+def _part(results: Path, name: str, title: str, command: str, shaped: Any) -> list[str]:
     found = read(results, name)
     if found is None:
         return []
     setting = " ".join(f"{key}={value}" for key, value in found["environment"].items())
     made_by = f"`{f'{setting} {command}'.strip()}`, commit {found['commit'][:7]}, {found['date'][:10]}."
-    parts = [f"## {title}", made_by, *(table.markdown() for table in tables(found["results"]))]
+    parts = [f"## {title}", made_by, *(table.markdown() for table in shaped(found["results"]))]
     if (PAGE.parent / "plots" / f"{name}.svg").is_file():
         parts.append(f"![{title}](plots/{name}.svg)")
     if goals := found["results"].get("goals"):
@@ -81,7 +82,7 @@ def _part(results: Path, name: str, title: str, command: str, tables: Any) -> li
 
 
 def _rates(found: Json) -> list[Table]:
-    rounds, tables = found["rounds"], []
+    rounds, made = found["rounds"], []
     columns = ("", "1 client", "16", "64", "p50 ms, 1", "p99 ms, 64", "p99 ms, half load", "cores, 64", "MiB")
     for name, title in _LENGTHS.items():
         ceiling = [max(size["texts_per_s"] for size in one["in-process"][name].values()) for one in rounds]
@@ -94,8 +95,8 @@ def _rates(found: Json) -> list[Table]:
             if system in rounds[0]:
                 rows.append((shown, *_row(rounds, system, name)))
         rates = f"requests/s by clients on {LIBRARIES[found['backend']]}, medians of {len(rounds)} rounds"
-        tables.append(Table(f"{title}; {rates}", columns, rows))
-    return tables
+        made.append(Table(f"{title}; {rates}", columns, rows))
+    return made
 
 
 def _row(rounds: Sequence[Json], system: str, name: str) -> list[float]:
@@ -119,32 +120,11 @@ def _while_learning(found: Json) -> list[Table]:
 
 
 def _compression(found: Json) -> list[Table]:
-    columns = ("", "MB", "accuracy %", "against float32", "texts/s alone", "in sixteen", "CPU ms alone", "in sixteen")
-    keys = ("per_s_1", "per_s_16", "cpu_ms_1", "cpu_ms_16")
-    tables = []
-    for name, one in found.items():
-        first: Mapping[str, Any] = one["rows"]["none"]
-        rows = [
-            (
-                f"`{kind}`",
-                float(row["megabytes"]),
-                float(row["mean_accuracy"]),
-                f"{row['mean_accuracy'] - first['mean_accuracy']:+.2f}",
-                *(float(row[key]) for key in keys),
-            )
-            for kind, row in one["rows"].items()
-        ]
-        tables.append(Table(f"{name}: {one['train']} training, {one['test']} test texts", columns, rows))
-    return tables
+    return [tables.compression(name, one) for name, one in found.items()]
 
 
 def _cold_start(found: Json) -> list[Table]:
-    keys = ("ready_s", "answered_s", "ready_mib", "asked_mib")
-    rows = [
-        (kind, *(float(median(one[key] for one in runs)) for key in keys)) for kind, runs in found["starts"].items()
-    ]
-    columns = ("", "ready, s", "first answer, s", "MiB then", "MiB after 1,200 texts from 16 clients")
-    return [Table("`pawl serve`; medians", columns, rows)]
+    return [tables.cold_start(found["starts"])]
 
 
 def main() -> None:
