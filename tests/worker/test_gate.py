@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -57,6 +59,14 @@ def test_an_equal_candidate_passes() -> None:
     assert report.tasks["default"].overall.items == 400
     assert report.tasks["default"].prequential == 1.0
     assert report.thresholds["gate_alpha"] == SETTINGS.gate_alpha
+
+
+def test_a_report_is_stored_whole() -> None:
+    live, targets = panel()
+    report = judge({"default": evidence(live, ~live, targets, new=3, pinned=True)}, SETTINGS, size_bytes=7)
+    stored = json.loads(json.dumps(report.to_json()))
+    assert stored == json.loads(json.dumps(asdict(report)))
+    assert len(stored["tasks"]["default"]["classes"]) == len(LABELS)
 
 
 def test_a_worse_candidate_is_refused_with_the_reason() -> None:
