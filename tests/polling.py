@@ -1,4 +1,4 @@
-"""Waiting for something that happens by itself, with a deadline."""
+"""Waiting for something that happens by itself, with a deadline; looking at processes that may end meanwhile."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.005) -> Any:
@@ -21,3 +23,19 @@ async def eventually(condition: Callable[[], Any], seconds: float = 30.0, every:
             if result:
                 return result
             await asyncio.sleep(every)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process ended; a zombie that nobody has reaped yet counts as ended."""
+    try:
+        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # between the two questions
+        return True
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """The arguments of a process, none where it ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return []

@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
+from tests.polling import command_line
+
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
@@ -124,10 +126,7 @@ class Up:
 
         def find() -> psutil.Process | None:
             for process in psutil.Process(self.process.pid).children():
-                try:
-                    line = process.cmdline()
-                except psutil.Error:  # it was killed and is not reaped yet
-                    continue
+                line = command_line(process)
                 named = all(any(mark in part for part in line) for mark in marks[name])
                 if named and not any(part.endswith("guard.py") for part in line):
                     return process

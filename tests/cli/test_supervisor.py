@@ -16,6 +16,7 @@ import pytest
 from app import supervisor
 from app.core.domain.errors import Unavailable
 from app.supervisor import Supervisor, guarded
+from tests.polling import has_ended
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 
@@ -36,7 +37,7 @@ async def until(check: object, seconds: float = 20.0) -> None:
 def gone(pid: int) -> bool:
     """Whether a process ended (a zombie that its new parent has not reaped yet counts as ended)."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return has_ended(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return True
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from app.commands.up import STOP_REDIS_SECONDS, STOP_SECONDS
 from tests.cli.processes import Up, environment, eventually, pawl, pawl_json, processes_of
+from tests.polling import has_ended
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_port_in_use_is_named_before_anything_starts(short_folder: Path, tiny_
 def test_a_killed_child_comes_back_and_corrections_are_served_again(up: Up, name: str) -> None:
     killed = up.child(name)
     killed.kill()
-    eventually(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, f"{name} is dead")
+    eventually(lambda: has_ended(killed), f"{name} is dead")
     eventually(lambda: up.child(name).pid != killed.pid, f"a new {name}")
 
     def answers() -> bool:

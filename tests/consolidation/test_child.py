@@ -20,6 +20,7 @@ from app.core.classifier.encoder_folder import encoder_digest
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.domain.samples import Split
 from tests.consolidation.world import World
+from tests.polling import has_ended
 
 _DEADLINE = 280.0  # the child is nice: on a machine that others keep busy it may take minutes
 pytestmark = pytest.mark.timeout(900)
@@ -120,7 +121,7 @@ async def test_it_ends_when_its_parent_has_died(world: World, tmp_path: Path) ->
         assert json.loads(await asyncio.to_thread(parent.stdout.readline))["phase"] == "loading"
         parent.kill()
     deadline = time.monotonic() + _DEADLINE
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+    while not has_ended(child):
         assert time.monotonic() < deadline, "the child outlived its parent"
         await asyncio.sleep(0.05)
     assert not (job / "result.json").exists()

@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from app.core.settings import Settings
-from tests.polling import eventually
+from tests.polling import command_line, eventually
 from tests.processes import PATIENCE, Installer, Process, until_ready
 
 _REQUESTS = re.compile(r'^pawl_predicted_texts_total\{process="(\d+)"\} (\S+)$', re.MULTILINE)
@@ -35,7 +35,7 @@ def members(app: Process) -> dict[str, int]:
     """Process ids by the number of the member."""
     found = {}
     for process in psutil.Process(app.pid).children():
-        line = process.cmdline()
+        line = command_line(process)
         if "--member" in line:
             found[line[line.index("--member") + 1]] = process.pid
     return found
