@@ -72,7 +72,7 @@ class Publisher:
         self._stream = stream
         self._keep = keep_versions
         self._libraries = _installed()
-        self._written_features: tuple[RandomFeatures, Path] | None = None
+        self._packed: tuple[RandomFeatures, bytes] | None = None
         self.protected: frozenset[int] = frozenset()
         """Versions whose artefacts retention leaves alone, besides the newest."""
 
@@ -159,7 +159,7 @@ class Publisher:
         files: dict[str, Path | bytes] = {
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
-        files[FEATURES_FILE] = self._features_file(draft.features)
+        files[FEATURES_FILE] = self._pack(draft.features)
         files |= {novelty_file(task): draft.novelty[task].to_bytes() for task in heads}
         files |= {head_file(task): content for task, content in heads.items()}
         infos = {
@@ -167,7 +167,6 @@ class Publisher:
             for task, head in draft.heads.items()
         }
         folder = self._publish(number, draft, infos, files)
-        self._written_features = draft.features, folder.path / FEATURES_FILE
         return NewVersion(
             number=folder.number,
             parent=draft.parent,
@@ -184,10 +183,14 @@ class Publisher:
             reason=draft.reason,
         )
 
-    def _features_file(self, features: RandomFeatures) -> Path | bytes:
-        """The file of the version written last, where it has these features: it is linked, and hashed no more."""
-        known, path = self._written_features or (None, None)
-        return path if path is not None and known is features and path.is_file() else features.to_bytes()
+    def _pack(self, features: RandomFeatures) -> bytes:
+        """The contents of the features' file, packed once for all versions that have them.
+
+        Not the last version's file: one that was damaged since would be passed on under a manifest that vouches for it.
+        """
+        if self._packed is None or self._packed[0] is not features:
+            self._packed = features, features.to_bytes()
+        return self._packed[1]
 
     def _publish(
         self, number: int, draft: Draft, heads: Mapping[str, HeadInfo], files: Mapping[str, Path | bytes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from app.core.classifier.features import RandomFeatures
@@ -53,3 +55,21 @@ async def test_features_are_packed_for_the_first_version_and_linked_for_the_next
     newest = max(lived.learner.artefacts.kept())
     files = [lived.learner.artefacts.path(number) / "features.safetensors" for number in (newest - 1, newest)]
     assert files[0].stat().st_ino == files[1].stat().st_ino
+
+
+async def test_features_that_were_damaged_on_disk_are_not_passed_on(lived: Lived) -> None:
+    learner, pairs = lived.learner, labelled(2, seed=9)
+
+    async def learned(pair: tuple[str, str]) -> tuple[str, Path]:
+        await learner.accept([pair])
+        await learner.learn_queued()
+        version = max(learner.artefacts.kept())
+        file = learner.artefacts.path(version) / "features.safetensors"
+        return learner.artefacts.open(version).manifest.files[file.name], file
+
+    digest, file = await learned(pairs[0])
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    assert (await learned(pairs[1]))[0] == digest
