@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.db.engine import connect
 from app.core.db.labels import SqlLabelStore
-from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySampleStore
+from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
+from app.core.db.memory_predictions import MemoryPredictionLog
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.db.migrate import upgrade
 from app.core.db.predictions import SqlPredictionLog

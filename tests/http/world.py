@@ -17,8 +17,9 @@ from app.core.classifier.classifier import Classifier, load_classifier
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
-from app.core.db.memory import MemoryDatabase, MemoryPredictionLog, MemorySampleStore
+from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
+from app.core.db.memory_predictions import MemoryPredictionLog
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.db.memory import MemoryDatabase, MemoryPredictionLog
+from app.core.db.memory import MemoryDatabase
+from app.core.db.memory_predictions import MemoryPredictionLog
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.predictions import Prediction

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from app.core.db.acceptance import Arrival, Standing, plan_acceptance, told_of_labels
 from app.core.db.engine import SystemClock, to_json
+from app.core.db.memory_imports import MemoryImports
 from app.core.db.memory_quarantine import MemoryQuarantine
 from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.imports import Import, NewImport
 from app.core.domain.labels import LabelChange, LabelRecord, LabelState, with_present_labels
 from app.core.domain.predictions import Prediction
 from app.core.domain.quarantine import Doubt, QuarantineKind
@@ -46,6 +48,7 @@ class MemoryDatabase:
     samples: dict[str, Sample] = field(default_factory=dict)
     """By id, in the order of `seq`."""
     superseded: set[str] = field(default_factory=set)
+    imports: dict[str, Import] = field(default_factory=dict)
     embeddings: dict[tuple[str, str], Floats] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
     answered: dict[str, _Answered] = field(default_factory=dict)
@@ -84,7 +87,7 @@ def stored(value: Json) -> Json:
     return copy
 
 
-class MemorySampleStore(MemoryQuarantine):
+class MemorySampleStore(MemoryQuarantine, MemoryImports):
     """`SampleStore` in memory."""
 
     def __init__(
@@ -100,7 +103,12 @@ class MemorySampleStore(MemoryQuarantine):
         self._heldout_fraction = heldout_fraction
         self._idempotency_life = timedelta(hours=idempotency_hours)
 
-    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+    async def accept(
+        self,
+        items: Sequence[NewSample],
+        key: IdempotencyKey | None = None,
+        imports: Sequence[NewImport] = (),
+    ) -> list[Receipt]:
         """See `SampleStore.accept`."""
         now, answered = self._clock.now(), self._database.answered
         if key is not None:
@@ -130,6 +138,7 @@ class MemorySampleStore(MemoryQuarantine):
         self._database.superseded.update(plan.superseded)
         for arrival in plan.arrivals:
             self._add(arrival, now)
+        self._database.imports.update({one.id: Import(**asdict(one), created_at=now) for one in imports})
         if key is not None:
             answered[key.key] = _Answered(key.body_digest, list(receipts), now)
         return receipts
@@ -157,6 +166,7 @@ class MemorySampleStore(MemoryQuarantine):
             retract_requested=False,
             created_at=now,
             updated_at=now,
+            import_id=item.import_id,
         )
         if standing.superseded:
             self._database.superseded.add(standing.id)
@@ -260,33 +270,6 @@ class MemorySampleStore(MemoryQuarantine):
 
     def _select(self, condition: Callable[[Sample], bool]) -> list[Sample]:
         return [sample for sample in self._database.samples.values() if condition(sample)]
-
-
-class MemoryPredictionLog:
-    """`PredictionLog` in memory."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        self._database = database
-
-    async def write(self, predictions: Sequence[Prediction]) -> None:
-        """See `PredictionLog.write`."""
-        for prediction in predictions:
-            self._database.predictions.setdefault(prediction.id, prediction)
-
-    async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
-        """See `PredictionLog.get_many`."""
-        known = self._database.predictions
-        return {id: known[id] for id in prediction_ids if id in known}
-
-    async def expire(self, before: datetime, keep: int) -> int:
-        """See `PredictionLog.expire`."""
-        known = self._database.predictions
-        oldest_first: Iterable[Prediction] = sorted(known.values(), key=lambda one: (one.created_at, one.id))
-        fresh = [prediction for prediction in oldest_first if prediction.created_at >= before]
-        kept = fresh[max(0, len(fresh) - keep) :]
-        gone = len(known) - len(kept)
-        self._database.predictions = {prediction.id: prediction for prediction in kept}
-        return gone
 
 
 def _in(task: str, state: SampleState) -> Callable[[Sample], bool]:

@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.core.db.acceptance import Acceptance, Standing, plan_acceptance, told_of_labels
 from app.core.db.embeddings import EmbeddingTable
 from app.core.db.engine import LockSpace, SystemClock, among, chunked, insert_many, reading, serialise, writing
+from app.core.db.imports import ImportTable, add_imports
 from app.core.db.labels import lock_labels, moved_labels
 from app.core.db.quarantine import QuarantineTable
 from app.core.db.sample_rows import lock_samples, move_samples, select_samples
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import IdempotencyConflict, SampleNotFound
+from app.core.domain.imports import NewImport
 from app.core.domain.labels import with_present_labels
 from app.core.domain.samples import (
     ACTIVE_STATES,
@@ -36,7 +38,7 @@ RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
 
 
-class SqlSampleStore(EmbeddingTable, QuarantineTable):
+class SqlSampleStore(EmbeddingTable, QuarantineTable, ImportTable):
     """`SampleStore` on SQLite or PostgreSQL."""
 
     def __init__(
@@ -52,7 +54,12 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable):
         self._heldout_fraction = heldout_fraction
         self._idempotency_life = timedelta(hours=idempotency_hours)
 
-    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+    async def accept(
+        self,
+        items: Sequence[NewSample],
+        key: IdempotencyKey | None = None,
+        imports: Sequence[NewImport] = (),
+    ) -> list[Receipt]:
         """See `SampleStore.accept`."""
         digests = {(item.task, digest_text(item.text)) for item in items}
         tasks = sorted({item.task for item in items})
@@ -70,6 +77,7 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable):
             plan = plan_acceptance(present, active, self._heldout_fraction)
             receipts = told_of_labels(items, present, plan.receipts)
             await self._store(connection, plan)
+            await add_imports(connection, self._clock, imports)
             if key is not None:
                 await self._remember(connection, key, receipts)
         return receipts
@@ -115,6 +123,7 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable):
                 "served_label": arrival.item.served_label,
                 "split": arrival.split.value,
                 "pinned": arrival.item.pinned,
+                "import_id": arrival.item.import_id,
                 "state": arrival.standing.state.value,
                 "retract_requested": False,
                 "superseded": arrival.standing.superseded,

@@ -70,6 +70,7 @@ _IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantin
 QUARANTINED = text("state = 'quarantined'")
 LIVE = text("state = 'live'")
 CHANGE_PENDING = text("state = 'pending'")
+IMPORTED = text("import_id IS NOT NULL")
 
 samples = Table(
     "samples",
@@ -101,9 +102,11 @@ samples = Table(
     Column("quarantined_by", String(16)),
     Column("reviewed_at", UtcDateTime),
     Column("doubt", JSON(none_as_null=True)),
+    Column("import_id", String(64)),
     Index("ix_samples_text_digest_task", "text_digest", "task"),
     Index("ix_samples_task_state_seq", "task", "state", "seq"),
     Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
+    Index("ix_samples_import_id_state", "import_id", "state", sqlite_where=IMPORTED, postgresql_where=IMPORTED),
     Index("ix_samples_queued", "seq", sqlite_where=QUEUED, postgresql_where=QUEUED),
     Index("ix_samples_quarantined", "seq", sqlite_where=QUARANTINED, postgresql_where=QUARANTINED),
     Index(
@@ -122,6 +125,17 @@ samples = Table(
         postgresql_where=_IDENTIFIED,
     ),
     sqlite_autoincrement=True,
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("task", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("accept_reason", Text),
+    Column("created_at", UtcDateTime, nullable=False),
 )
 
 embeddings = Table(

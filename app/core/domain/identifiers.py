@@ -9,6 +9,7 @@ import uuid
 SAMPLE_PREFIX = "fb_"
 PREDICTION_PREFIX = "pr_"
 LABEL_CHANGE_PREFIX = "lc_"
+IMPORT_PREFIX = "im_"
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0x2 << 62

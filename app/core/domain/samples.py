@@ -82,6 +82,7 @@ class NewSample:
     served_label: str | None = None
     golden: bool = False
     pinned: bool = False
+    import_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Sample:
     `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
     Of two active samples with one text in one task, the one with the larger `seq` is right.
     `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
-    `doubt` is what spoke against its label when it came.
+    `doubt` is what spoke against its label when it came; `import_id` is the import that brought it (`im_...`).
     """
 
     id: str
@@ -120,6 +121,7 @@ class Sample:
     reviewed_at: datetime | None = None
     doubt: Doubt | None = None
     emphasis: float = 1.0
+    import_id: str | None = None
 
     @property
     def was_replaced(self) -> bool:

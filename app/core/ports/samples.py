@@ -6,22 +6,29 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from app.core.domain.imports import NewImport
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 from app.core.ports.classifier import Floats
+from app.core.ports.imports import ImportStore
 from app.core.ports.quarantine import QuarantineStore
 
 
-class SampleStore(QuarantineStore, Protocol):
+class SampleStore(QuarantineStore, ImportStore, Protocol):
     """The truth about samples (SQL). Raises `StoreUnavailable` when the database cannot be reached."""
 
-    async def accept(self, items: Sequence[NewSample], key: IdempotencyKey | None = None) -> list[Receipt]:
+    async def accept(
+        self,
+        items: Sequence[NewSample],
+        key: IdempotencyKey | None = None,
+        imports: Sequence[NewImport] = (),
+    ) -> list[Receipt]:
         """Stores the items durably, in order, all or none; one receipt each, in the same order.
 
         An item whose (task, normalised text, label) is active already is not stored again: its receipt names the
         active sample, unless a newer active sample gives that text another label, in which case it is new again.
         With a `key` seen before: the same body gets the first receipts back, another body raises
-        `IdempotencyConflict`.
+        `IdempotencyConflict`. `imports` are the imports that the items name; they are stored in the same transaction.
         """
 
     async def get(self, sample_id: str) -> Sample:

@@ -1,0 +1,33 @@
+"""Imports: many rows that were accepted together, all or none. Frozen values, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewImport:
+    """An import as it is handed to the store; the samples it brings name its `id` (`im_...`).
+
+    `name` is what the person who imported calls it (the file's name), `rows` is how many it holds.
+    `accept_reason` says why its owner wants it learned whatever the gate finds; None leaves that to the gate.
+    """
+
+    id: str
+    task: str
+    name: str
+    rows: int
+    accept_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A stored import."""
+
+    id: str
+    task: str
+    name: str
+    rows: int
+    accept_reason: str | None
+    created_at: datetime
