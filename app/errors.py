@@ -103,7 +103,7 @@ def problem_of(error: errors.PawlError) -> Problem:
     if status in {429, 503}:
         wait = error.details.get("retry_after", RETRY_AFTER_SECONDS)
         headers["retry-after"] = str(max(1, math.ceil(wait)) if isinstance(wait, int | float) else RETRY_AFTER_SECONDS)
-    detail = str(error) if status != 500 else "Something went wrong in the service."
+    detail = error.public if status != 500 else "Something went wrong in the service."
     return Problem(status, detail, headers=headers, slug=_slug(type(error)))
 
 

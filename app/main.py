@@ -83,10 +83,7 @@ def create_app(
             engine = None
             if samples is None or predictions is None or ledger is None or labels is None:
                 engine = await _open_database(settings, stack)
-            transport = stream
-            if transport is None:
-                transport = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
-                stack.push_async_callback(transport.close)
+            transport = stream or _open_stream(settings, stack)
             ports = Ports(
                 samples=samples or _sample_store(engine, settings),
                 predictions=predictions or SqlPredictionLog(_given(engine)),
@@ -113,7 +110,13 @@ def create_app(
     for routes in (predict, feedback, quarantine, versions, model, label_routes, events, health):
         app.include_router(routes.router)
     direct = {("POST", predict.PATH): predict.predict}
-    app.add_middleware(Edge, metrics=metrics, max_body_bytes=settings.max_body_bytes, direct=direct)
+    app.add_middleware(
+        Edge,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        direct=direct,
+        server_seconds=settings.server_seconds,
+    )
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -136,11 +139,19 @@ def _sample_store(engine: AsyncEngine | None, settings: Settings) -> SampleStore
     )
 
 
+def _open_stream(settings: Settings, stack: AsyncExitStack) -> FeedbackStream:
+    stream = RedisFeedbackStream(
+        settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
+    )
+    stack.push_async_callback(stream.close)
+    return stream
+
+
 async def _open_database(settings: Settings, stack: AsyncExitStack) -> AsyncEngine:
     """An engine whose schema is brought up to date now, or later where the database is away."""
     if settings.database_url is None:
         settings.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = connect(settings.sql_url)
+    engine = connect(settings.sql_url, settings.server_seconds)
     stack.push_async_callback(engine.dispose)
     try:
         await upgrade(engine)

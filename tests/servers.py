@@ -82,6 +82,21 @@ class _Server:
         """As the OOM killer would."""
         self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """It and all it started stand still (SIGSTOP): connections stay open, and nothing is answered any more."""
+        assert self.process is not None, "not started"
+        main = psutil.Process(self.process.pid)
+        main.suspend()  # first, so that it starts no more
+        for child in main.children(recursive=True):
+            child.suspend()
+
+    def resume(self) -> None:
+        """Goes on after `pause`."""
+        assert self.process is not None, "not started"
+        main = psutil.Process(self.process.pid)
+        for process in (*main.children(recursive=True), main):
+            process.resume()
+
     def _end(self, how: signal.Signals) -> None:
         if self.process is None:
             return

@@ -56,8 +56,10 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     # A correction is too small to share: a second thread costs more than it saves, and on the core that answers.
     torch.set_num_threads(settings.threads or 1)
     clock = SystemClock()
-    engine = connect(settings.sql_url)
-    stream = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
+    engine = connect(settings.sql_url, settings.learner_server_seconds)
+    stream = RedisFeedbackStream(
+        settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
+    )
     samples = SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction)
     ledger = SqlVersionLedger(engine, clock)
     labels = SqlLabelStore(engine, clock)

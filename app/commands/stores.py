@@ -47,7 +47,7 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
     """The stores; with `migrate` the home and the schema are made or brought up to date first."""
     if migrate:
         make_home(settings)
-    engine = connect(settings.sql_url)
+    engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         if migrate:
             await upgrade(engine)
@@ -72,7 +72,9 @@ async def migrate(settings: Settings) -> None:
 
 async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
     """Tells a running learner about new samples. Without Redis its sweep finds them in SQL, a little later."""
-    stream = RedisFeedbackStream(settings.stream_url, max_entries=settings.stream_entries)
+    stream = RedisFeedbackStream(
+        settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
+    )
     try:
         with suppress(ConnectionError):
             await stream.announce(sample_ids)

@@ -1,4 +1,6 @@
-"""The outermost layer of every request, in plain ASGI: request id, body limit, metrics, and the last catch."""
+"""The outermost layer of every request, in plain ASGI: request id, body limit, how long it may wait for servers,
+metrics, and the last catch.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.deadlines import budget
 from app.core.domain.errors import PawlError
 from app.core.metrics import AppMetrics
 from app.errors import Problem, internal_problem, response_to
@@ -24,7 +27,8 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class Edge:
-    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length.
+    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length. All calls
+    to database and Redis that a request makes may take `server_seconds` together (`core/deadlines.py`).
 
     What `direct` has for a (method, path) is called from here, past the framework's routing and exit stacks: they cost
     more than all that a prediction needs besides its encoder (`docs/log.md`). Its route stays in the app, which
@@ -38,11 +42,13 @@ class Edge:
         metrics: AppMetrics,
         max_body_bytes: int,
         direct: Mapping[tuple[str, str], Endpoint],
+        server_seconds: float,
     ) -> None:
         self._app = app
         self._direct = dict(direct)
         self._metrics = metrics
         self._limit = max_body_bytes
+        self._server_seconds = server_seconds
         self._run = secrets.token_hex(6)
         self._count = itertools.count(1)
 
@@ -68,11 +74,9 @@ class Edge:
         try:
             if length is not None and length > self._limit:
                 await self._too_large().response()(scope, receive, send_named)
-            elif endpoint is not None:
-                response = await _answer(endpoint, Request(scope, self._limited(receive)))
-                await response(scope, receive, send_named)
             else:
-                await self._app(scope, self._limited(receive), send_named)
+                with budget(self._server_seconds):  # here, so that no route can be without it
+                    await self._pass_on(endpoint, scope, receive, send_named)
         except ClientDisconnect:
             log.debug("client_gone", path=scope["path"], request_id=request_id.decode())
         except Exception:
@@ -84,6 +88,13 @@ class Edge:
             # the route's template, not the path: paths come from clients and would make labels without end
             route = scope["path"] if endpoint else getattr(scope.get("route"), "path", "unmatched")
             self._observe(route, scope["method"], status, time.perf_counter() - started)
+
+    async def _pass_on(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if endpoint is None:
+            await self._app(scope, self._limited(receive), send)
+            return
+        response = await _answer(endpoint, Request(scope, self._limited(receive)))
+        await response(scope, receive, send)
 
     def _limited(self, receive: Receive) -> Receive:
         taken = 0

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
+from app.core.deadlines import budget
 from app.core.domain.errors import Draining, QueueFull, StoreUnavailable
 from app.core.domain.versions import Event
 from app.core.metrics import AppMetrics
@@ -43,6 +44,7 @@ class EventFeed:
     def __init__(self, ledger: VersionLedger, settings: Settings, metrics: AppMetrics) -> None:
         self._ledger = ledger
         self._limit = settings.max_listeners
+        self._server_seconds = settings.server_seconds
         self._listeners = 0
         self._last_id = 0
         self._closed = False
@@ -116,7 +118,8 @@ class EventFeed:
 
     async def _page(self, after: int) -> list[Event]:
         try:
-            return await self._ledger.events(after, _PAGE)
+            with budget(self._server_seconds):  # a stream outlives the budget of its request
+                return await self._ledger.events(after, _PAGE)
         except StoreUnavailable:
             return []
 

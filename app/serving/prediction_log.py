@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from app.core.deadlines import each_answer_within
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.predictions import Prediction
 from app.core.metrics import AppMetrics
@@ -27,6 +28,7 @@ _WRITE_EVERY_SECONDS = 0.05
 _OTHERS_WRITE_WITHIN_SECONDS = 0.15
 _ROWS_PER_WRITE = 1000
 _RETENTION_EVERY_SECONDS = 60.0
+_RETENTION_SECONDS = 30.0  # for one answer: a million rows are counted
 
 
 class PredictionRecorder:
@@ -112,7 +114,8 @@ class Retention:
         """Applies the limits once a minute."""
         while True:
             try:
-                await self.apply(datetime.now(UTC))
+                with each_answer_within(_RETENTION_SECONDS):
+                    await self.apply(datetime.now(UTC))
             except StoreUnavailable as error:
                 log.warning("retention_failed", problem=str(error))
             await asyncio.sleep(_RETENTION_EVERY_SECONDS)

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.engine import connect
+from app.core.db.engine import ANSWER_SECONDS, connect
 from app.core.db.labels import SqlLabelStore
 from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
@@ -83,9 +83,9 @@ def memory_stores() -> Stores:
 
 
 @asynccontextmanager
-async def sql_stores(url: str) -> AsyncIterator[Stores]:
+async def sql_stores(url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Stores]:
     """Stores over a migrated database; asserts that the dialect and the server are the URL's."""
-    engine, clock = connect(url), ManualClock()
+    engine, clock = connect(url, answer_seconds), ManualClock()
     try:
         async with engine.connect() as connection:
             if url.startswith("sqlite"):

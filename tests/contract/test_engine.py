@@ -79,12 +79,9 @@ async def test_a_missing_folder_and_a_file_that_is_no_database(tmp_path: Path) -
         await engine.dispose()
 
 
-async def test_a_locked_database_is_unavailable_and_then_available_again(
-    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.core.db.engine.BUSY_SECONDS", 0.05)
+async def test_a_locked_database_is_unavailable_and_then_available_again(sqlite_template: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(sqlite_template, tmp_path))
-    async with sql_stores(sqlite_url(path)) as stores:
+    async with sql_stores(sqlite_url(path), answer_seconds=0.05) as stores:
         other = connect(sqlite_url(path))
         async with writing(other) as connection:
             await connection.execute(text("UPDATE events SET type = type"))

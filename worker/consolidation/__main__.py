@@ -64,7 +64,7 @@ async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
     from worker.consolidation.run import Stores, consolidate
 
     configure_torch(settings.threads)
-    engine = connect(settings.sql_url)
+    engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
         stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))

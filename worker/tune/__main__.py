@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: float, out: Console, notes: Console) -> int:
-    engine = connect(settings.sql_url)
+    engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         runner.run(check_current(engine))
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)

@@ -7,7 +7,7 @@ import json
 import math
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import IntEnum
 from itertools import islice
@@ -32,12 +32,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.core.domain.errors import SettingInvalid, StoreUnavailable
+from app.core.db.faults import translated
+from app.core.deadlines import seconds_left, within_budget
+from app.core.domain.errors import SettingInvalid
 
-BUSY_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 _CHUNK = 1000  # rows or ids in one statement
 _WRITE = "pawl_write"
 _WRITER_LOCK = "pawl_writer_lock"
+_BUSY = "pawl_busy_timeout"
 _STRIPES = 64
 _SECRET_PARAMETERS = ("password", "sslpassword")
 _DRIVERS = {
@@ -77,18 +80,19 @@ def redact_url(url: str) -> str:
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def connect(settings_sql_url: str) -> AsyncEngine:
+def connect(settings_sql_url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncEngine:
     """An engine for a URL like `sqlite+aiosqlite:////folder/pawl.db` or `postgresql+psycopg://user:pw@host/db`.
 
-    Opens no connection. The driver may be left out. Raises `SettingInvalid` for a URL that cannot be used.
+    Opens no connection. The driver may be left out. No answer of the server, and no lock on the file, is waited for
+    longer than `answer_seconds` (see `deadlines`). Raises `SettingInvalid` for a URL that cannot be used.
     """
     try:
         url = make_url(settings_sql_url)
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
         if url.drivername == _DRIVERS["sqlite"]:
-            return _connect_sqlite(url)
+            return _connect_sqlite(url, answer_seconds)
         if url.drivername == _DRIVERS["postgresql"]:
-            return _connect_postgresql(url)
+            return _connect_postgresql(url, answer_seconds)
         problem = f"the driver is {url.drivername!r}, Pawl works with {sorted(set(_DRIVERS.values()))}"
     except exc.ArgumentError:
         problem = "it is not a database URL"
@@ -97,13 +101,13 @@ def connect(settings_sql_url: str) -> AsyncEngine:
     raise SettingInvalid(name="PAWL_DATABASE_URL", value=redact_url(settings_sql_url), problem=problem)
 
 
-def _connect_sqlite(url: URL) -> AsyncEngine:
+def _connect_sqlite(url: URL, answer_seconds: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=8,
         max_overflow=0,
-        pool_timeout=BUSY_SECONDS,
-        connect_args={"timeout": BUSY_SECONDS},
+        pool_timeout=answer_seconds,
+        connect_args={"timeout": answer_seconds},
         json_serializer=to_json,
         # One process's writers queue here, in order; SQLite's own busy handler sleeps and is unfair.
         execution_options={_WRITER_LOCK: asyncio.Lock()},
@@ -122,47 +126,41 @@ def _connect_sqlite(url: URL) -> AsyncEngine:
         # Immediate: one that reads first and writes later cannot go on once another one has written. What only reads
         # needs no transaction: each statement sees the last commit, as on PostgreSQL, and two calls are saved.
         if connection.get_execution_options().get(_WRITE, False):
+            # The driver's thread cannot be called back from its wait for the lock, so it is told how long that may be.
+            patience = round(1000 * seconds_left(answer_seconds), -2)
+            if connection.info.get(_BUSY, round(1000 * answer_seconds, -2)) != patience:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience:.0f}")
+                connection.info[_BUSY] = patience
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
-def _connect_postgresql(url: URL) -> AsyncEngine:
-    limits = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
+def _connect_postgresql(url: URL, answer_seconds: float) -> AsyncEngine:
+    from app.core.db.postgresql import connector
+
+    limits = {"keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
     return create_async_engine(
         url,
         pool_size=8,
         max_overflow=8,
-        pool_timeout=BUSY_SECONDS,
+        pool_timeout=answer_seconds,
         pool_pre_ping=True,
-        connect_args={name: value for name, value in limits.items() if name not in url.query},
+        connect_args={
+            **{name: value for name, value in limits.items() if name not in url.query},
+            "async_creator_fn": connector(answer_seconds),
+            # A pooler that lends a server's connection for a transaction (PgBouncer) does not know what was prepared.
+            "prepare_threshold": None,
+        },
         json_serializer=to_json,
     )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
-        raise StoreUnavailable(problem=_problem(error)) from error
-    except exc.DatabaseError as error:
-        # The bare class is SQLite's "file is not a database" and the like; its other subclasses are mistakes in a call.
-        if type(error) is not exc.DatabaseError and not error.connection_invalidated:
-            raise
-        raise StoreUnavailable(problem=_problem(error)) from error
-
-
-def _problem(error: exc.SQLAlchemyError) -> str:
-    cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    return " ".join(str(cause).split())[:300]
 
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that only reads."""
-    with _translated():
-        async with engine.begin() as connection:
+    with translated(engine.url):
+        async with within_budget(), engine.begin() as connection:
             yield connection
 
 
@@ -170,8 +168,8 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that writes: committed at the end, rolled back by an exception."""
     writer = engine.sync_engine.get_execution_options().get(_WRITER_LOCK) or nullcontext()
-    with _translated():
-        async with writer, engine.execution_options(**{_WRITE: True}).begin() as connection:
+    with translated(engine.url):
+        async with within_budget(), writer, engine.execution_options(**{_WRITE: True}).begin() as connection:
             yield connection
 
 

@@ -14,7 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import migrations
 from app.core.db.engine import LockSpace, reading, serialise, writing
+from app.core.deadlines import each_answer_within
 from app.core.domain.errors import StoreUnavailable
+
+_MIGRATION_SECONDS = 600.0
+"""For one statement: a large table may be rewritten, or another process migrates."""
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -31,12 +35,16 @@ async def upgrade(engine: AsyncEngine) -> None:
 
     Raises `StoreUnavailable` when the database cannot be reached or its schema is newer than this code.
     """
-    async with writing(engine) as connection:
-        await serialise(connection, LockSpace.MIGRATION, ["schema"])
-        try:
-            await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
-        except CommandError as error:
-            raise _mismatch(await connection.run_sync(_current)) from error
+    async with reading(engine) as connection:  # in the time of any other answer: a start does not hang
+        if await connection.run_sync(_current) == _scripts().get_current_head():
+            return
+    with each_answer_within(_MIGRATION_SECONDS):
+        async with writing(engine) as connection:
+            await serialise(connection, LockSpace.MIGRATION, ["schema"])
+            try:
+                await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))
+            except CommandError as error:
+                raise _mismatch(await connection.run_sync(_current)) from error
 
 
 async def check_current(engine: AsyncEngine) -> None:

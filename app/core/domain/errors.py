@@ -48,6 +48,11 @@ class PawlError(Exception):
         template = type(self).__doc__ or PawlError.__doc__ or ""
         super().__init__(template.format(**details))
 
+    @property
+    def public(self) -> str:
+        """What may be said to a client: nothing of where servers are or what they said."""
+        return str(self)
+
 
 class InvalidInput(PawlError):
     """The request is not valid: {problem}"""
@@ -162,7 +167,20 @@ class Draining(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The database cannot be reached: {problem}"""
+    """The database cannot be used: {problem}"""
+
+    def __init__(self, *, problem: str, said: str = "") -> None:
+        super().__init__(problem=problem)
+        self.said = said
+
+    @property
+    def public(self) -> str:
+        """Without the server's own words, which may name hosts and ports."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        """With the server's own words."""
+        return f"{self.public} ({self.said})" if self.said else self.public
 
 
 class DeadlineExceeded(PawlError):

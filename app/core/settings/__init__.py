@@ -8,9 +8,11 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 from app.core.domain.errors import SettingInvalid
 from app.core.settings.consolidation import ConsolidationSettings
@@ -124,6 +126,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Open streams of `GET /v1/events`; beyond it 429."""
     drain_seconds: float = Field(default=5.0, ge=0.0)
     """Time requests in flight have to finish when a process stops."""
+    server_seconds: float = Field(default=2.0, gt=0.0)
+    """How long one HTTP request may wait for database and Redis, all its calls together; beyond it 503."""
+    learner_server_seconds: float = Field(default=30.0, gt=0.0)
+    """How long the learner and the command line wait for one answer of the database."""
     poll_seconds: float = Field(default=1.0, gt=0.0)
     """How often the app asks SQL for the live version when no hint came."""
 
@@ -201,14 +207,19 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
         """The async SQLAlchemy URL."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite+aiosqlite:///{self.home_path / 'pawl.db'}"
+        return sqlite_url(self.home_path / "pawl.db")
 
     @property
     def stream_url(self) -> str:
         """The Redis URL."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return f"unix://{self.redis_socket}"
+        return f"unix://{quote(str(self.redis_socket))}"
+
+
+def sqlite_url(path: Path) -> str:
+    """The async SQLAlchemy URL of a SQLite file, whatever characters its path holds."""
+    return URL.create("sqlite+aiosqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from app.core.deadlines import within_budget
 from app.core.ports import StreamEntry
 
 STREAM = "pawl:feedback"
@@ -46,7 +47,7 @@ class RedisFeedbackStream:
     async def _call(self, patience: float = 0.0) -> AsyncIterator[None]:
         """What the server, or the way to it, refuses is a failed transport. So is no answer in time plus `patience`."""
         try:
-            async with asyncio.timeout(self._timeout + patience):
+            async with within_budget(), asyncio.timeout(self._timeout + patience):
                 yield
         except (RedisError, OSError) as error:
             raise ConnectionError(f"Redis: {str(error) or 'no answer in time'}") from error
