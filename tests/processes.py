@@ -50,6 +50,7 @@ _QUICK = {
     "reclaim_seconds": 1.0,
     "lease_seconds": 1.0,
     "keep_versions": 2000,
+    "server_seconds": 30.0,  # a busy machine is no fault
 }
 _LOG_TAIL = 3000
 
