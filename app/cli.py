@@ -13,6 +13,7 @@ import typer
 from app.commands import label_group
 from app.commands.options import AsJson, Home, Task, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
+from app.core.child_processes import module_command
 from app.core.domain.errors import PawlError
 from app.core.domain.samples import DEFAULT_TASK
 
@@ -94,7 +95,7 @@ def work() -> None:
     settings = settings_with()
     require_worker()
     asyncio.run(migrate(settings))
-    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the learner, no shell
+    os.execv(sys.executable, module_command("worker"))  # noqa: S606 - becomes the learner, no shell
 
 
 @cli.command("import")
@@ -256,8 +257,8 @@ def tune(
     settings = settings_with(home=home)
     require_worker()
     os.environ["PAWL_HOME"] = str(settings.home_path)
-    arguments = ["-m", "worker.tune", "--trials", str(trials), "--minutes", str(minutes)]
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - becomes the search, no shell
+    search = module_command("worker.tune", "--trials", str(trials), "--minutes", str(minutes))
+    os.execv(sys.executable, search)  # noqa: S606 - becomes the search, no shell
 
 
 @cli.command()

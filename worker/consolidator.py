@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,9 +21,10 @@ import structlog
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from app.core.child_processes import module_command
 from app.core.domain.errors import ParentNotLive, PawlError
 from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.versions import Version
+from app.core.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
 from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
@@ -35,6 +35,10 @@ from worker.succession import Succession
 
 _EVENT_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
+_LOOK_SECONDS = 0.25
+_EVENT_PAGE = 500
+_EVENTS_KNOWN = 5_000
+"""Events before its start in which a learner looks for a request that nobody has met."""
 _STOP_SECONDS = 3.0
 _TRIES = 3
 log = structlog.get_logger(__name__)
@@ -63,7 +67,8 @@ class Consolidator:
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._pressure: asyncio.Task[None] | None = None
-        self._checked = 0.0
+        self._checked = self._looked = 0.0
+        self._seen: int | None = None
         self.progress: dict[str, Any] = {}
         """The child's last word, for the heartbeat."""
 
@@ -72,23 +77,40 @@ class Consolidator:
         """Whether a child has ended and waits to be concluded."""
         return self._watch is not None and self._watch.done()
 
-    async def wanted(self, state: LearnerState, stream: FeedbackStream) -> bool:
+    async def wanted(self, state: LearnerState) -> bool:
         """Whether one is due: asked for by hand, enough new samples, or old enough ones."""
         if self._child is not None:
             return False  # a request made meanwhile stays where it is until this one is done
-        asked = await stream.consolidation_asked()
-        self._trigger = asked or await self._due(state) or ""
+        self._trigger = await self._asked() or await self._due(state) or ""
         return bool(self._trigger)
+
+    async def _asked(self) -> str | None:
+        """The newest request that came after the last start, if there is one. Requests are events: SQL keeps them."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return None
+        newest = await self._ledger.last_event_id()
+        seen = max(0, newest - _EVENTS_KNOWN) if self._seen is None else self._seen
+        trigger = None
+        while page := await self._ledger.events(seen, _EVENT_PAGE) if seen < newest else []:
+            for event in page:
+                if event.type == CONSOLIDATION_ASKED:
+                    trigger = str(event.payload["trigger"])
+                elif event.type == CONSOLIDATION_STARTED:
+                    trigger = None
+            seen = page[-1].id
+        self._seen, self._looked = seen, now
+        return trigger
 
     async def start(self, state: LearnerState, stream: FeedbackStream) -> None:
         """Starts the child on the live version; it stands still while the stream tells of pressure."""
         self._folder = folder = self.prepare(state, self._trigger)
         self._child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker.consolidation", str(folder), stdout=asyncio.subprocess.PIPE
+            *module_command("worker.consolidation", str(folder)), stdout=asyncio.subprocess.PIPE
         )
         self._watch = asyncio.create_task(self._relay(self._child))
         self._pressure = asyncio.create_task(follow_pressure(folder, stream))
-        await self._ledger.append_event("consolidation_started", {"version": state.version, "trigger": self._trigger})
+        await self._ledger.append_event(CONSOLIDATION_STARTED, {"version": state.version, "trigger": self._trigger})
         log.info("consolidation_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
 
     def prepare(self, state: LearnerState, trigger: str) -> Path:

@@ -126,6 +126,9 @@ class Consumer:
             await self._pause(0.05)
             return
         entries, redis = await self._receive()
+        state = self._learning.state
+        if state is not None and await self._consolidator.wanted(state):
+            await self._consolidator.start(state, self._stream)
         # Without Redis the sweep is the only way in, so it takes even the youngest.
         age = timedelta(seconds=self._settings.sweep_seconds if redis else 0.0)
         swept: list[Sample] = []
@@ -151,15 +154,12 @@ class Consumer:
             self._housekeeping.resume(self._learning.state)
 
     async def _receive(self) -> tuple[list[StreamEntry], bool]:
-        """What the stream has, waiting a moment for it; and whether Redis could be reached."""
+        """What the stream has, waiting a moment for it; and whether Redis is there and could be reached."""
         settings = self._settings
         try:
             entries = await self._stream.read(self.name, settings.learn_batch, block_ms=200)
             if self._housekeeping.due("reclaim", settings.reclaim_seconds):
                 entries += await self._stream.reclaim(self.name, int(settings.reclaim_seconds * 1e3), 100)
-            state = self._learning.state
-            if state is not None and await self._consolidator.wanted(state, self._stream):
-                await self._consolidator.start(state, self._stream)
         except ConnectionError as error:
             if self._redis:  # said once an outage, not ten times a second
                 log.warning("redis_unreachable", problem=str(error))
@@ -169,7 +169,7 @@ class Consumer:
         if not self._redis:
             log.info("redis_reachable_again")
         self._redis = True
-        return entries, True
+        return entries, self._stream.carries
 
     async def _queued(self, age: timedelta) -> list[Sample]:
         limit = self._settings.bulk_batch if self._learning.state is not None else _BOOTSTRAP_LIMIT

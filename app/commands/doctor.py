@@ -25,7 +25,7 @@ from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
 from app.core.db.migrate import check_current
 from app.core.domain.errors import PawlError
 from app.core.settings import Settings
-from app.embedded import find_redis_server, redis_answers
+from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
 
 _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30
@@ -175,12 +175,16 @@ async def _learner(settings: Settings, stores: Stores) -> Finding:
 
 
 async def _redis(settings: Settings) -> Finding:
+    if settings.sql_alone:
+        return Finding("redis", Outcome.OK, f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
     try:
         if not await redis_answers(settings.stream_url):
             if settings.redis_url is not None:
                 remedy = "Start it. Until then corrections are learned by the sweep, a little later."
                 return Finding("redis", Outcome.FAIL, "the server at PAWL_REDIS_URL does not answer", remedy)
             program = find_redis_server()
+            if program is None:
+                return Finding("redis", Outcome.WARN, f"no server on this machine: {SQL_ALONE}", GET_REDIS)
             return Finding("redis", Outcome.WARN, f"embedded ({program}), not running", "`pawl up` starts it.")
         async with redis.from_url(settings.stream_url, socket_timeout=2.0) as client:
             server, persistence = await client.info("server"), await client.info("persistence")

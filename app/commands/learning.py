@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import httpx
 from app.commands.client import service_url
 from app.commands.stores import Stores
 from app.commands.terminal import CommandFailed
+from app.core.child_processes import module_command
 from app.core.settings import Settings
 from app.supervisor import guarded
 
@@ -84,7 +84,7 @@ async def _draining(settings: Settings) -> AsyncIterator[asyncio.Future[None]]:
     """`python -m worker --drain` as a child that does not outlive this process."""
     env = dict(os.environ) | {"PAWL_HOME": str(settings.home_path)}
     process = await asyncio.create_subprocess_exec(
-        *guarded([sys.executable, "-m", "worker", "--drain"]),
+        *guarded(module_command("worker", "--drain")),
         env=env,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

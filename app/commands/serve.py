@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from app.commands.terminal import CommandFailed, notes
+from app.core.child_processes import module_command
 from app.core.settings import Settings
 from app.core.threads import thread_count
 from app.supervisor import Supervisor
@@ -41,7 +41,7 @@ class Group:
         threads = settings.threads or max(1, thread_count(0) // self.count)
         handle = self.socket.fileno()
         for number, name in enumerate(self.names, start=1):
-            command = [sys.executable, "-m", "app.cli", "serve", "--socket", str(handle)]
+            command = module_command("app.cli", "serve", "--socket", str(handle))
             command += ["--member", str(number), "--metrics", str(self.folder)]
             shared = {**environment, "PAWL_THREADS": str(threads)}
             supervisor.start(name, partial(list, command), shared, handles=[handle])

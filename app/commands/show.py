@@ -25,6 +25,8 @@ def status(service: Service, as_json: bool) -> None:
     for task, labels in model["tasks"].items():
         shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} labels)" if len(labels) > 8 else "")
         print_line(f"task      {task}: {shown}")
+    if model["transport"] == "sql":
+        print_line("transport no Redis: SQL alone carries corrections (`pawl doctor` says more)")
     queue, learner = model["queue"], model["learner"]
     if queue is None:
         print_line("queue     unknown: the database does not answer (predictions go on)")

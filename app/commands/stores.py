@@ -72,6 +72,8 @@ async def migrate(settings: Settings) -> None:
 
 async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
     """Tells a running learner about new samples. Without Redis its sweep finds them in SQL, a little later."""
+    if settings.sql_alone:
+        return
     stream = RedisFeedbackStream(
         settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
     )

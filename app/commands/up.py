@@ -10,12 +10,12 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
@@ -23,9 +23,10 @@ from app.commands.learning import require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
+from app.core.child_processes import module_command
 from app.core.settings import Settings
 from app.demo import demo_samples
-from app.embedded import redis_answers, redis_command
+from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
 from app.supervisor import Supervisor
 
 LOCK_FILE = "up.lock"
@@ -134,28 +135,36 @@ class _Run:
 
     async def _start(self) -> str:
         """Starts all parts in order and returns the line to print when they are ready."""
-        settings = self._settings
         await self._start_redis()
+        settings = self._settings
         async with open_stores(settings, migrate=True) as stores:
             await self._add_demo(stores)
-            python = sys.executable
             if self._members is None:
-                self._supervisor.start("app", lambda: [python, "-m", "app.cli", "serve"], self._env)
+                self._supervisor.start("app", lambda: module_command("app.cli", "serve"), self._env)
             else:
                 self._members.start(self._supervisor, self._env, settings)
-            self._supervisor.start("worker", lambda: [python, "-m", "worker"], self._env)
+            self._supervisor.start("worker", lambda: module_command("worker"), self._env)
             self._write_run_file()
             number = await self._wait_until_ready(stores)
         return f"ready {self._url} version {number}" if number else f"ready {self._url} no version yet"
 
     async def _start_redis(self) -> None:
         settings = self._settings
+        if settings.sql_alone:
+            self._tell(f"no Redis (PAWL_REDIS_URL=none): {SQL_ALONE}.")
+            return
         if settings.redis_url is not None:
             if not await redis_answers(settings.stream_url):
                 self._tell("Redis at PAWL_REDIS_URL does not answer; corrections are learned later until it does")
             return
+        program = find_redis_server()
+        if program is None:
+            self._settings = settings.model_copy(update={"redis_url": SecretStr("none")})
+            self._env["PAWL_REDIS_URL"] = "none"
+            self._tell(f"no redis-server or valkey-server on this machine: {SQL_ALONE}. {GET_REDIS}")
+            return
         self._status.update("starting Redis")
-        self._supervisor.start("redis", lambda: redis_command(settings), self._env)
+        self._supervisor.start("redis", lambda: redis_command(settings, program), self._env)
         deadline = asyncio.get_running_loop().time() + _REDIS_SECONDS
         while not await redis_answers(settings.stream_url):
             if asyncio.get_running_loop().time() > deadline:

@@ -32,6 +32,7 @@ async def get_model(request: Request) -> Response:
         "encoder_digest": manifest.encoder_digest,
         "tasks": {task: head.labels for task, head in manifest.heads.items()},
         **await _learning(service),
+        "transport": "redis" if service.ports.stream.carries else "sql",
     }
     return json_response(content, headers={"x-pawl-version": str(live.number)})
 

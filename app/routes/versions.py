@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import ArtefactCorrupt, Conflict, Unavailable
-from app.core.domain.versions import Version
+from app.core.domain.errors import ArtefactCorrupt, Conflict
+from app.core.domain.versions import CONSOLIDATION_ASKED, Version
 from app.core.rollback import promote_again
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -90,8 +90,5 @@ async def promote_version(request: Request, number: Number) -> Response:
 )
 async def ask_consolidation(request: Request) -> Response:
     """The learner starts one when it can; `/v1/events` tells how it goes. A body, if there is one, is not read."""
-    try:
-        await service_of(request).ports.stream.ask_consolidation("api")
-    except ConnectionError as error:
-        raise Unavailable(problem="the learner cannot be asked, because Redis is away.") from error
+    await service_of(request).ports.ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     return json_response({"state": "asked"}, 202)

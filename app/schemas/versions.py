@@ -45,6 +45,7 @@ class ModelOut(BaseModel):
     tasks: dict[str, list[str]] = Field(description="Labels per task.")
     queue: QueueOut | None
     learner: LearnerOut | None
+    transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")
 
 
 class HeadOut(BaseModel):

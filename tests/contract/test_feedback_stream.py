@@ -159,14 +159,6 @@ async def test_a_hint_reaches_who_listens(stream: FeedbackStream) -> None:
     assert await next_hint(stream, 8) == 8
 
 
-async def test_a_consolidation_is_asked_for_once(stream: FeedbackStream) -> None:
-    assert await stream.consolidation_asked() is None
-    await stream.ask_consolidation("by hand")
-    await stream.ask_consolidation("by age")
-    assert await stream.consolidation_asked() == "by age"
-    assert await stream.consolidation_asked() is None
-
-
 async def test_pressure_holds_for_a_while_and_is_said_again(stream: FeedbackStream) -> None:
     assert not await stream.under_pressure()
     await stream.tell_pressure(60_000)
@@ -240,8 +232,6 @@ async def test_an_outage_is_a_connection_error_and_ends_by_itself(own_server: Re
         stream.ack(["1-1"]),
         stream.length(),
         stream.hint_version(1),
-        stream.ask_consolidation("x"),
-        stream.consolidation_asked(),
         stream.tell_pressure(1),
         stream.under_pressure(),
         anext(stream.version_hints()),

@@ -5,7 +5,7 @@ import pytest
 
 from app.core.domain.errors import ParentNotLive
 from app.core.domain.samples import NewSample, SampleState
-from app.core.domain.versions import LedgerChange, NewVersion, Version, VersionKind
+from app.core.domain.versions import CONSOLIDATION_ASKED, LedgerChange, NewVersion, Version, VersionKind
 from app.core.rollback import PENDING_EVENT, promote_again
 from app.schemas.versions import ModelOut, VersionOut, VersionPage
 from tests.http.world import LABELS, World, assert_problem
@@ -190,6 +190,9 @@ async def test_a_consolidation_can_be_asked_for(world: World, client: httpx.Asyn
     for content in (b"", b"{}"):
         response = await client.post("/v1/consolidations", content=content)
         assert (response.status_code, response.json()) == (202, {"state": "asked"})
-    assert await world.stream.consolidation_asked() == "api"
+    asked = [event for event in await world.ledger.events(0, 10) if event.type == CONSOLIDATION_ASKED]
+    assert [event.payload for event in asked] == 2 * [{"trigger": "api"}]
     await world.stream.close()
+    assert (await client.post("/v1/consolidations")).status_code == 202, "it is asked for in SQL, not by Redis"
+    world.switch_sql(on=False)
     assert_problem(await client.post("/v1/consolidations"), 503)

@@ -12,6 +12,10 @@ from app.core.domain.quarantine import Doubt, QuarantineKind
 
 Json = dict[str, Any]
 
+CONSOLIDATION_ASKED = "consolidation_asked"
+"""Type of the event with which somebody asks for a consolidation; the next start meets all that came before it."""
+CONSOLIDATION_STARTED = "consolidation_started"
+
 
 class VersionKind(StrEnum):
     """How a version came to be."""

@@ -22,6 +22,9 @@ class FeedbackStream(Protocol):
     Raises `ConnectionError` when the server cannot be reached.
     """
 
+    carries: bool
+    """Whether ids come this way. Without a server they do not: the sweep is the only way in."""
+
     async def announce(self, sample_ids: Sequence[str]) -> None:
         """Puts ids on the stream (one entry for each 500)."""
 
@@ -42,12 +45,6 @@ class FeedbackStream(Protocol):
 
     def version_hints(self) -> AsyncIterator[int]:
         """Version numbers as they are hinted. Ends with `ConnectionError` when the server goes away."""
-
-    async def ask_consolidation(self, trigger: str) -> None:
-        """Asks the learner for a consolidation now."""
-
-    async def consolidation_asked(self) -> str | None:
-        """Takes the pending request, if there is one."""
 
     async def tell_pressure(self, ms: int) -> None:
         """Says that answers wait for the device; true for `ms` milliseconds unless it is said again."""

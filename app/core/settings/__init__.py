@@ -35,7 +35,9 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     database_url: SecretStr | None = None
     """SQLAlchemy URL, e.g. `postgresql+psycopg://user:secret@host/pawl`; empty means SQLite under `home`."""
     redis_url: SecretStr | None = None
-    """Redis URL, e.g. `redis://host:6379/0`; empty means the embedded server's socket under `home`."""
+    """Redis URL, e.g. `redis://host:6379/0`; empty means the embedded server's socket under `home`; `none`: no Redis,
+    SQL alone carries corrections (the learner looks ten times a second).
+    """
     host: str = "127.0.0.1"
     """Address the HTTP service listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
@@ -208,6 +210,11 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return sqlite_url(self.home_path / "pawl.db")
+
+    @property
+    def sql_alone(self) -> bool:
+        """Whether there is to be no Redis."""
+        return self.redis_url is not None and self.redis_url.get_secret_value().strip().lower() == "none"
 
     @property
     def stream_url(self) -> str:

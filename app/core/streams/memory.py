@@ -22,6 +22,8 @@ class _Pending:
 class MemoryFeedbackStream:
     """`FeedbackStream` in memory; `max_entries` bounds it, the oldest entries go first."""
 
+    carries = True
+
     def __init__(self, *, max_entries: int = 100_000) -> None:
         self._max_entries = max_entries
         self._entries: dict[str, tuple[str, ...]] = {}
@@ -30,7 +32,6 @@ class MemoryFeedbackStream:
         self._numbered = 0
         self._changed = asyncio.Condition()
         self._subscribers: set[asyncio.Queue[int | None]] = set()
-        self._trigger: str | None = None
         self._pressed_until = 0.0
         self._closed = False
 
@@ -107,17 +108,6 @@ class MemoryFeedbackStream:
         finally:
             self._subscribers.discard(hints)
         self._check_open()
-
-    async def ask_consolidation(self, trigger: str) -> None:
-        """See `FeedbackStream.ask_consolidation`."""
-        self._check_open()
-        self._trigger = trigger
-
-    async def consolidation_asked(self) -> str | None:
-        """See `FeedbackStream.consolidation_asked`."""
-        self._check_open()
-        trigger, self._trigger = self._trigger, None
-        return trigger
 
     async def tell_pressure(self, ms: int) -> None:
         """See `FeedbackStream.tell_pressure`."""

@@ -18,7 +18,6 @@ from app.core.ports import StreamEntry
 STREAM = "pawl:feedback"
 GROUP = "learner"
 VERSIONS_CHANNEL = "pawl:versions"
-CONSOLIDATE_KEY = "pawl:consolidate"
 PRESSURE_KEY = "pawl:pressure"
 IDS_PER_ENTRY = 500
 _FIELD = "ids"
@@ -34,6 +33,8 @@ class RedisFeedbackStream:
     `url` may be `redis://`, `rediss://` or `unix://`. `max_entries` bounds the stream: beyond it the oldest entries
     go (about; their samples are swept from SQL). `timeout` (s) bounds every answer the server owes.
     """
+
+    carries = True
 
     def __init__(self, url: str, *, max_entries: int = 100_000, timeout: float = 5.0) -> None:
         self._max_entries = max_entries
@@ -144,17 +145,6 @@ class RedisFeedbackStream:
                     message = await subscription.get_message(timeout=_HINT_SECONDS)
                 if message is not None and str(message["data"]).isdecimal():
                     yield int(message["data"])
-
-    async def ask_consolidation(self, trigger: str) -> None:
-        """See `FeedbackStream.ask_consolidation`."""
-        async with self._call():
-            await self._client.set(CONSOLIDATE_KEY, trigger)
-
-    async def consolidation_asked(self) -> str | None:
-        """See `FeedbackStream.consolidation_asked`."""
-        async with self._call():
-            trigger = await self._client.getdel(CONSOLIDATE_KEY)
-        return None if trigger is None else str(trigger)
 
     async def tell_pressure(self, ms: int) -> None:
         """See `FeedbackStream.tell_pressure`."""
