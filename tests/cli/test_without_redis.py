@@ -61,8 +61,8 @@ def test_else_the_one_of_the_wheel(on_path: Path) -> None:
 
 
 def test_none_is_a_setting() -> None:
-    assert Settings(redis_url="none").sql_alone  # type: ignore[arg-type]  # as the environment gives it
-    assert not Settings(redis_url="redis://none").sql_alone  # type: ignore[arg-type]
+    assert Settings(redis_url="none").sql_alone
+    assert not Settings(redis_url="redis://none").sql_alone
     assert not Settings().sql_alone
 
 
