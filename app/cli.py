@@ -6,12 +6,12 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.commands import label_group
-from app.commands.options import AsJson, Home, Task, Url, service_at, settings_with
+from app.commands.options import AsJson, CreateTask, Home, Task, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.child_processes import module_command
 from app.core.domain.errors import PawlError
@@ -107,6 +107,7 @@ def import_(
     golden: Annotated[bool, typer.Option("--golden", help="Never learn these; they judge every candidate.")] = False,
     pin: Annotated[bool, typer.Option("--pin", help="These must not break: a candidate that does is refused.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")] = False,
+    create_task: CreateTask = False,
     home: Home = None,
 ) -> None:
     """Import labelled texts, and wait until they are learned and served.
@@ -115,7 +116,7 @@ def import_(
     """
     from app.commands.load import ImportRequest, import_file
 
-    request = ImportRequest(file, task, text_column, label_column, golden, pin, skip_bad)
+    request = ImportRequest(file, task, text_column, label_column, golden, pin, skip_bad, create_task)
     asyncio.run(import_file(settings_with(home=home), request))
 
 
@@ -141,6 +142,7 @@ def feedback(
     prediction_id: Annotated[str | None, typer.Option("--id", help="Id of the prediction that was wrong.")] = None,
     text: Annotated[str | None, typer.Option(help="The text itself, instead of an id.")] = None,
     task: Annotated[str | None, typer.Option(help=f"With --text: the label set. Default: {DEFAULT_TASK}.")] = None,
+    create_task: CreateTask = False,
     source: Annotated[str | None, typer.Option(help="Who says so.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it was learned and is served.")] = False,
     as_json: AsJson = False,
@@ -152,7 +154,14 @@ def feedback(
 
     if (prediction_id is None) == (text is None):
         raise CommandFailed("give either --id PREDICTION_ID or --text TEXT", code=EXIT_USAGE)
-    item = {"prediction_id": prediction_id, "text": text, "task": task, "source": source, "label": label}
+    item: dict[str, Any] = {
+        "prediction_id": prediction_id,
+        "text": text,
+        "task": task,
+        "source": source,
+        "label": label,
+    }
+    item |= {"create_task": create_task or None}
     with service_at(url, home) as service:
         ask.feedback(service, {key: value for key, value in item.items() if value is not None}, wait, as_json)
 

@@ -138,6 +138,8 @@ def _sample_store(engine: AsyncEngine | None, settings: Settings) -> SampleStore
         _given(engine),
         heldout_fraction=settings.heldout_fraction,
         idempotency_hours=settings.idempotency_retention_hours,
+        closed_labels=settings.closed_labels,
+        most_bytes=settings.max_body_bytes,
     )
 
 

@@ -103,7 +103,9 @@ class Learner:
 
     async def accept(self, pairs: list[Labelled], **options: Any) -> list[str]:
         """Queues samples; their ids."""
-        receipts = await self.samples.accept([NewSample(text, label, **options) for text, label in pairs])
+        receipts = await self.samples.accept(
+            [NewSample(text, label, create_task=True, **options) for text, label in pairs]
+        )
         return [receipt.id for receipt in receipts]
 
     async def change_label(

@@ -94,7 +94,7 @@ class Learning:
         rivals = await self._samples.rivals(batch)
         intake = sort_out(batch, rivals)
         if intake.retractions:
-            reasons = {sample.id: "retracted by the client" for sample in intake.retractions}
+            reasons = {sample.id: sample.reason or "retracted by the client" for sample in intake.retractions}
             step = await self.propose(state, [], intake.retractions, {})
             # A client's right to take a sample back does not depend on what it does to the accuracy.
             await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))

@@ -163,11 +163,18 @@ class Recovery:
             yield [s.id for s in page], state.examples(members, await embeddings_of(state, self._samples, members))
 
     async def seat_golden(self, state: LearnerState) -> None:
-        """Puts the golden samples on the panels."""
+        """Puts the golden samples on the panels, and takes away those that are golden, or pinned as they sit, no more.
+
+        A text that the encoder was trained on judges nothing, golden or not.
+        """
         for task, learner in state.tasks.items():
-            seated = {item.sample_id for item in learner.panel.items}
             found = await self._samples.golden(task, self._settings.gate_items)
+            present = {(sample.id, sample.pinned) for sample in found}
+            stale = [one for one in learner.panel.items if one.golden and (one.sample_id, one.pinned) not in present]
+            learner.panel.drop(one.sample_id for one in stale)
+            seated = {item.sample_id for item in learner.panel.items}
             golden = [sample for sample in found if sample.id not in seated and sample.label in learner.labels]
+            golden = [sample for sample in golden if sample.text_digest not in state.trained]
             embeddings = await embeddings_of(state, self._samples, golden)
             await asyncio.to_thread(learner.seat, state.examples(golden, embeddings))
 

@@ -30,6 +30,8 @@ def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: 
 def feedback(service: Service, item: dict[str, Any], wait: bool, as_json: bool) -> None:
     """Sends one label; with `wait`, returns when it was learned and is served."""
     receipt: dict[str, Any] = service.post("/v1/feedback", item)["items"][0]
+    for warning in receipt.get("warnings", ()):
+        notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if wait:
         receipt = follow(service, receipt["id"])
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from app.commands.learning import learn_up_to, wait_until_served
 from app.commands.rows import BadRow, Row, read_rows
 from app.commands.stores import Stores, announce, open_stores
 from app.commands.terminal import EXIT_USAGE, CommandFailed, notes, print_line, progress_bar
+from app.core.domain.forms import clean_task
 from app.core.domain.samples import NewSample, Origin, Receipt, SampleState, digest_text
 from app.core.settings import Settings
-from app.schemas.fields import TASK_PATTERN
 
 CHUNK = 1000
 _SHOWN_BAD_ROWS = 20
@@ -31,6 +30,7 @@ class ImportRequest:
     golden: bool = False
     pinned: bool = False
     skip_bad: bool = False
+    create_task: bool = False
 
 
 async def import_file(settings: Settings, request: ImportRequest) -> None:
@@ -38,8 +38,10 @@ async def import_file(settings: Settings, request: ImportRequest) -> None:
 
     Raises `CommandFailed` naming the lines of bad rows (nothing is stored then) unless `skip_bad`.
     """
-    if not re.match(TASK_PATTERN, request.task):
-        raise CommandFailed(f"{request.task!r} is not a task name", f"It must match {TASK_PATTERN}", EXIT_USAGE)
+    try:
+        clean_task(request.task)
+    except ValueError as error:
+        raise CommandFailed(f"--task {request.task!r}: {error}", code=EXIT_USAGE) from None
     rows = _rows(settings, request)
     latest = {digest_text(row.text): row for row in rows}  # of two lines with one text the later one is right
     async with open_stores(settings, migrate=True) as stores:
@@ -97,6 +99,7 @@ async def _accept(settings: Settings, stores: Stores, request: ImportRequest, ro
                     origin=Origin.IMPORT,
                     golden=request.golden,
                     pinned=request.pinned,
+                    create_task=request.create_task,
                 )
                 for row in rows[start : start + CHUNK]
             ]

@@ -12,6 +12,7 @@ from app.core.settings import Settings, load_settings
 Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
 Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+CreateTask = Annotated[bool, typer.Option("--create-task", help="The task may be one that is not there yet.")]
 Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
 
 

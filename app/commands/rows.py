@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import ValidationError
-
 from app.commands.terminal import EXIT_USAGE, CommandFailed
-from app.schemas.feedback import FeedbackItem
+from app.core.domain.forms import cleaned
+from app.core.domain.samples import NewSample
 
 TEXT_COLUMNS = ("text", "sentence", "utterance", "message", "query", "content", "headline", "review", "question")
 LABEL_COLUMNS = ("label", "category", "intent", "class", "sentiment", "topic", "target")
@@ -98,26 +97,15 @@ def _guess(names: list[str], known: tuple[str, ...]) -> str | None:
     return matching[0] if len(matching) == 1 else None
 
 
-def problem_with(text: Any, label: Any, max_bytes: int) -> str | None:
-    """Why a text and its label are not acceptable: the very rules of `POST /v1/feedback`."""
-    try:
-        FeedbackItem(text=text, label=label)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = str(fault["loc"][0]) if fault["loc"] else "row"
-        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
-    if len(text.encode()) > max_bytes:
-        return f"text: it is longer than {max_bytes} bytes"
-    return None
-
-
 def _check(line: int, record: dict[str, Any], columns: Columns, max_bytes: int) -> Row | BadRow:
     missing = [name for name in (columns.text, columns.label) if name not in record]
     if missing:
         return BadRow(line, f"there is no {missing[0]!r}")
     text, label = record[columns.text], record[columns.label]
-    problem = problem_with(text, label, max_bytes)
-    return BadRow(line, problem) if problem else Row(line, text, label.strip())
+    item, faults = cleaned(NewSample(text, label), 0, max_bytes)
+    if faults:
+        return BadRow(line, f"{faults[0].field}: {faults[0].problem}")
+    return Row(line, item.text, item.label)
 
 
 def _csv_records(file: TextIO, max_bytes: int) -> Iterator[tuple[int, dict[str, Any] | str]]:

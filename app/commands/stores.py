@@ -57,6 +57,8 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
                 engine,
                 heldout_fraction=settings.heldout_fraction,
                 idempotency_hours=settings.idempotency_retention_hours,
+                closed_labels=settings.closed_labels,
+                most_bytes=settings.max_body_bytes,
             ),
             ledger=SqlVersionLedger(engine),
         )

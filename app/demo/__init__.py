@@ -22,7 +22,7 @@ _TASKS = (
 def demo_samples() -> list[NewSample]:
     """All demo samples of the three tasks, ready for the sample store."""
     return [
-        NewSample(text=row["text"], label=row[column], task=task, source=SOURCE, origin=Origin.IMPORT)
+        NewSample(text=row["text"], label=row[column], task=task, source=SOURCE, origin=Origin.IMPORT, create_task=True)
         for name, column, task in _TASKS
         for row in csv.DictReader(files(__name__).joinpath(name).read_text(encoding="utf-8").splitlines())
     ]

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Header, Path, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import LabelRetired, PawlError, SampleNotFound, UnknownLabel, UnknownPrediction, UnknownTask
-from app.core.domain.labels import LabelRecord, resolve
+from app.core.domain.errors import ItemsRefused, SampleNotFound, UnknownPrediction
+from app.core.domain.forms import Fault
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 from app.errors import Problem, pointer
@@ -69,8 +69,8 @@ async def give_feedback(
     samples = await _samples(service, items, in_batch=in_batch)
     try:
         receipts = await service.ports.samples.accept(samples, key)
-    except LabelRetired as error:
-        raise _retired(samples, error, in_batch=in_batch) from None
+    except ItemsRefused as error:
+        raise _invalid_items(cast("list[Fault]", error.details["faults"]), in_batch=in_batch) from None
     fresh = [one.id for one in receipts if one.is_new]
     service.backlog.add(len(fresh))
     service.metrics.feedback_accepted.inc(len(receipts))
@@ -83,25 +83,23 @@ async def give_feedback(
     )
 
 
-def _receipt(one: Receipt) -> dict[str, str]:
-    told = {"id": one.id, "state": one.state.value}
-    return told if one.label is None else told | {"label": one.label}
+def _receipt(one: Receipt) -> dict[str, Any]:
+    told: dict[str, Any] = {"id": one.id, "state": one.state.value}
+    if one.label is not None:
+        told["label"] = one.label
+    if one.warnings:
+        told["warnings"] = one.warnings
+    return told
 
 
-def _retired(samples: Sequence[NewSample], error: LabelRetired, *, in_batch: bool) -> Problem:
-    """The 422 that names every item with a retired label."""
-    places = cast("tuple[int, ...]", error.details["positions"])
-    faults = []
-    for place in places:
-        path = ("items", place, "label") if in_batch else ("label",)
-        sample = samples[place]
-        faults.append({"detail": str(LabelRetired(label=sample.label, task=sample.task)), "pointer": pointer(*path)})
-    return _invalid_items(faults)
-
-
-def _invalid_items(faults: Sequence[dict[str, str]]) -> Problem:
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return invalid_body(f"{faults[0]['pointer']}: {faults[0]['detail']}{more}", faults)
+def _invalid_items(faults: Sequence[Fault], *, in_batch: bool) -> Problem:
+    """The 422 that names every fault of every item."""
+    fields = [
+        {"detail": one.problem, "pointer": pointer(*(("items", one.index) if in_batch else ()), one.field)}
+        for one in faults
+    ]
+    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    return invalid_body(f"{fields[0]['pointer']}: {fields[0]['detail']}{more}", fields)
 
 
 def _key(value: str, raw: bytes) -> IdempotencyKey:
@@ -117,25 +115,22 @@ def _key(value: str, raw: bytes) -> IdempotencyKey:
 
 
 async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch: bool) -> list[NewSample]:
-    """The items as samples; raises one `Problem` that lists every item that cannot be one."""
+    """The items as samples; raises one `Problem` that lists every fault where a prediction is not known."""
     wanted = [one.prediction_id for one in items if one.prediction_id is not None]
     known = await service.recorder.find(wanted) if wanted else {}
-    labels = await _decided(service, {one.task or DEFAULT_TASK for one in items} | {p.task for p in known.values()})
-    samples, faults = [], []
+    samples: dict[int, NewSample] = {}
+    faults: list[Fault] = []
     for index, item in enumerate(items):
         try:
-            sample = _sample(item, known)
-            _check_label(service, sample, labels.get(sample.task, {}))
-        except PawlError as error:
-            field = "prediction_id" if isinstance(error, UnknownPrediction) else "label"
-            field = "task" if isinstance(error, UnknownTask) else field
-            path = ("items", index, field) if in_batch else (field,)
-            faults.append({"detail": str(error), "pointer": pointer(*path)})
-        else:
-            samples.append(sample)
+            samples[index] = _sample(item, known)
+        except UnknownPrediction as error:
+            faults.append(Fault(index, "prediction_id", str(error)))
     if faults:
-        raise _invalid_items(faults)
-    return samples
+        others = (await service.ports.samples.examine(list(samples.values()))).faults
+        places = list(samples)
+        faults += [Fault(places[one.index], one.field, one.problem) for one in others]
+        raise _invalid_items(sorted(faults, key=lambda one: one.index), in_batch=in_batch)
+    return list(samples.values())
 
 
 def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
@@ -146,6 +141,7 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
             task=item.task or DEFAULT_TASK,
             weight=item.weight,
             source=item.source,
+            create_task=item.create_task,
         )
     prediction = known.get(item.prediction_id)
     if prediction is None:
@@ -160,27 +156,6 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
         served_version=prediction.version,
         served_label=prediction.label,
     )
-
-
-async def _decided(service: Service, tasks: set[str]) -> dict[str, dict[str, LabelRecord]]:
-    """What is decided about the labels of these tasks; asked for only where they are closed."""
-    if not service.settings.closed_labels:
-        return {}
-    return {task: await service.ports.labels.records(task) for task in sorted(tasks)}
-
-
-def _check_label(service: Service, sample: NewSample, decided: Mapping[str, LabelRecord]) -> None:
-    """Where labels are closed: one must be in the live head or have been added, or stand for one that is."""
-    live = service.engine.live
-    if not service.settings.closed_labels or live is None:
-        return
-    heads = live.classifier.manifest.heads
-    known = heads[sample.task].labels if sample.task in heads else ()
-    if not known and not decided:
-        raise UnknownTask(task=sample.task, version=live.number, known=sorted(heads))
-    label = resolve(decided, sample.task, sample.label)
-    if label not in known and label not in decided:
-        raise UnknownLabel(label=sample.label, task=sample.task, known=list(known))
 
 
 def _out(sample: Sample) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from pydantic import AfterValidator, TypeAdapter
 from starlette.responses import Response
 
 from app.core.domain.errors import LabelChangeNotFound
+from app.core.domain.forms import TASK_PATTERN
 from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from app.core.domain.samples import DEFAULT_TASK
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
-from app.schemas.fields import TASK_PATTERN, as_line
+from app.schemas.fields import as_line
 from app.schemas.labels import LabelChangeOut, LabelPage, LabelPatch, NewLabel
 
 router = APIRouter(tags=["labels"])

@@ -7,8 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from app.core.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
 from app.core.domain.samples import DEFAULT_TASK, SampleState
 from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text
+
+LABEL = "1 to 200 characters; kept in NFC, without surrounding white space and invisible characters."
 
 
 class FeedbackItem(Request):
@@ -23,12 +26,17 @@ class FeedbackItem(Request):
         }
     )
 
-    label: Line
+    label: str = Field(min_length=1, description=LABEL)
     text: Text | None = None
     task: Task | None = Field(default=None, description=f"With `text`; default `{DEFAULT_TASK}`.")
     prediction_id: Line | None = Field(default=None, description="Text and task are taken from the prediction.")
-    source: Line | None = Field(default=None, description="Who says so, e.g. `reviewer-7`.")
-    weight: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False, description="How many labels it counts as.")
+    create_task: bool = Field(default=False, description="With `text`: the task may be one that is not there yet.")
+    source: str | None = Field(default=None, description="Who says so, e.g. `reviewer-7`; 1 to 200 characters.")
+    weight: float | None = Field(
+        default=None,
+        description="How many labels it counts as. Default: 1 or, for a text and label that are known, what they have.",
+        json_schema_extra={"minimum": LEAST_WEIGHT, "maximum": MOST_WEIGHT},
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> FeedbackItem:
@@ -36,6 +44,8 @@ class FeedbackItem(Request):
             raise ValueError("give either `text` or `prediction_id`")
         if self.task is not None and self.prediction_id is not None:
             raise ValueError("`task` goes with `text`; a prediction has its own")
+        if self.create_task and self.prediction_id is not None:
+            raise ValueError("`create_task` goes with `text`; a prediction has a task")
         return self
 
 
@@ -59,11 +69,14 @@ FeedbackRequest = Annotated[
 
 
 class ReceiptOut(BaseModel):
-    """One accepted item. `label` is there only where the item's was renamed or merged: what it was taken for."""
+    """One accepted item. `label` is there only where it is not the item's own: what that was taken for (cleaned,
+    renamed, merged); `warnings` only where something stays as it was or is probably a mistake.
+    """
 
     id: str
     state: SampleState
     label: str | None = None
+    warnings: list[str] | None = None
 
 
 class FeedbackResponse(BaseModel):

@@ -7,10 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.core.domain.forms import TASK_PATTERN, clean_name, clean_task, clean_text
+
 MOST_ITEMS = 10_000
 """`max_texts` is the limit that counts; this one bounds the work of refusing."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-TASK_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 def _encodable(value: str) -> str:
@@ -20,14 +21,6 @@ def _encodable(value: str) -> str:
         except UnicodeEncodeError:
             raise ValueError("it holds a lone surrogate, which is no character") from None
     return value
-
-
-def _text(value: str) -> str:
-    if not value or value.isspace():
-        raise ValueError("it is empty")
-    if "\0" in value:
-        raise ValueError("it holds a NUL character")
-    return _encodable(value)
 
 
 def as_line(value: str) -> str:
@@ -42,11 +35,23 @@ def as_line(value: str) -> str:
 
 Text = Annotated[
     str,
-    AfterValidator(_text),
+    AfterValidator(clean_text),
     Field(min_length=1, description="Any length up to the body limit; the model reads the first `max_tokens` tokens."),
 ]
 Line = Annotated[str, AfterValidator(as_line), Field(min_length=1)]
-Task = Annotated[str, Field(pattern=TASK_PATTERN, description="Label set; several share one encoder.")]
+Label = Annotated[
+    str,
+    AfterValidator(clean_name),
+    Field(
+        min_length=1,
+        description="1 to 200 characters; kept in NFC, without surrounding white space and invisible characters.",
+    ),
+]
+Task = Annotated[
+    str,
+    AfterValidator(clean_task),
+    Field(description="Label set; several share one encoder.", json_schema_extra={"pattern": TASK_PATTERN}),
+]
 
 
 class Request(BaseModel):

@@ -69,7 +69,7 @@ def test_jsonl_into_a_task_of_its_own_and_golden_samples(env: dict[str, str], tm
     unclear = pawl(env, "import", str(file), "--task", "mood")
     assert unclear.returncode == 2
     assert "the columns are: id, review, mood" in unclear.stderr
-    done = pawl(env, "import", str(file), "--task", "mood", "--label-column", "mood")
+    done = pawl(env, "import", str(file), "--task", "mood", "--label-column", "mood", "--create-task")
     assert done.returncode == 0, done.stderr
     assert "12 rows, 12 new" in done.stdout
     assert "task mood: 12 texts, 2 labels (bad 6, good 6)" in done.stdout

@@ -81,7 +81,7 @@ def test_the_lineage_and_a_rollback(up: Up) -> None:
 def test_an_import_beside_a_running_service_is_learned_by_it_and_served(up: Up, tmp_path: Path) -> None:
     file = tmp_path / "colours.csv"
     file.write_text("sentence,colour\n" + "".join(f"{c} thing {n},{c}\n" for n in range(8) for c in ("red", "blue")))
-    arguments = ("import", str(file), "--task", "colour")
+    arguments = ("import", str(file), "--task", "colour", "--create-task")
     done = pawl(up.env, *arguments)
     assert done.returncode == 0, done.stderr
     first, served, labels = done.stdout.splitlines()

@@ -140,7 +140,7 @@ def labelled(count: int, *, seed: int = 0) -> list[NewSample]:
         text = " ".join([*words, f"n{seed}x{number}"])
         items.append(NewSample(text, ("even", "odd")[label]))
         if number % 3 == 0:
-            items.append(NewSample(text, ("bad", "good")[label], task="mood"))
+            items.append(NewSample(text, ("bad", "good")[label], task="mood", create_task=True))
     return items
 
 

@@ -59,7 +59,7 @@ class Stores:
 
     async def accept(self, text: str, label: str, **fields: Any) -> Receipt:
         """One item."""
-        return (await self.samples.accept([NewSample(text, label, **fields)]))[0]
+        return (await self.samples.accept([NewSample(text, label, **{"create_task": True} | fields)]))[0]
 
     async def learn(self, *receipts: Receipt) -> int:
         """Promotes a version that learned these; returns its number."""

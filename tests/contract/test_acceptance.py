@@ -8,9 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from sqlalchemy.exc import IntegrityError
 
-from app.core.domain.errors import IdempotencyConflict
+from app.core.domain.errors import IdempotencyConflict, ItemsRefused
 from app.core.domain.samples import (
     IdempotencyKey,
     NewSample,
@@ -37,6 +36,7 @@ async def test_an_accepted_item_is_stored_with_all_its_fields(stores: Stores) ->
         served_version=12,
         served_label="lost_card",
         pinned=True,
+        create_task=True,
     )
     [receipt] = await stores.samples.accept([item])
     assert receipt == Receipt(receipt.id, SampleState.QUEUED, is_new=True)
@@ -126,7 +126,9 @@ async def test_golden_samples_judge_and_are_never_queued(stores: Stores) -> None
     assert (sample.split, sample.pinned) == (Split.GOLDEN, True)
     assert await stores.samples.queued(10) == []
     assert await stores.samples.golden("default", 10) == [sample]
-    assert await stores.accept("text", "a") == Receipt(gold.id, SampleState.GOLDEN, is_new=False)
+    again = await stores.accept("text", "a")
+    assert again == Receipt(gold.id, SampleState.GOLDEN, is_new=False, warnings=again.warnings)
+    assert "stays golden" in again.warnings[0]
 
 
 async def test_the_split_is_that_of_the_normalised_text(stores: Stores) -> None:
@@ -206,7 +208,7 @@ async def test_ten_thousand_items_in_one_call(stores: Stores) -> None:
 
 @on_databases
 async def test_a_call_that_fails_stores_nothing(stores: Stores) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ItemsRefused, match="Item 1, label: it must be a string"):
         await stores.samples.accept(
             [NewSample("one", "a"), NewSample("two", None)],  # type: ignore[arg-type]  # the point
             IdempotencyKey("key", "body"),

@@ -19,7 +19,8 @@ ANY = QuarantineFilter()
 
 
 async def held(stores: Stores, count: int = 1, hold: Hold = FLOW, **fields: Any) -> list[str]:
-    receipts = await stores.samples.accept([NewSample(f"{fields} text {n}", "b", **fields) for n in range(count)])
+    items = [NewSample(f"{fields} text {n}", "b", create_task=True, **fields) for n in range(count)]
+    receipts = await stores.samples.accept(items)
     assert await stores.samples.hold({one.id: hold for one in receipts}, {}) == count
     return [one.id for one in receipts]
 

@@ -32,7 +32,11 @@ ITEMS = st.builds(
     text=st.sampled_from(["one", "One ", "two", "three"]),
     label=st.sampled_from(["a", "b"]),
     task=st.sampled_from(["default", "mood"]),
+    weight=st.sampled_from([None, None, 1.0, 2.0]),
+    source=st.sampled_from([None, "me", "you"]),
     golden=st.sampled_from([False, False, False, True]),
+    pinned=st.sampled_from([False, False, True]),
+    create_task=st.sampled_from([True, True, False]),
 )
 PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
 DOUBT = Doubt("a", opposed=True, plausible=False)

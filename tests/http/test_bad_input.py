@@ -111,7 +111,7 @@ async def test_bad_prediction_requests(served: httpx.AsyncClient, body: dict[str
         '{"prediction_id": "pr_1", "label": "b", "task": "default"}',
         '{"prediction_id": "\\u0000", "label": "b"}',
         '{"text": "a", "label": "  "}',
-        '{"text": "a", "label": "b\\nc"}',
+        '{"text": "a", "label": "\\u200b\\n"}',
         '{"text": "a", "label": "\\ud800"}',
         '{"text": "a", "label": 7}',
         '{"text": "a", "label": "' + "b" * 201 + '"}',

@@ -28,7 +28,14 @@ async def announced(world: World, count: int) -> list[str]:
 
 
 async def test_a_text_is_stored_then_announced(world: World, client: httpx.AsyncClient) -> None:
-    body = {"text": "card", "label": " card_arrival ", "weight": 2, "source": "me", "task": "topic"}
+    body = {
+        "text": "card",
+        "label": " card_arrival ",
+        "weight": 2,
+        "source": "me",
+        "task": "topic",
+        "create_task": True,
+    }
     [item] = (await send(client, body))["items"]
     assert item["state"] == "queued"
     sample = await world.samples.get(item["id"])
@@ -157,7 +164,7 @@ async def test_without_a_prediction_log_there_are_no_ids(tmp_path: Path) -> None
     assert not world.database.predictions
 
 
-@pytest.mark.parametrize("weight", [0, -1, 101, True, "1", None])
-async def test_weights_are_positive_numbers_up_to_100(client: httpx.AsyncClient, weight: object) -> None:
+@pytest.mark.parametrize("weight", [0, -1, 101, 0.0099, 100.1, 1e-308, 1e308, True, "1"])
+async def test_weights_are_numbers_from_a_hundredth_to_100(client: httpx.AsyncClient, weight: object) -> None:
     response = await client.post("/v1/feedback", json={"text": "a", "label": "b", "weight": weight})
     assert assert_problem(response, 422)["errors"][0]["pointer"] == "#/weight"

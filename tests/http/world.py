@@ -59,7 +59,9 @@ class World:
     def __init__(self, home: Path, **overrides: Any) -> None:
         self.settings = Settings(home=home, **{"poll_seconds": 0.05, **overrides})
         self.database = MemoryDatabase()
-        self.samples = MemorySampleStore(self.database)
+        self.samples = MemorySampleStore(
+            self.database, closed_labels=self.settings.closed_labels, most_bytes=self.settings.max_body_bytes
+        )
         self.predictions = MemoryPredictionLog(self.database)
         self.ledger = MemoryVersionLedger(self.database)
         self.labels = MemoryLabelStore(self.database)

@@ -79,6 +79,7 @@ _items = st.lists(
         weight=st.sampled_from([0.5, 1.0, 3.0]),
         golden=st.sampled_from([False, False, False, True]),
         pinned=st.booleans(),
+        create_task=st.just(True),
     ),
     max_size=60,
 )

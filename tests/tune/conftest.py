@@ -26,7 +26,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A live version that has learned 420 texts, and five golden ones, of which one came as feedback too."""
     world = await open_world(tmp_path / "home", epochs="1")
     golden = [NewSample(f"golden text number {k}", "odd", golden=True) for k in range(5)]
-    again = NewSample("golden text number 0", "good", task="mood")
+    again = NewSample("golden text number 0", "good", task="mood", create_task=True)
     await world.learn([*labelled(420), *golden, again])
     yield world
     await world.engine.dispose()

@@ -133,10 +133,9 @@ async def lock_labels(connection: AsyncConnection, tasks: Collection[str], *, sh
     await serialise(connection, LockSpace.LABELS, tasks, shared=shared)
 
 
-async def moved_labels(connection: AsyncConnection, tasks: Sequence[str]) -> dict[tuple[str, str], LabelRecord]:
-    """Records, by (task, name), of the names that are no labels any more."""
-    query = select(*_RECORD).where(labels.c.task.in_(tasks), labels.c.state != LabelState.ACTIVE.value)
-    return {(row.task, row.name): _record(row) for row in await connection.execute(query)}
+async def records_of(connection: AsyncConnection, task: str) -> dict[str, LabelRecord]:
+    """All decisions of a task, by name."""
+    return await _records(connection, labels.c.task == task)
 
 
 async def apply_label_change(

@@ -5,37 +5,36 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from app.core.db.acceptance import Arrival, Standing, plan_acceptance, told_of_labels
 from app.core.db.engine import SystemClock, to_json
+from app.core.db.memory_accepting import MemoryAccepting
 from app.core.db.memory_imports import MemoryImports
 from app.core.db.memory_quarantine import MemoryQuarantine
 from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
-from app.core.domain.errors import IdempotencyConflict, SampleNotFound
-from app.core.domain.imports import Import, NewImport
-from app.core.domain.labels import LabelChange, LabelRecord, LabelState, with_present_labels
+from app.core.domain.errors import SampleNotFound
+from app.core.domain.imports import Import
+from app.core.domain.labels import LabelChange, LabelRecord
 from app.core.domain.predictions import Prediction
 from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.samples import (
     ACTIVE_STATES,
     Backlog,
-    IdempotencyKey,
-    NewSample,
     Receipt,
     Sample,
     SampleState,
-    digest_text,
 )
 from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version
 from app.core.ports import Clock, Floats
 
 
 @dataclass(slots=True)
-class _Answered:
+class Answered:
+    """What a request with an Idempotency-Key got."""
+
     body_digest: str
     receipts: list[Receipt]
     at: datetime
@@ -51,7 +50,7 @@ class MemoryDatabase:
     imports: dict[str, Import] = field(default_factory=dict)
     embeddings: dict[tuple[str, str], Floats] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
-    answered: dict[str, _Answered] = field(default_factory=dict)
+    answered: dict[str, Answered] = field(default_factory=dict)
     versions: dict[int, Version] = field(default_factory=dict)
     ledger: list[LedgerRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -87,7 +86,7 @@ def stored(value: Json) -> Json:
     return copy
 
 
-class MemorySampleStore(MemoryQuarantine, MemoryImports):
+class MemorySampleStore(MemoryAccepting, MemoryQuarantine, MemoryImports):
     """`SampleStore` in memory."""
 
     def __init__(
@@ -97,79 +96,15 @@ class MemorySampleStore(MemoryQuarantine, MemoryImports):
         *,
         heldout_fraction: float = 0.1,
         idempotency_hours: float = 24.0,
+        closed_labels: bool = False,
+        most_bytes: int | None = None,
     ) -> None:
         self._database = database
+        self._closed_labels = closed_labels
+        self._most_bytes = most_bytes
         self._clock = clock or SystemClock()
         self._heldout_fraction = heldout_fraction
         self._idempotency_life = timedelta(hours=idempotency_hours)
-
-    async def accept(
-        self,
-        items: Sequence[NewSample],
-        key: IdempotencyKey | None = None,
-        imports: Sequence[NewImport] = (),
-    ) -> list[Receipt]:
-        """See `SampleStore.accept`."""
-        now, answered = self._clock.now(), self._database.answered
-        if key is not None:
-            for expired in [name for name, one in answered.items() if one.at <= now - self._idempotency_life]:
-                del answered[expired]
-            if key.key in answered:
-                if answered[key.key].body_digest != key.body_digest:
-                    raise IdempotencyConflict(key=key.key)
-                return list(answered[key.key].receipts)
-        moved = {key: one for key, one in self._database.labels.items() if one.state is not LabelState.ACTIVE}
-        present = with_present_labels(items, moved)
-        texts = {(item.task, digest_text(item.text)) for item in items}
-        active = [
-            Standing(
-                one.id,
-                one.task,
-                one.text_digest,
-                one.label,
-                one.state,
-                one.retract_requested,
-                one.id in self._database.superseded,
-            )
-            for one in self._select(lambda one: one.state in ACTIVE_STATES and (one.task, one.text_digest) in texts)
-        ]
-        plan = plan_acceptance(present, active, self._heldout_fraction)
-        receipts = told_of_labels(items, present, plan.receipts)
-        self._database.superseded.update(plan.superseded)
-        for arrival in plan.arrivals:
-            self._add(arrival, now)
-        self._database.imports.update({one.id: Import(**asdict(one), created_at=now) for one in imports})
-        if key is not None:
-            answered[key.key] = _Answered(key.body_digest, list(receipts), now)
-        return receipts
-
-    def _add(self, arrival: Arrival, now: datetime) -> None:
-        standing, item = arrival.standing, arrival.item
-        self._database.samples[standing.id] = Sample(
-            id=standing.id,
-            seq=len(self._database.samples) + 1,
-            task=item.task,
-            text=item.text,
-            text_digest=standing.text_digest,
-            label=item.label,
-            weight=item.weight,
-            source=item.source,
-            origin=item.origin,
-            prediction_id=item.prediction_id,
-            served_version=item.served_version,
-            served_label=item.served_label,
-            split=arrival.split,
-            pinned=item.pinned,
-            state=standing.state,
-            reason=None,
-            learned_in_version=None,
-            retract_requested=False,
-            created_at=now,
-            updated_at=now,
-            import_id=item.import_id,
-        )
-        if standing.superseded:
-            self._database.superseded.add(standing.id)
 
     async def get(self, sample_id: str) -> Sample:
         """See `SampleStore.get`."""

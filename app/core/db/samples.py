@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, true, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import ColumnElement, func, select, true, update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.acceptance import Acceptance, Standing, plan_acceptance, told_of_labels
+from app.core.db.accepting import AcceptingTable
 from app.core.db.embeddings import EmbeddingTable
-from app.core.db.engine import LockSpace, SystemClock, among, chunked, insert_many, reading, serialise, writing
-from app.core.db.imports import ImportTable, add_imports
-from app.core.db.labels import lock_labels, moved_labels
+from app.core.db.engine import SystemClock, among, chunked, reading, writing
+from app.core.db.imports import ImportTable
 from app.core.db.quarantine import QuarantineTable
 from app.core.db.sample_rows import lock_samples, move_samples, select_samples
-from app.core.db.tables import QUEUED, RETRACTION_PENDING, idempotency_keys, ledger
+from app.core.db.tables import QUEUED, RETRACTION_PENDING, ledger
 from app.core.db.tables import samples as table
-from app.core.domain.errors import IdempotencyConflict, SampleNotFound
-from app.core.domain.imports import NewImport
-from app.core.domain.labels import with_present_labels
-from app.core.domain.samples import (
-    ACTIVE_STATES,
-    Backlog,
-    IdempotencyKey,
-    NewSample,
-    Receipt,
-    Sample,
-    SampleState,
-    digest_text,
-)
+from app.core.domain.errors import SampleNotFound
+from app.core.domain.samples import ACTIVE_STATES, Backlog, Sample, SampleState
 from app.core.domain.versions import LedgerAction
 from app.core.ports import Clock
 
@@ -38,8 +25,11 @@ RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
 
 
-class SqlSampleStore(EmbeddingTable, QuarantineTable, ImportTable):
-    """`SampleStore` on SQLite or PostgreSQL."""
+class SqlSampleStore(AcceptingTable, EmbeddingTable, QuarantineTable, ImportTable):
+    """`SampleStore` on SQLite or PostgreSQL.
+
+    `closed_labels`: no label is new once there is a version; `most_bytes`: the longest text in UTF-8.
+    """
 
     def __init__(
         self,
@@ -48,91 +38,15 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable, ImportTable):
         *,
         heldout_fraction: float = 0.1,
         idempotency_hours: float = 24.0,
+        closed_labels: bool = False,
+        most_bytes: int | None = None,
     ) -> None:
         super().__init__(engine)
         self._clock = clock or SystemClock()
+        self._closed_labels = closed_labels
+        self._most_bytes = most_bytes
         self._heldout_fraction = heldout_fraction
         self._idempotency_life = timedelta(hours=idempotency_hours)
-
-    async def accept(
-        self,
-        items: Sequence[NewSample],
-        key: IdempotencyKey | None = None,
-        imports: Sequence[NewImport] = (),
-    ) -> list[Receipt]:
-        """See `SampleStore.accept`."""
-        digests = {(item.task, digest_text(item.text)) for item in items}
-        tasks = sorted({item.task for item in items})
-        async with writing(self._engine) as connection:
-            if key is not None:
-                await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
-                if (first := await self._first_receipts(connection, key)) is not None:
-                    return first
-            # A change of a label waits for those who still accept its old name, and they for it.
-            await lock_labels(connection, tasks, shared=True)
-            present = with_present_labels(items, await moved_labels(connection, tasks))
-            # From here to the commit nobody else decides about these texts: two submissions make one row.
-            await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
-            active = await _active(connection, {digest for _, digest in digests})
-            plan = plan_acceptance(present, active, self._heldout_fraction)
-            receipts = told_of_labels(items, present, plan.receipts)
-            await self._store(connection, plan)
-            await add_imports(connection, self._clock, imports)
-            if key is not None:
-                await self._remember(connection, key, receipts)
-        return receipts
-
-    async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
-        expired = self._clock.now() - self._idempotency_life
-        await connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at <= expired))
-        query = select(idempotency_keys).where(idempotency_keys.c.key == key.key)
-        known = (await connection.execute(query)).one_or_none()
-        if known is None:
-            return None
-        if known.body_digest != key.body_digest:
-            raise IdempotencyConflict(key=key.key)
-        return [Receipt(id, SampleState(state), *more) for id, state, *more in known.receipts]
-
-    async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
-        row = {
-            "key": key.key,
-            "body_digest": key.body_digest,
-            "receipts": [(one.id, one.state.value, one.is_new, one.label) for one in receipts],
-            "created_at": self._clock.now(),
-        }
-        await connection.execute(insert(idempotency_keys).values(row))
-
-    async def _store(self, connection: AsyncConnection, plan: Acceptance) -> None:
-        # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
-        for ids in chunked(sorted(plan.superseded)):
-            await lock_samples(connection, ids)
-            await connection.execute(update(table).where(among(connection, table.c.id, ids)).values(superseded=True))
-        now = self._clock.now()
-        rows = (
-            {
-                "id": arrival.standing.id,
-                "task": arrival.item.task,
-                "text": arrival.item.text,
-                "text_digest": arrival.standing.text_digest,
-                "label": arrival.item.label,
-                "weight": arrival.item.weight,
-                "source": arrival.item.source,
-                "origin": arrival.item.origin.value,
-                "prediction_id": arrival.item.prediction_id,
-                "served_version": arrival.item.served_version,
-                "served_label": arrival.item.served_label,
-                "split": arrival.split.value,
-                "pinned": arrival.item.pinned,
-                "import_id": arrival.item.import_id,
-                "state": arrival.standing.state.value,
-                "retract_requested": False,
-                "superseded": arrival.standing.superseded,
-                "created_at": now,
-                "updated_at": now,
-            }
-            for arrival in plan.arrivals
-        )
-        await insert_many(connection, insert(table), rows)
 
     async def get(self, sample_id: str) -> Sample:
         """See `SampleStore.get`."""
@@ -253,19 +167,3 @@ class SqlSampleStore(EmbeddingTable, QuarantineTable, ImportTable):
 
 def _in(task: str, state: SampleState) -> tuple[ColumnElement[bool], ...]:
     return table.c.task == task, table.c.state == state.value
-
-
-async def _active(connection: AsyncConnection, digests: Collection[str]) -> list[Standing]:
-    columns = (table.c.id, table.c.task, table.c.text_digest, table.c.label, table.c.state)
-    flags = (table.c.retract_requested, table.c.superseded)
-    states = [state.value for state in ACTIVE_STATES]
-    rows: list[Row[*tuple[Any, ...]]] = []
-    for chunk in chunked(digests):
-        query = select(table.c.seq, *columns, *flags)
-        query = query.where(among(connection, table.c.text_digest, chunk), table.c.state.in_(states))
-        rows += await connection.execute(query)
-    rows.sort(key=lambda row: int(row.seq))
-    return [
-        Standing(id, task, digest, label, SampleState(state), leaving, superseded)
-        for _, id, task, digest, label, state, leaving, superseded in rows
-    ]

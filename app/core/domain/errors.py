@@ -3,7 +3,10 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
 
     PawlError
     |-- InvalidInput
+    |   |-- ItemsRefused
     |   |-- UnknownTask
+    |   |-- TaskNotCreated
+    |   |-- TaskLeaving
     |   |-- UnknownLabel
     |   |-- LabelRetired
     |   |-- UnknownMergeTarget
@@ -56,6 +59,18 @@ class PawlError(Exception):
 
 class InvalidInput(PawlError):
     """The request is not valid: {problem}"""
+
+
+class ItemsRefused(InvalidInput):
+    """{count} of the {items} items cannot be accepted, so none was. Item {index}, {field}: {problem}"""
+
+
+class TaskNotCreated(InvalidInput):
+    """There is no task {task!r} (there are {known}){nearest}; to make it, say `create_task`."""
+
+
+class TaskLeaving(InvalidInput):
+    """The task {task!r} is being dropped ({change}); wait until that is settled."""
 
 
 class UnknownTask(InvalidInput):

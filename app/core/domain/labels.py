@@ -7,7 +7,7 @@ feedback which names a label of yesterday is understood.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,7 +21,6 @@ from app.core.domain.errors import (
     TooFewLabels,
     UnknownMergeTarget,
 )
-from app.core.domain.samples import NewSample
 
 FEWEST_LABELS = 2
 """Labels with samples that a task keeps: with one there is nothing to tell apart."""
@@ -196,33 +195,10 @@ def resolve(records: Mapping[str, LabelRecord], task: str, label: str) -> str:
     seen: set[str] = set()
     while (record := records.get(label)) is not None and record.state is not LabelState.ACTIVE and label not in seen:
         if record.state is LabelState.RETIRED or record.now is None:
-            raise LabelRetired(label=label, task=task, positions=())
+            raise LabelRetired(label=label, task=task)
         seen.add(label)
         label = record.now
     return label
-
-
-def with_present_labels(items: Sequence[NewSample], records: Mapping[tuple[str, str], LabelRecord]) -> list[NewSample]:
-    """The items under the labels that theirs stand for now; `records` by (task, name).
-
-    Raises `LabelRetired`, whose `positions` are the places of all items with a retired label.
-    """
-    if not records:
-        return list(items)
-    by_task: dict[str, dict[str, LabelRecord]] = {}
-    for (task, name), record in records.items():
-        by_task.setdefault(task, {})[name] = record
-    present: list[NewSample] = []
-    retired: list[tuple[int, str]] = []
-    for position, item in enumerate(items):
-        try:
-            present.append(replace(item, label=resolve(by_task.get(item.task, {}), item.task, item.label)))
-        except LabelRetired as error:
-            retired.append((position, str(error.details["label"])))
-    if retired:
-        position, label = retired[0]
-        raise LabelRetired(label=label, task=items[position].task, positions=tuple(place for place, _ in retired))
-    return present
 
 
 def present_names(labels: Sequence[str], changes: Sequence[LabelChange]) -> list[str | None]:

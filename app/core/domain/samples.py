@@ -69,12 +69,16 @@ def split_of(text_digest: str, heldout_fraction: float) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class NewSample:
-    """A labelled text as it was accepted, before the store gives it an id and a place in the order."""
+    """A labelled text as it was sent, before the store gives it an id and a place in the order.
+
+    A weight or a source of None, like `golden` and `pinned` of false, was not said: a new sample gets weight 1, one
+    that is known stays as it is. `create_task`: its task may be new.
+    """
 
     text: str
     label: str
     task: str = DEFAULT_TASK
-    weight: float = 1.0
+    weight: float | None = None
     source: str | None = None
     origin: Origin = Origin.FEEDBACK
     prediction_id: str | None = None
@@ -83,6 +87,7 @@ class NewSample:
     golden: bool = False
     pinned: bool = False
     import_id: str | None = None
+    create_task: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +138,15 @@ class Sample:
 class Receipt:
     """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample.
 
-    `label` is the label that the item's stands for now (it was renamed or merged); None where it is the item's own.
+    `label` is what the item's was taken for (it was cleaned, renamed or merged); None where it is the item's own.
+    `warnings` are sentences about what was not done as sent, or is probably a mistake.
     """
 
     id: str
     state: SampleState
     is_new: bool
     label: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

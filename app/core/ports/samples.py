@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from app.core.domain.admission import Admission
 from app.core.domain.imports import NewImport
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleState
@@ -25,11 +26,17 @@ class SampleStore(QuarantineStore, ImportStore, Protocol):
     ) -> list[Receipt]:
         """Stores the items durably, in order, all or none; one receipt each, in the same order.
 
+        Raises `ItemsRefused` for what `examine` finds; its details hold every fault.
+
         An item whose (task, normalised text, label) is active already is not stored again: its receipt names the
-        active sample, unless a newer active sample gives that text another label, in which case it is new again.
+        active sample, unless a newer active sample gives that text another label, in which case it is new again. What
+        it says of golden, pin or weight is done (`db/acceptance.py`); what is not is in the receipt's warnings.
         With a `key` seen before: the same body gets the first receipts back, another body raises
         `IdempotencyConflict`. `imports` are the imports that the items name; they are stored in the same transaction.
         """
+
+    async def examine(self, items: Sequence[NewSample]) -> Admission:
+        """What `accept` would say of the items, which are not stored: every fault of each, by its index."""
 
     async def get(self, sample_id: str) -> Sample:
         """One sample; raises `SampleNotFound`."""
