@@ -111,11 +111,11 @@ class Traffic:
             step = bar.add_task(what, total=count)
             while True:
                 response = await self.client.get("/v1/model")
-                if response.is_success:  # else there is no version yet
-                    queue = response.json()["queue"]
-                    left = queue["length"] if queue is not None else count
+                if response.is_success:
+                    model = response.json()
+                    left = model["queue"]["length"] if model["queue"] is not None else count
                     bar.update(step, completed=count - left)
-                    if not left:
+                    if not left and model["version"] is not None:
                         return
                 await asyncio.sleep(_POLL_SECONDS)
 

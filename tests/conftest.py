@@ -2,8 +2,9 @@
 
 import os
 
+from tests.pgbouncer import pgbouncer
 from tests.processes import install, trained_installation
-from tests.servers import pgbouncer, postgres_server, postgres_url, redis_server, redis_url, short_folder
+from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
 
 __all__ = [
     "install",

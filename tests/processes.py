@@ -188,8 +188,12 @@ async def answers(client: httpx.AsyncClient, path: str) -> bool:
 
 async def until_ready(client: httpx.AsyncClient) -> int:
     """Waits until a version serves; its number."""
-    await eventually(lambda: answers(client, "/readyz"), PATIENCE, every=0.05)
-    return int((await client.get("/readyz")).json()["version"])
+
+    async def version() -> int:
+        answer = await client.get("/readyz")
+        return int(answer.json()["version"] or 0) if answer.is_success else 0
+
+    return int(await eventually(version, PATIENCE, every=0.05))
 
 
 async def until_settled(client: httpx.AsyncClient, sample_id: str) -> dict[str, Any]:

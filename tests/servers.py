@@ -38,7 +38,7 @@ def wheel_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-class _Server:
+class Server:
     """A child process with a log in its folder; subclasses say how it starts and when it answers."""
 
     stop_signal = signal.SIGTERM
@@ -111,7 +111,7 @@ class _Server:
         self.process = None
 
 
-class RedisServer(_Server):
+class RedisServer(Server):
     """A Redis server on a unix socket in its folder, with an append-only file; `stop` and `start` keep the data."""
 
     @property
@@ -148,7 +148,7 @@ class RedisServer(_Server):
                 return False
 
 
-class PostgresServer(_Server):
+class PostgresServer(Server):
     """A PostgreSQL server on a unix socket in its folder, without fsync; runs as `nobody` where the tests are root."""
 
     stop_signal = signal.SIGINT  # fast shutdown: does not wait for clients to leave
@@ -222,50 +222,6 @@ class PostgresServer(_Server):
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-class PgBouncerServer(_Server):
-    """Debian's PgBouncer before a PostgreSQL, on a unix socket in its folder. In transaction mode, with two connections
-    for everybody: what one transaction leaves on a connection, another client meets at once.
-    """
-
-    PROGRAM = "/usr/sbin/pgbouncer"
-    _PORT = 6432
-
-    def __init__(self, folder: Path, postgres: PostgresServer) -> None:
-        super().__init__(folder)
-        self.postgres = postgres
-
-    def start(self, user: str | None = None) -> None:
-        """Writes its configuration, then starts it; it refuses to run as root."""
-        settings = {
-            "pool_mode": "transaction",
-            "default_pool_size": 2,
-            "auth_type": "any",
-            "listen_addr": "",
-            "listen_port": self._PORT,
-            "unix_socket_dir": self.folder,
-            "max_client_conn": 200,
-        }
-        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        to = f"* = host={self.postgres.folder} user=postgres"
-        (self.folder / "pgbouncer.ini").write_text(f"[databases]\n{to}\n[pgbouncer]\n{lines}")
-        if self.postgres.user is not None:
-            os.chown(self.folder, pwd.getpwnam(self.postgres.user).pw_uid, -1)
-        super().start(user or self.postgres.user)
-
-    def command(self) -> list[str]:
-        return [self.PROGRAM, str(self.folder / "pgbouncer.ini")]
-
-    def answers(self) -> bool:
-        try:
-            psycopg.connect(self.url("postgres").replace("+psycopg", ""), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def url(self, database: str) -> str:
-        return f"{self.postgres.url(database).partition('?')[0]}?host={self.folder}&port={self._PORT}"
-
-
 def _reachable_for_all(folder: Path) -> bool:
     return all(path.stat().st_mode & 0o005 == 0o005 for path in (folder, *folder.parents))
 
@@ -307,19 +263,6 @@ def postgres_server(short_folder: Path) -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def pgbouncer(short_folder: Path, postgres_server: PostgresServer) -> Iterator[PgBouncerServer]:
-    """A PgBouncer before the session's PostgreSQL."""
-    if not Path(PgBouncerServer.PROGRAM).exists():
-        pytest.skip(f"{PgBouncerServer.PROGRAM} is not here (apt-get install pgbouncer)")
-    folder = Path(tempfile.mkdtemp(prefix="bouncer-", dir=short_folder))
-    folder.chmod(0o755)
-    server = PgBouncerServer(folder, postgres_server)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -77,9 +77,9 @@ class Service:
         return self._send("DELETE", path, params=params)
 
     def served(self) -> int | None:
-        """The number of the version it answers with; None while it has none."""
+        """The number of the version it answers with; 0 where there is none yet, None while it is not ready."""
         response = self._request("GET", "/readyz")
-        return int(_json_object(response, self.url)["version"]) if response.is_success else None
+        return int(_json_object(response, self.url).get("version") or 0) if response.is_success else None
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Type and payload of everything that happens from the first `next` on; opens the stream again if it breaks."""

@@ -208,6 +208,7 @@ async def _service(settings: Settings, url: str | None) -> Finding:
         told = f"nothing answers at {address}" if isinstance(error, httpx.ConnectError) else f"{address}: {error}"
         return Finding("service", Outcome.FAIL if expected else Outcome.WARN, told, "Start it: `pawl up`.")
     if answer.is_success:
-        return Finding("service", Outcome.OK, f"{address} is ready with version {body.get('version')}")
+        told = f"version {body['version']}" if body.get("version") else "no version yet: nothing has been learned"
+        return Finding("service", Outcome.OK, f"{address} is ready, {told}")
     detail = body.get("detail", "") if isinstance(body, dict) else ""
     return Finding("service", Outcome.WARN, f"{address} answers but is not ready: {detail}")

@@ -9,6 +9,8 @@ from rich.table import Table
 from app.commands.client import Service
 from app.commands.terminal import ago, notes, out, print_json, print_line
 
+_STALE_SECONDS = 5.0
+
 
 def status(service: Service, as_json: bool) -> None:
     """The live version, its labels, the queue and the learner."""
@@ -19,15 +21,20 @@ def status(service: Service, as_json: bool) -> None:
         return
     print_line(f"service   {service.url}")
     if model is None:
-        print_line("version   none yet; run `pawl import FILE.csv` or send feedback")
+        print_line("version   not ready; see `pawl doctor`")
         return
-    print_line(f"version   {model['version']} ({model['kind']}), serving for {ago(model['serving_since'])}")
+    if model["version"] is None:
+        print_line("version   none yet; run `pawl import FILE.csv` or send feedback")
+    else:
+        print_line(f"version   {model['version']} ({model['kind']}), serving for {ago(model['serving_since'])}")
     for task, labels in model["tasks"].items():
         shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} labels)" if len(labels) > 8 else "")
         print_line(f"task      {task}: {shown}")
     if model["transport"] == "sql":
         print_line("transport no Redis: SQL alone carries corrections (`pawl doctor` says more)")
     queue, learner = model["queue"], model["learner"]
+    if (model["age_seconds"] or 0) > _STALE_SECONDS:
+        print_line(f"database  does not answer (predictions go on); what follows is {ago(model['as_of'])} old")
     if queue is None:
         print_line("queue     unknown: the database does not answer (predictions go on)")
     else:

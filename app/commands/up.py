@@ -189,7 +189,7 @@ class _Run:
         training = live is None and expected
         async with httpx.AsyncClient(base_url=self._url, timeout=5.0) as client:
             while True:
-                number = await self._served(client, expected)
+                number = await self._served(client)
                 waiting = (await stores.samples.backlog()).length if training else 0
                 live = await stores.ledger.live() if training else live
                 if training and live is None and not waiting:  # one transaction does both: no version will come
@@ -205,10 +205,10 @@ class _Run:
                 await asyncio.sleep(_POLL_SECONDS)
 
     @staticmethod
-    async def _served(client: httpx.AsyncClient, expected: bool) -> int | None:
-        """The version that answers, 0 for a live service without one; None while it is not ready."""
+    async def _served(client: httpx.AsyncClient) -> int | None:
+        """The version that answers, 0 where there is none yet; None while it is not ready."""
         try:
-            answer = await client.get("/readyz" if expected else "/livez")
+            answer = await client.get("/readyz")
             return int(answer.json().get("version") or 0) if answer.is_success else None
         except (httpx.HTTPError, ValueError):
             return None

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
+from app.core.domain.errors import NoLiveVersion
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import StatusOut
@@ -19,10 +20,15 @@ async def is_alive(request: Request) -> Response:
     return json_response({"status": "alive", "version": service_of(request).engine.number or None})
 
 
-@router.get("/readyz", summary="A version is loaded and warm", response_model=StatusOut, responses=problems(503))
+@router.get("/readyz", summary="It can do its work", response_model=StatusOut, responses=problems(503))
 async def is_ready(request: Request) -> Response:
-    """Stays 200 while the next version loads; 503, with what to do, without a version and while the process drains."""
-    return json_response({"status": "ready", "version": service_of(request).engine.check_ready().number})
+    """200 with a version that is loaded and warm, also while the next one loads; and where nothing was ever learned:
+    labels are welcome. 503, with the reason, while the first version loads or cannot be, and while the process drains.
+    """
+    live = service_of(request).engine.ready()
+    if live is None:
+        return json_response({"status": "ready", "version": None, "detail": str(NoLiveVersion())})
+    return json_response({"status": "ready", "version": live.number})
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=problems())

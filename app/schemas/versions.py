@@ -36,16 +36,22 @@ class LearnerOut(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """What serves here, and how learning goes; `queue` and `learner` are null while the database is away."""
+    """What serves here, and how learning goes. Before the first version the fields about it are null.
 
-    version: int
-    kind: VersionKind
-    serving_since: datetime
-    encoder_digest: str
+    `queue` and `learner` are from the database as of `as_of`, `age_seconds` ago: more than a moment only while it does
+    not answer. They and `as_of` are null where it never has.
+    """
+
+    version: int | None
+    kind: VersionKind | None
+    serving_since: datetime | None
+    encoder_digest: str | None
     tasks: dict[str, list[str]] = Field(description="Labels per task.")
     queue: QueueOut | None
     learner: LearnerOut | None
     transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")
+    as_of: datetime | None
+    age_seconds: float | None
 
 
 class HeadOut(BaseModel):
@@ -99,7 +105,8 @@ class ConsolidationOut(BaseModel):
 
 
 class StatusOut(BaseModel):
-    """Health."""
+    """Health. `version` is null, and `detail` says what to do, where nothing was ever learned."""
 
     status: str
     version: int | None = None
+    detail: str | None = None

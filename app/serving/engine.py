@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from app.core.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, VersionNotReached
+from app.core.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
 from app.core.domain.manifest import Manifest
 from app.core.domain.predictions import Answer
 from app.core.metrics import AppMetrics
@@ -66,9 +66,9 @@ class LoadedVersion:
         return self.classifier.number
 
 
-def nothing_learned() -> PawlError:
-    """The error of a service that has no version because none was ever promoted."""
-    return NoLiveVersion(problem="nothing has been learned.")
+def not_looked_yet() -> PawlError:
+    """The error of a service that was started a moment ago."""
+    return Unavailable(problem="it is starting and has not read yet which version is live.")
 
 
 class Engine:
@@ -82,8 +82,8 @@ class Engine:
         self._metrics = metrics
         self._waiters = 0
         self._max_waiters = max_waiters
-        self.absence: Callable[[], PawlError] = nothing_learned
-        """Makes the error that says why there is no version; the reloader knows."""
+        self.absence: Callable[[], PawlError] = not_looked_yet
+        """Makes the error that says why there is no version; the reloader knows. `NoLiveVersion`: there is none yet."""
         metrics.leased_versions.set_function(lambda: len(self._replaced))
         metrics.version_waiters.set_function(lambda: self._waiters)
 
@@ -109,6 +109,16 @@ class Engine:
         if self._live is None:
             raise self.absence()
         return self._live
+
+    def ready(self) -> LoadedVersion | None:
+        """The live version, or None where nothing was ever learned: then there is all that is needed to begin.
+
+        Raises as `check_ready` for every other reason not to have a version.
+        """
+        try:
+            return self.check_ready()
+        except NoLiveVersion:
+            return None
 
     @contextmanager
     def lease(self) -> Iterator[ServedClassifier]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
 from app.core.domain.errors import QueueFull, StoreUnavailable
 from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import Backlog
+from app.core.domain.versions import LearnerStatus
 from app.core.metrics import AppMetrics
-from app.core.ports import FeedbackStream, SampleStore
+from app.core.ports import FeedbackStream, SampleStore, VersionLedger
 from app.core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -114,13 +118,28 @@ class QuarantineWatch:
             await asyncio.sleep(_WATCH_SECONDS)
 
 
-class BacklogWatch:
-    """Knows how much feedback is queued without counting for each request; refreshed about once a second."""
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How learning goes: what waits, and the learner's last word; read from SQL at `as_of`."""
 
-    def __init__(self, samples: SampleStore, settings: Settings, metrics: AppMetrics) -> None:
+    backlog: Backlog
+    learner: LearnerStatus | None
+    as_of: datetime
+
+
+class BacklogWatch:
+    """Knows how much feedback is queued, and how the learner is, without asking for each request; refreshed about once
+    a second.
+    """
+
+    def __init__(self, samples: SampleStore, ledger: VersionLedger, settings: Settings, metrics: AppMetrics) -> None:
         self._samples = samples
+        self._ledger = ledger
         self._limit = settings.max_queued
         self._length = 0
+        self._is_away = False
+        self.known: Learning | None = None
+        """As of the last answer of SQL."""
         metrics.feedback_backlog.set_function(lambda: self._length)
         metrics.feedback_limit.set(self._limit)
 
@@ -133,14 +152,27 @@ class BacklogWatch:
         """Counts items accepted since the last refresh."""
         self._length += count
 
-    async def refresh(self) -> Backlog:
+    async def newest(self) -> Learning | None:
+        """As of now; as of the last answer where SQL gives none, and at once where it has just given none."""
+        if not self._is_away:
+            with suppress(StoreUnavailable):
+                return await self.refresh()
+        return self.known
+
+    async def refresh(self) -> Learning:
         """Asks SQL. Raises `StoreUnavailable`."""
-        backlog = await self._samples.backlog()
+        try:
+            backlog, learner = await self._samples.backlog(), await self._ledger.learner_status()
+        except StoreUnavailable:
+            self._is_away = True
+            raise
+        self._is_away = False
         self._length = backlog.length
-        return backlog
+        self.known = Learning(backlog, learner, datetime.now(UTC))
+        return self.known
 
     async def run(self) -> None:
-        """Refreshes for ever; keeps the last count while SQL is down."""
+        """Refreshes for ever; keeps the last answer while SQL is down."""
         while True:
             try:
                 await self.refresh()

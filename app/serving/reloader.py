@@ -10,22 +10,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import structlog
 
-from app.core.domain.errors import (
-    ArtefactCorrupt,
-    StoreUnavailable,
-    Unavailable,
-)
+from app.core.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import Version
 from app.core.metrics import AppMetrics
 from app.core.ports import ArtefactStore, Encoder, FeedbackStream, Floats, VersionFolder, VersionLedger
 from app.core.settings import Settings
 from app.serving.background import back_off
-from app.serving.engine import Engine, ServedClassifier, nothing_learned
+from app.serving.engine import Engine, ServedClassifier
 
 log = structlog.get_logger(__name__)
 
@@ -106,14 +103,15 @@ class Reloader:
         try:
             live = await self._ledger.live()
         except StoreUnavailable as error:
-            problem = str(error.details.get("problem", error))
-            self._engine.absence = lambda: StoreUnavailable(problem=problem)
+            self._engine.absence = partial(StoreUnavailable, problem=error.problem, said=error.said)
             return
         if live is None:
-            self._engine.absence = nothing_learned
+            self._engine.absence = NoLiveVersion
             return
         if live.number <= self._engine.number or not self._is_due(live.number):
             return
+        loading = f"version {live.number} is being loaded; ask again in a moment."
+        self._engine.absence = partial(Unavailable, problem=loading)
         started = time.perf_counter()
         try:
             classifier = await asyncio.to_thread(self._load_beside, live)

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 
 from tests.intents import items, labelled
+from tests.pgbouncer import PgBouncerServer
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer, until_ready, until_settled
-from tests.servers import PgBouncerServer, PostgresServer
+from tests.servers import PostgresServer
 
 
 async def test_app_and_learner_work_through_pgbouncer_in_transaction_mode(

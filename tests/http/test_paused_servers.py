@@ -73,6 +73,8 @@ async def test_every_call_to_a_server_has_a_deadline(tmp_path: Path, servers: Ou
         for (method, path), answer in zip(routes, answers, strict=True):
             if path in NEEDS_NONE:
                 assert answer.status_code == 200, f"{method} {path}: {answer.text}"
+                if path == "/v1/model":
+                    assert answer.json()["age_seconds"] >= 0.5, "from memory"
             elif path not in NEEDS_REDIS:
                 assert answer.status_code == 503, f"{method} {path} did not get as far as the database: {answer.text}"
                 assert not WHERE.search(assert_problem(answer, 503)["detail"])

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import httpx
 import numpy as np
 import pytest
 
+from app.core.ports import Encoder, VersionFolder
 from app.schemas.predictions import PredictResponse
+from app.serving.engine import ServedClassifier
 from tests.http.world import LABELS, World, assert_problem
+from tests.polling import eventually
 
 TEXTS = ["where is my card", "send money", "what is the weather", "refund please"]
 
@@ -45,9 +49,41 @@ async def test_tasks_share_a_version(world: World, client: httpx.AsyncClient) ->
     assert "['tone', 'topic']" in body["detail"]
 
 
-async def test_without_a_version_it_is_503_and_says_what_to_do(client: httpx.AsyncClient) -> None:
-    for response in (await client.post("/v1/predict", json={"text": "a"}), await client.get("/readyz")):
-        assert "pawl import" in assert_problem(response, 503)["detail"]
+async def test_an_empty_installation_is_ready_and_says_what_to_do(world: World, client: httpx.AsyncClient) -> None:
+    await eventually(world.service.reloader.looked.is_set)
+    ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    assert (ready.json()["status"], ready.json()["version"]) == ("ready", None)
+    refused = assert_problem(await client.post("/v1/predict", json={"text": "a"}), 409)
+    for told in (ready.json()["detail"], refused["detail"]):
+        assert "pawl import" in told
+        assert "POST /v1/feedback" in told
+    model = await client.get("/v1/model")
+    assert (model.status_code, model.json()["version"], model.json()["tasks"]) == (200, None, {})
+    assert model.json()["queue"]["length"] == 0
+    waited = await client.post("/v1/predict", json={"text": "a", "min_version": 1, "wait_ms": 1})
+    assert_problem(waited, 409)
+
+
+async def test_it_is_not_ready_while_the_first_version_loads(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, go_on = threading.Event(), threading.Event()
+    load = world.service.reloader._load
+
+    def slowly(folder: VersionFolder, encoder: Encoder | None) -> ServedClassifier:
+        loads.set()
+        assert go_on.wait(60)
+        return load(folder, encoder)
+
+    monkeypatch.setattr(world.service.reloader, "_load", slowly)
+    await world.promote(world.write_version(1))
+    await eventually(loads.is_set)
+    for answer in (await client.get("/readyz"), await client.post("/v1/predict", json={"text": "a"})):
+        assert "version 1 is being loaded" in assert_problem(answer, 503)["detail"]
+    go_on.set()
+    await eventually(lambda: world.service.engine.number == 1)
+    assert (await client.get("/readyz")).json() == {"status": "ready", "version": 1}
 
 
 async def test_min_version_waits_for_the_version(world: World, client: httpx.AsyncClient) -> None:
@@ -98,7 +134,8 @@ async def test_predictions_do_not_need_sql_or_redis(world: World, client: httpx.
     assert (await client.get("/readyz")).status_code == 200
     assert (await client.get("/livez")).status_code == 200
     model = (await client.get("/v1/model")).json()
-    assert (model["version"], model["queue"], model["learner"]) == (1, None, None)
+    assert (model["version"], model["queue"]["length"], model["learner"]) == (1, 0, None), "as it was"
+    assert model["age_seconds"] > 0
     assert_problem(await client.post("/v1/feedback", json={"text": "a", "label": "b"}), 503)
     assert_problem(await client.get("/v1/versions"), 503)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.domain.errors import Draining, NoLiveVersion, QueueFull, VersionNotReached
+from app.core.domain.errors import Draining, NoLiveVersion, QueueFull, Unavailable, VersionNotReached
 from app.core.metrics import AppMetrics
 from app.serving.engine import Engine
 from tests.serving.numbered import NumberedClassifier
@@ -26,7 +26,12 @@ def held(engine: Engine) -> float:
 
 
 async def test_without_a_version_a_lease_says_what_to_do() -> None:
-    with pytest.raises(NoLiveVersion, match="pawl import"), make_engine().lease():
+    engine = make_engine()
+    with pytest.raises(Unavailable, match="starting"):
+        engine.ready()
+    engine.absence = NoLiveVersion
+    assert engine.ready() is None
+    with pytest.raises(NoLiveVersion, match="pawl import"), engine.lease():
         pass
 
 

@@ -19,6 +19,7 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- SampleNotFound
     |   `-- VersionNotFound
     |-- Conflict
+    |   |-- NoLiveVersion
     |   |-- VersionNotReached
     |   |-- ArtefactsGone
     |   |-- AlreadyLive
@@ -31,7 +32,6 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |-- Overloaded
     |   `-- QueueFull
     |-- Unavailable
-    |   |-- NoLiveVersion
     |   |-- Draining
     |   `-- StoreUnavailable
     |-- DeadlineExceeded
@@ -125,6 +125,10 @@ class Conflict(PawlError):
     """The request conflicts with the present state: {problem}"""
 
 
+class NoLiveVersion(Conflict):
+    """There is no version to answer with yet: send labels to POST /v1/feedback, or run `pawl import FILE.csv`."""
+
+
 class VersionNotReached(Conflict):
     """Version {wanted} is not served here yet; the live version is {live}."""
 
@@ -173,10 +177,6 @@ class Unavailable(PawlError):
     """The service cannot answer now: {problem}"""
 
 
-class NoLiveVersion(Unavailable):
-    """There is no version to answer with yet: {problem} Run `pawl import FILE.csv` or send feedback."""
-
-
 class Draining(Unavailable):
     """The process is shutting down; send the request to another one."""
 
@@ -186,6 +186,7 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self, *, problem: str, said: str = "") -> None:
         super().__init__(problem=problem)
+        self.problem = problem
         self.said = said
 
     @property
