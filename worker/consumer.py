@@ -172,8 +172,7 @@ class Consumer:
         return entries, self._stream.carries
 
     async def _queued(self, age: timedelta) -> list[Sample]:
-        limit = self._settings.bulk_batch if self._learning.state is not None else _BOOTSTRAP_LIMIT
-        return await self._samples.queued(limit, older_than=self._clock.now() - age)
+        return await self._samples.queued(self._settings.bulk_batch, older_than=self._clock.now() - age)
 
     async def _consume(self, entries: Sequence[StreamEntry]) -> None:
         if not entries:
@@ -220,13 +219,10 @@ class Consumer:
         return True
 
     async def _bootstrap(self) -> bool:
-        """The first version, once there is enough: `bootstrap_samples` samples and two labels in one task."""
-        found = await self._samples.queued(_BOOTSTRAP_LIMIT)
-        labels: dict[str, set[str]] = {}
-        for sample in found:
-            labels.setdefault(sample.task, set()).add(sample.label)
-        if len(found) < self._settings.bootstrap_samples or max(map(len, labels.values()), default=0) < 2:
+        """The first version, once there is enough; what it does not learn is learned by the next ones."""
+        if not await self._samples.makes_first_version(self._settings.bootstrap_samples):
             return False
+        found = await self._samples.first_samples(_BOOTSTRAP_LIMIT)
         self._activity = "bootstrapping"
         await self._ledger.append_event("bootstrap_started", {"samples": len(found)})
         started = time.perf_counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ async def _learn(settings: Settings, stores: Stores, receipts: Sequence[Receipt]
     if waiting:
         last = max((sample.seq for sample in await stores.samples.get_many(waiting)), default=0)
         queued = (await stores.samples.backlog()).length
-        if live is None and not await _enough_for_a_first_version(stores, settings.bootstrap_samples):
+        if live is None and not await stores.samples.makes_first_version(settings.bootstrap_samples):
             print_line(
                 f"stored, but not learned yet: a first version needs {settings.bootstrap_samples} samples "
                 f"and two labels in one task; {queued} wait"
@@ -131,13 +130,6 @@ async def _learn(settings: Settings, stores: Stores, receipts: Sequence[Receipt]
         raise CommandFailed("the learner made no version of these samples", "See `pawl doctor`.")
     served = await wait_until_served(settings, live.number)
     print_line(f"version {live.number} {'is served' if served else 'is live; start it with `pawl up`'}")
-
-
-async def _enough_for_a_first_version(stores: Stores, least: int) -> bool:
-    """The learner's own condition: enough samples, and two labels in one task among the oldest."""
-    found = await stores.samples.queued(10_000)
-    labels = Counter(task for task, _ in {(sample.task, sample.label) for sample in found})
-    return len(found) >= least and max(labels.values(), default=0) >= 2
 
 
 async def _tell_labels(stores: Stores, task: str) -> None:

@@ -185,7 +185,7 @@ class _Run:
         """Waits for the service; the number it answers with, or None where no version is to be expected."""
         live = await stores.ledger.live()
         queued = (await stores.samples.backlog()).length
-        expected = live is not None or queued >= self._settings.bootstrap_samples
+        expected = live is not None or await stores.samples.makes_first_version(self._settings.bootstrap_samples)
         training = live is None and expected
         async with httpx.AsyncClient(base_url=self._url, timeout=5.0) as client:
             while True:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from app.core.db.engine import SystemClock, to_json
+from app.core.db.first_version import is_enough
 from app.core.db.memory_accepting import MemoryAccepting
 from app.core.db.memory_imports import MemoryImports
 from app.core.db.memory_quarantine import MemoryQuarantine
@@ -124,6 +125,27 @@ class MemorySampleStore(MemoryAccepting, MemoryQuarantine, MemoryImports):
             lambda one: one.state is SampleState.QUEUED or (one.state is SampleState.LEARNED and one.retract_requested)
         )
         return [one for one in waiting if older_than is None or one.updated_at < older_than][:limit]
+
+    async def makes_first_version(self, least: int) -> bool:
+        """See `SampleStore.makes_first_version`."""
+        counts = Counter((one.task, one.label) for one in self._standing())
+        return is_enough([(task, count) for (task, _), count in counts.items()], least)
+
+    async def first_samples(self, limit: int) -> list[Sample]:
+        """See `SampleStore.first_samples`."""
+        places: Counter[tuple[str, str]] = Counter()
+        turns = []
+        for one in self._standing():
+            places[one.task, one.label] += 1
+            turns.append((places[one.task, one.label], one.seq, one))
+        chosen = sorted(turns, key=lambda turn: turn[:2])[:limit]
+        return sorted((one for _, _, one in chosen), key=lambda one: one.seq)
+
+    def _standing(self) -> list[Sample]:
+        """Queued samples that no newer queued one of their text overtakes."""
+        queued = self._select(lambda one: one.state is SampleState.QUEUED)
+        newest = {(one.task, one.text_digest): one.id for one in queued}
+        return [one for one in queued if newest[one.task, one.text_digest] == one.id]
 
     async def backlog(self) -> Backlog:
         """See `SampleStore.backlog`."""

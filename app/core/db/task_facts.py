@@ -16,7 +16,7 @@ from app.core.domain.samples import DEFAULT_TASK
 
 async def facts_of(connection: AsyncConnection, task: str) -> TaskFacts:
     """All that admission asks about a task."""
-    used = await connection.scalars(union(*(_labels_in(task, state) for state in ACTIVE_STATES_SQL)))
+    used = await connection.scalars(union(*(labels_in(task, state) for state in ACTIVE_STATES_SQL)))
     heads = await _heads(connection)
     return TaskFacts(
         labels=frozenset(used.all()),
@@ -48,7 +48,7 @@ async def _heads(connection: AsyncConnection) -> dict[str, Any]:
     return heads or {}
 
 
-def _labels_in(task: str, state: str) -> Select[Any]:
+def labels_in(task: str, state: str) -> Select[Any]:
     """The distinct labels of one state, stepping from one to the next in the index instead of reading all samples."""
     own = (samples.c.task == task, samples.c.state == state)
     walk = select(func.min(samples.c.label).label("label")).where(*own).cte(f"labels_{state}", recursive=True)

@@ -47,6 +47,15 @@ class SampleStore(QuarantineStore, ImportStore, Protocol):
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
         """Queued samples (and learned ones whose retraction was requested), oldest `seq` first."""
 
+    async def makes_first_version(self, least: int) -> bool:
+        """Whether what is queued makes a first version: `least` samples, and two labels in one task.
+
+        All of it is asked, in no order; a sample that a newer one of its text overtakes does not count.
+        """
+
+    async def first_samples(self, limit: int) -> list[Sample]:
+        """The queued samples that a first version learns, in turn of each label, by `seq`; none is overtaken."""
+
     async def backlog(self) -> Backlog:
         """How many samples are queued and since when."""
 
