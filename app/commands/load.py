@@ -107,11 +107,8 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
 
 async def _refused(stores: Stores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
     """Rows that the store does not take: a label that was retired, a task that is not there."""
-    admission = await stores.samples.examine(items)
-    return [
-        BadRow(rows[fault.index].line, f"{fault.field}: {fault.problem}", rows[fault.index].raw)
-        for fault in admission.faults
-    ]
+    faults = {fault.index: fault for fault in reversed((await stores.samples.examine(items)).faults)}
+    return [BadRow(rows[at].line, f"{fault.field}: {fault.problem}", rows[at].raw) for at, fault in faults.items()]
 
 
 def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:

@@ -90,7 +90,7 @@ def test_bad_csv_rows_are_named_by_line_and_the_rest_is_read(tmp_path: Path) -> 
     assert [row for row in found if isinstance(row, Row)] == [Row(2, "fine: äöüß éè", "a"), Row(11, "fine too", "b")]
     bad = {row.line: row.problem for row in found if isinstance(row, BadRow)}
     assert sorted(bad) == [3, 4, 5, 6, 7, 8, 9, 10]
-    for line, word in {3: "text", 4: "label", 5: "NUL", 6: "surrogate", 7: "3 fields", 8: "200", 9: "1000"}.items():
+    for line, word in {3: "text", 4: "label", 5: "NUL", 6: "not UTF-8", 7: "3 fields", 8: "200", 9: "1000"}.items():
         assert word in bad[line]
 
 

@@ -56,7 +56,7 @@ def told(name: str) -> Encoding:
             f"there is no encoding {name!r}", "For example utf-8, utf-16, cp1252, gb18030.", EXIT_USAGE
         ) from None
     if codec.name == "utf-8":
-        return Encoding("utf-8-sig", "UTF-8", damaged=True)
+        return Encoding("utf-8-sig", "UTF-8")
     return Encoding(codec.name, _NAMES.get(codec.name, codec.name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -13,6 +14,9 @@ from app.commands.files.records import Contents, Record
 from app.commands.files.sheets import Cell
 from app.core.domain.forms import cleaned
 from app.core.domain.samples import NewSample
+
+_BROKEN = re.compile("[\udc80-\udcff]")
+"""What became of bytes that are not UTF-8 where the rest of the file is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ def _check(record: Record, columns: Columns, max_bytes: int, escapes: bool) -> R
             return BadRow(record.line, f"{what}: {error}", record.raw)
         if value is None or not value.strip():
             return BadRow(record.line, f"{what}: it is empty", record.raw)
+        if _BROKEN.search(value):
+            return BadRow(record.line, f"{what}: it holds bytes that are not UTF-8", record.raw)
         values.append(value)
     text, label = values
     attributes = None

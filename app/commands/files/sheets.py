@@ -75,8 +75,9 @@ def _check_archive(source: Source) -> Marks:
             unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
             bomb = unpacked > _MOST_UNPACKED or unpacked > _ALWAYS_FINE + _MOST_EXPANSION * packed
             marks = Marks() if bomb else _marks(archive)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CommandFailed(f"{source.name} is damaged or no Excel workbook: {error}", code=EXIT_USAGE) from error
+    except DAMAGE as error:
+        problem = f"{source.name} is damaged or no Excel workbook: {_words(error)}"
+        raise CommandFailed(problem, code=EXIT_USAGE) from error
     if bomb:
         raise CommandFailed(
             f"{source.name} would unpack from {packed:,} to {unpacked:,} bytes; it is not read",
