@@ -71,7 +71,7 @@ async def learn_all(
         begun = loop.time()
         while left := await awaited.left(stores):
             told(left)
-            if await stores.ledger.live() is None and (missing := await missing_for_a_first_version(settings, stores)):
+            if missing := await missing_for_a_first_version(settings, stores):
                 return missing
             await trouble.look()
             if deadline is not None and loop.time() > deadline:
@@ -103,20 +103,13 @@ async def live_learner(stores: Stores) -> LearnerStatus | None:
 
 
 async def missing_for_a_first_version(settings: Settings, stores: Stores) -> str | None:
-    """What the queue lacks for a first version, the learner's own condition; None where it can be made."""
-    labels = await stores.samples.queued_labels()
-    tasks = [task for task, _ in labels]
-    queued = sum(labels.values())
-    if queued >= settings.bootstrap_samples and any(tasks.count(task) >= 2 for task in tasks):
+    """What the queue lacks for a first version; None where it can be made, or is there."""
+    if await stores.ledger.live() is not None or await stores.samples.makes_first_version(settings.bootstrap_samples):
         return None
-    return (
-        f"a first version needs {settings.bootstrap_samples} samples and two labels in one task; {queued} wait, "
-        f"with {_count(len(labels), 'label')}"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    queued = (await stores.samples.backlog()).length
+    if await stores.ledger.live() is not None:  # made meanwhile, of what was looked at
+        return None
+    return f"a first version needs {settings.bootstrap_samples} samples and two labels in one task; {queued} wait"
 
 
 class _Trouble:

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.core.db.engine import among, chunked, reading
 from app.core.db.events import add_events
 from app.core.db.sample_rows import lock_samples
-from app.core.db.tables import QUEUED, samples
 from app.core.db.tables import imports as table
+from app.core.db.tables import samples
 from app.core.domain.imports import Import, NewImport, Outcome
 from app.core.domain.samples import SampleState
 from app.core.domain.versions import Json
@@ -57,14 +57,6 @@ class ImportTable:
                 rows = await connection.execute(query)
                 found += [Outcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
         return sorted_outcomes(found)
-
-    async def queued_labels(self) -> dict[tuple[str, str], int]:
-        """See `ImportStore.queued_labels`."""
-        newest = select(func.max(samples.c.seq)).where(QUEUED).group_by(samples.c.task, samples.c.text_digest)
-        group = (samples.c.task, samples.c.label)
-        query = select(*group, func.count()).where(samples.c.seq.in_(newest)).group_by(*group)
-        async with reading(self._engine) as connection:
-            return {(task, label): count for task, label, count in await connection.execute(query)}
 
 
 async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequence[NewImport]) -> None:

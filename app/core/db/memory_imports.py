@@ -38,12 +38,6 @@ class MemoryImports:
         counts = Counter((one.task, one.label, one.state, one.reason) for one in own)
         return sorted_outcomes([Outcome(*group, count) for group, count in counts.items()])
 
-    async def queued_labels(self) -> dict[tuple[str, str], int]:
-        """See `ImportStore.queued_labels`."""
-        queued = [one for one in self._database.samples.values() if one.state is SampleState.QUEUED]
-        newest = {(one.task, one.text_digest): one.label for one in queued}
-        return dict(Counter((task, label) for (task, _), label in newest.items()))
-
     def _keep_imports(self, imports: Sequence[NewImport], released: Mapping[str, str]) -> None:
         now = self._clock.now()
         for one in imports:

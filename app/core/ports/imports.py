@@ -19,6 +19,3 @@ class ImportStore(Protocol):
 
     async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
         """What became of the samples of these imports, by task, label, state and reason."""
-
-    async def queued_labels(self) -> dict[tuple[str, str], int]:
-        """Queued texts by (task, label), each text with the newest of its queued labels."""
