@@ -33,7 +33,9 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   `-- QueueFull
     |-- Unavailable
     |   |-- Draining
+    |   |-- PlaceUnwell
     |   `-- StoreUnavailable
+    |       `-- SchemaMismatch
     |-- DeadlineExceeded
     |-- ArtefactCorrupt
     |-- EncoderRejected
@@ -181,6 +183,10 @@ class Draining(Unavailable):
     """The process is shutting down; send the request to another one."""
 
 
+class PlaceUnwell(Unavailable):
+    """The learner cannot work here now: {problem}"""
+
+
 class StoreUnavailable(Unavailable):
     """The database cannot be used: {problem}"""
 
@@ -197,6 +203,10 @@ class StoreUnavailable(Unavailable):
     def __str__(self) -> str:
         """With the server's own words."""
         return f"{self.public} ({self.said})" if self.said else self.public
+
+
+class SchemaMismatch(StoreUnavailable):
+    """The database does not fit this Pawl: {problem}"""
 
 
 class DeadlineExceeded(PawlError):
