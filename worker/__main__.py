@@ -21,6 +21,7 @@ import structlog
 import torch
 
 from app.core.artefacts.folders import FolderArtefactStore
+from app.core.child_processes import module_command
 from app.core.classifier.backends import Backends
 from app.core.db.engine import SystemClock, connect
 from app.core.db.labels import SqlLabelStore
@@ -134,7 +135,7 @@ def main() -> int:
         asyncio.run(work(settings, drain=arguments.drain))
     except DeviceLost:  # said already; only a new process gets the GPU back, and not everybody has a supervisor
         time.sleep(_DEVICE_PAUSE)
-        os.execv(sys.executable, [sys.executable, "-m", "worker", *sys.argv[1:]])  # noqa: S606 - itself, no shell
+        os.execv(sys.executable, module_command("worker", *sys.argv[1:]))  # noqa: S606 - itself, no shell
     except PawlError as error:
         sys.stderr.write(f"{error}\n")
         return 2

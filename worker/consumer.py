@@ -70,6 +70,7 @@ class Consumer:
         self._housekeeping = housekeeping
         self._first_state = first_state
         self._place = place
+        self._check_schema = check_schema
         self._clock = clock
         self._settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -135,6 +136,7 @@ class Consumer:
 
     async def drain(self, progress: Callable[[int], Awaitable[None]]) -> None:
         """Learns everything that is queued in SQL, without Redis, then returns. `progress` gets what is left."""
+        await self._check_schema()  # whoever waits for the end of this is told at once
         async with self._heartbeat.beating():
             while not self._heartbeat.leading:
                 await self._pause(0.05)
@@ -156,14 +158,7 @@ class Consumer:
         state = self._learning.state
         if state is not None and await self._consolidator.wanted(state):
             await self._consolidator.start(state, self._stream)
-        # Without Redis the sweep is the only way in, so it takes even the youngest.
-        age = timedelta(seconds=self._settings.sweep_seconds if redis else 0.0)
-        swept: list[Sample] = []
-        if not self._place.is_well:  # what could not be learned then is learned now, not with the next sweep
-            age = timedelta(0)
-            swept = await self._queued(age)
-        elif self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
-            swept = await self._queued(age)
+        swept = await self._sweep(redis)
         relabel = self._housekeeping.due("labels", _LABELS_SECONDS) and await self._labelling.is_asked()
         if entries or swept or relabel or self._consolidator.finished:
             await self._housekeeping.pause()
@@ -200,6 +195,16 @@ class Consumer:
             log.info("redis_reachable_again")
         self._redis = True
         return entries, self._stream.carries
+
+    async def _sweep(self, redis: bool) -> list[Sample]:
+        """What the stream did not bring, every now and then. Without Redis it is the only way in, so it takes even the
+        youngest; what could not be learned for a trouble is learned as soon as that may be over.
+        """
+        if not self._place.is_well:
+            return await self._queued(timedelta(0))
+        if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
+            return await self._queued(timedelta(seconds=self._settings.sweep_seconds if redis else 0.0))
+        return []
 
     async def _queued(self, age: timedelta) -> list[Sample]:
         return await self._samples.queued(self._settings.bulk_batch, older_than=self._clock.now() - age)
