@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
-from app.commands.learning import learner_is_alive, require_worker
+from app.commands.learning import live_learner, require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
@@ -213,7 +213,7 @@ class _Run:
         self._status.update("waiting for the learner")
         while True:
             with contextlib.suppress(StoreUnavailable):
-                if await learner_is_alive(stores):
+                if await live_learner(stores) is not None:
                     return
             await asyncio.sleep(_POLL_SECONDS)
 
