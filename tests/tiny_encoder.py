@@ -47,7 +47,7 @@ def write_tiny_encoder(folder: Path, *, seed: int = 0, dimension: int = 32) -> P
     from transformers import BertConfig, BertModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -78,7 +78,7 @@ def exported_tiny_encoder() -> tuple[Path, str]:
     return root / "encoder", digest
 
 
-def _tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> Tokenizer:
     characters = string.ascii_lowercase + string.digits
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(set(WORDS) | set(characters) | set(string.punctuation))]
     vocabulary = {piece: number for number, piece in enumerate([*pieces, *(f"##{c}" for c in characters)])}

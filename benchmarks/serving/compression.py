@@ -127,10 +127,11 @@ def measure(split: Split, folders: Folders, settings: Settings, draws: int, roun
     """One data set: a row for each kind of encoder."""
     texts = [row.text for row in random.Random(0).sample(split.train, min(distilled, len(split.train)))]
     places = {_FLOAT: folders.whole, _INT8: folders.int8, _PRUNED: folders.pruned(split.name, texts, 0)}
-    encoders = {name: Backends(threads=settings.threads).open(folder, "") for name, folder in places.items()}
+    backends = Backends(threads=settings.threads)
+    encoders: dict[str, Encoder] = {name: backends.open(folder, name) for name, folder in places.items()}
     if find_spec("openvino") is not None:
         places[_BF16] = folders.whole
-        encoders[_BF16] = Backends("openvino", settings.threads).open(folders.whole, "")
+        encoders[_BF16] = Backends("openvino", settings.threads).open(folders.whole, _BF16)
     hidden = EncoderSpec.from_file(folders.whole / SPEC_FILE).hidden
     timed = speeds(encoders, [row.text for row in split.test[:_TIMED]], rounds)
     rows = {}

@@ -214,3 +214,40 @@ except EncoderRejected as error:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "some-org/some-model" in done.stdout
     assert "neither a folder nor a hub id that can be reached" in done.stdout
+
+
+def _prompted(folder: Path, prompts: object, default: str | None, **pooling: object) -> None:
+    _as_sentence_transformer(folder, {"pooling_mode_mean_tokens": True, **pooling})
+    config = {"prompts": prompts, "default_prompt_name": default}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+
+
+def test_the_prompt_of_a_sentence_transformers_folder_is_put_before_every_text(source: Path, tmp_path: Path) -> None:
+    plain = export_encoder(str(source), tmp_path / "plain", max_tokens=64)
+    _prompted(source, {"query": "find : ", "document": "text : "}, "query")
+    digest = export_encoder(str(source), tmp_path / "out", max_tokens=64)
+    assert EncoderSpec.from_file(tmp_path / "out" / "encoder.json").prompt == "find : "
+    expected = OnnxEncoder(tmp_path / "plain", digest=plain).encode(
+        ["find : my card", "find : ", "find : " + "a " * 99]
+    )
+    for encoder in (OnnxEncoder(tmp_path / "out", digest=digest), TorchEncoder(tmp_path / "out")):
+        np.testing.assert_allclose(encoder.encode(["my card", "", "a " * 99]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("prompts", "default"), [({"query": "find : "}, None), ({}, None), (None, None)])
+def test_a_prompt_that_is_no_default_is_not_used(
+    source: Path, tmp_path: Path, prompts: object, default: str | None
+) -> None:
+    _prompted(source, prompts, default)
+    export_encoder(str(source), tmp_path / "out", max_tokens=64)
+    assert "prompt" not in json.loads((tmp_path / "out" / "encoder.json").read_text())
+
+
+def test_a_prompt_that_cannot_be_followed_is_refused(source: Path, tmp_path: Path) -> None:
+    _prompted(source, {"query": "find : "}, "document")
+    with pytest.raises(EncoderRejected, match="default prompt is 'document'"):
+        export_encoder(str(source), tmp_path / "out", max_tokens=64)
+    shutil.rmtree(source / "1_Pooling")
+    _prompted(source, {"query": "find : "}, "query", include_prompt=False)
+    with pytest.raises(EncoderRejected, match="leaves the tokens of its prompt out"):
+        export_encoder(str(source), tmp_path / "out", max_tokens=64)

@@ -1,52 +1,46 @@
-"""Which library runs the encoder: chosen by the setting or, on this machine, by a short measurement that is kept."""
+"""Which library runs an encoder: one whose numbers are proven; of several, the one that is faster on this machine."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import platform
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
+from app.core.classifier.backend_record import BackendRecord, Noted, changing, machine, note, with_versions
+from app.core.classifier.comparison import Comparison, compare, is_idle
 from app.core.classifier.encoder_folder import CONFIG_FILE, SPEC_FILE, EncoderSpec
 from app.core.classifier.onnx_encoder import OnnxEncoder
-from app.core.domain.errors import SettingInvalid
-from app.core.ports import Encoder
+from app.core.classifier.proof import Proof, prove
+from app.core.classifier.reference import Reference
+from app.core.classifier.serving_encoder import BackendEncoder, ServingEncoder
+from app.core.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
 from app.core.settings import Settings
-from app.core.threads import thread_count
 
 log = structlog.get_logger("backends")
 
 Backend = Literal["auto", "onnxruntime", "openvino", "torch"]
 _EXTRAS = {"onnxruntime": "worker", "openvino": "openvino", "torch": "worker"}
-_TEXTS = tuple(
-    f"the {n}th card I asked for has {'still ' * (n % 9)}not come, and nobody can say when it will" for n in range(16)
-)
-_SECONDS = 0.25
 _NVIDIA = Path("/proc/driver/nvidia/version")
+_STALE_DAYS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
     """Opens encoder folders.
 
-    choice          `auto` measures those that are installed and keeps the faster one, for each shape of encoder.
-    threads         Batches at a time, each on one thread; 0 means one for each core this process may use.
-    measurements    Where `auto` keeps what it measured; without it, it measures each time.
+    choice    `auto` takes the fastest of those that are installed and proven; a name pins one of them.
+    threads   Batches at a time, each on one thread; 0 means one for each core this process may use.
+    record    Where it is kept what was proven and measured; without it, in this process.
     """
 
     choice: Backend = "onnxruntime"
     threads: int = 0
-    measurements: Path | None = None
+    record: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Backends:
@@ -56,105 +50,176 @@ class Backends:
             raise SettingInvalid(name="PAWL_BACKEND", value=settings.backend, problem=problem)
         return cls(settings.backend, settings.threads, settings.home_path / "backends.json")
 
-    def open(self, folder: Path, digest: str) -> Encoder:
-        """The encoder in a verified folder. One of int8 weights is always run by ONNX Runtime: no other knows them.
+    def open(self, folder: Path, digest: str) -> ServingEncoder:
+        """The encoder in a verified folder.
 
-        Raises `ArtefactCorrupt` for files that are missing or odd.
+        Raises `ArtefactCorrupt` for files that are missing or odd, and `EncoderRejected` where no backend gives the
+        numbers of transformers.
         """
-        return self._open(self.library(folder, digest), folder, digest)
+        with changing(self.record) as record:
+            opening = _Opening(self, folder, digest, record)
+            wanted, others = self._candidates(opening.spec)
+            found = opening.proven(wanted) or next(filter(None, (opening.proven([name]) for name in others)), [])
+            if not found:
+                raise opening.refused()
+            chosen = found[0] if len(found) == 1 else self._fastest(opening, found)
+            encoder = opening.encoder(chosen)
+        if self.choice not in ("auto", chosen):
+            why = opening.refusals() or "int8 weights run on ONNX Runtime alone"
+            log.warning("pinned_backend_does_not_serve", asked=self.choice, serves=chosen, why=why)
+        last = ["torch"] if find_spec("torch") is not None else []  # float32, near enough to int8 to stand in for it
+        rest = [name for name in dict.fromkeys((*found, *wanted, *others, *last)) if name != chosen]
+        return ServingEncoder(chosen, encoder, [(name, self._opener(name, folder, digest)) for name in rest])
 
     def library(self, folder: Path, digest: str) -> str:
         """The name of the library that runs the encoder in a verified folder. Raises as `open`."""
-        candidates = _installed() if self.choice == "auto" else [str(self.choice)]
-        if EncoderSpec.from_file(folder / SPEC_FILE).precision == "int8":
-            candidates = ["onnxruntime"]
-        return candidates[0] if len(candidates) == 1 else self._fastest(candidates, folder, digest)
+        return self.open(folder, digest).library
 
-    def _open(self, name: str, folder: Path, digest: str) -> Encoder:
-        if name == "openvino":
-            from app.core.classifier.openvino_encoder import OpenVinoEncoder
+    def review(self, folder: Path, digest: str, stop: Callable[[], bool]) -> Comparison | None:
+        """Measures again what is doubtful or old, if the machine is idle; None where nothing was measured.
 
-            return OpenVinoEncoder(folder, threads=self.threads, digest=digest)
-        if name == "torch":
-            from app.core.classifier.torch_encoder import TorchEncoder
+        Who has the encoder open goes on with what they have: another choice is taken by the next that opens it.
+        """
+        proofs, kept = self.known(folder, digest)
+        able = [name for name, proof in proofs.items() if not proof.found.problem]
+        if len(able) < 2 or (kept is not None and not is_due(kept)) or not is_idle() or stop():
+            return None
+        with changing(self.record) as record:
+            opening = _Opening(self, folder, digest, record)
+            names = opening.proven(self._candidates(opening.spec)[0])
+            if len(names) < 2:
+                return None
+            found = compare({name: opening.encoder(name) for name in names}, stop)
+            if not found.doubt or kept is None:
+                record.choices[self._choice_key(folder, names)] = note(found, machine(self.threads))
+        log.info("backend_measured_again", chosen=found.chosen, ratio=found.ratio, doubt=found.doubt)
+        return found
 
-            return TorchEncoder.for_serving(folder, threads=self.threads, digest=digest)
-        return OnnxEncoder(folder, threads=self.threads, digest=digest)
+    def known(self, folder: Path, digest: str) -> tuple[dict[str, Noted[Proof]], Noted[Comparison] | None]:
+        """What is kept of an encoder: each backend's proof, and the choice among the proven ones. Measures nothing."""
+        spec, record = EncoderSpec.from_file(folder / SPEC_FILE), BackendRecord.read(self.record)
+        wanted, others = self._candidates(spec)
+        proofs = {name: record.proofs.get(self.proof_key(name, digest)) for name in (*wanted, *others)}
+        known = {name: proof for name, proof in proofs.items() if proof is not None}
+        able = [name for name in wanted if name in known and not known[name].found.problem]
+        return known, record.choices.get(self._choice_key(folder, able))
 
-    def _fastest(self, candidates: list[str], folder: Path, digest: str) -> str:
-        """The backend that was faster when this machine met such an encoder first."""
+    def _candidates(self, spec: EncoderSpec) -> tuple[list[str], list[str]]:
+        """Those to choose from, and those that stand in, first one first. int8 weights run on ONNX Runtime alone."""
+        installed = [name for name in ("onnxruntime", "openvino", "torch") if find_spec(name) is not None]
+        if spec.precision == "int8":
+            return ["onnxruntime"], []
+        if self.choice != "auto":
+            wanted = [str(self.choice)]
+        else:  # torch pays only beside a GPU: it takes seconds to import, and 600 MB
+            wanted = [name for name in installed if name != "torch" or _NVIDIA.exists()]
+        return wanted, [name for name in installed if name not in wanted]
 
-        def rates() -> dict[str, float]:
-            return {name: measure(self._open(name, folder, digest)) for name in candidates}
+    def _fastest(self, opening: _Opening, names: Sequence[str]) -> str:
+        """What was faster when this machine met such an encoder first, or was measured again."""
+        choices, key = opening.record.choices, self._choice_key(opening.folder, names)
+        if key not in choices:
+            found = compare({name: opening.encoder(name) for name in names}, lambda: False)
+            choices[key] = note(found, machine(self.threads))
+            log.info("backend_measured", chosen=found.chosen, ratio=found.ratio, rates=found.rates, doubt=found.doubt)
+        return choices[key].found.chosen
 
-        if self.measurements is None:
-            return _best(rates())
-        key = _key(candidates, folder, self.threads)
-        self.measurements.parent.mkdir(parents=True, exist_ok=True)
-        # App and learner start together: the second waits for the first and takes its choice. Measured side by side
-        # both would be wrong, and they might choose differently.
-        with self.measurements.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = _read(self.measurements)
-            if key not in known:
-                known[key] = rates()
-                unfinished = self.measurements.with_suffix(".unfinished")
-                unfinished.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-                unfinished.replace(self.measurements)
-                log.info("backend_measured", chosen=_best(known[key]), texts_per_s=known[key])
-            return _best(known[key])
+    def _opener(self, name: str, folder: Path, digest: str) -> Callable[[], BackendEncoder]:
+        def opened() -> BackendEncoder:
+            with changing(self.record) as record:
+                opening = _Opening(self, folder, digest, record)
+                if not opening.proven([name]):
+                    raise opening.refused()
+                return opening.encoder(name)
 
+        return opened
 
-def measure(encoder: Encoder, seconds: float = _SECONDS, now: Callable[[], float] = time.perf_counter) -> float:
-    """Texts/s: the geometric mean of one text at a time and sixteen, so that neither is given up for the other."""
-    encoder.encode(_TEXTS)
-    rates = []
-    for size in (1, len(_TEXTS)):
-        done, begun = 0, now()
-        while done == 0 or now() - begun < seconds:
-            start = done % len(_TEXTS)
-            done += len(encoder.encode(_TEXTS[start : start + size]))
-        rates.append(done / (now() - begun))
-    return float(round((rates[0] * rates[1]) ** 0.5, 1))
+    def proof_key(self, name: str, digest: str) -> str:
+        """Under which a proof is kept: of a library's version, on this machine, for one encoder."""
+        return " | ".join([machine(self.threads), *with_versions([name]), digest])
 
-
-def _installed() -> list[str]:
-    """Those that are installed and may pay: torch only beside a GPU, since it takes seconds to import and 600 MB."""
-    found = [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]
-    return [*found, "torch"] if _NVIDIA.exists() and find_spec("torch") is not None else found
-
-
-def _best(rates: dict[str, float]) -> str:
-    return max(rates, key=lambda name: rates[name])
-
-
-def _read(path: Path) -> dict[str, dict[str, float]]:
-    """What was measured; nothing where the file is missing or odd, which only costs another measurement."""
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and all(isinstance(rates, dict) and rates for rates in found.values()):
-            return found
-    return {}
-
-
-def _key(candidates: list[str], folder: Path, threads: int) -> str:
-    """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
-    parts = [platform.machine(), _processor(), f"{thread_count(threads)} x 1"]  # batches at a time, threads of each
-    parts += [f"{name} {_version(name)}" for name in candidates]
-    shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
-    return " | ".join(str(part) for part in (*parts, shape[:16]))
+    def _choice_key(self, folder: Path, names: Sequence[str]) -> str:
+        """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
+        shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
+        return " | ".join([machine(self.threads), *with_versions(names), shape[:16]])
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "?"
+def is_due(kept: Noted[Comparison]) -> bool:
+    """Whether a choice is to be measured again when the machine is idle."""
+    return bool(kept.found.doubt) or kept.age_days > _STALE_DAYS
 
 
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "?"
+class _Opening:
+    """One encoder, its backends as far as they were opened, and what became of their proofs."""
+
+    def __init__(self, backends: Backends, folder: Path, digest: str, record: BackendRecord) -> None:
+        self.folder = folder
+        self.record = record
+        self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
+        self._backends = backends
+        self._digest = digest
+        self._reference = Reference.read(folder)
+        self._opened: dict[str, BackendEncoder] = {}
+        self._problems: dict[str, str] = {}
+        self._damage: ArtefactCorrupt | None = None
+
+    def encoder(self, name: str) -> BackendEncoder:
+        """The backend, opened once. Raises `ArtefactCorrupt`."""
+        if name not in self._opened:
+            self._opened[name] = _open(name, self.folder, self._digest, self._backends.threads)
+        return self._opened[name]
+
+    def proven(self, names: Sequence[str]) -> list[str]:
+        """Those whose numbers are right. What was right once stays so; what was not is tried again at each start, since
+        it may have been a lack of memory.
+        """
+        good = []
+        for name in names:
+            key = self._backends.proof_key(name, self._digest)
+            kept = self.record.proofs.get(key)
+            if kept is None or kept.found.problem:
+                proof = self._prove(name)
+                self.record.proofs[key] = kept = note(proof, machine(self._backends.threads))
+            if kept.found.problem:
+                self._problems[name] = kept.found.problem
+                self._opened.pop(name, None)
+            else:
+                good.append(name)
+        return good
+
+    def refusals(self) -> str:
+        """Which backends may not serve, and why."""
+        return "; ".join(f"{name}: {problem}" for name, problem in self._problems.items())
+
+    def refused(self) -> PawlError:
+        """What to raise where none may."""
+        if self._damage is not None:
+            return self._damage
+        advice = ". Take PAWL_COMPRESSION=none" if self.spec.precision == "int8" else ""
+        return EncoderRejected(path=self.folder, problem=f"no backend gives its numbers: {self.refusals()}{advice}")
+
+    def _prove(self, name: str) -> Proof:
+        if name != "torch" and self._reference.export_problem:
+            return Proof(0.0, self._reference.export_problem)
+        try:
+            proof = prove(self.encoder(name), self._reference, self.spec)
+        except ArtefactCorrupt as error:
+            self._damage = error
+            return Proof(0.0, str(error))
+        except (ImportError, EncoderRejected) as error:
+            return Proof(0.0, str(error))
+        if proof.problem:
+            log.warning("backend_refused", library=name, encoder=self._digest[:16], problem=proof.problem)
+        return proof
+
+
+def _open(name: str, folder: Path, digest: str, threads: int) -> BackendEncoder:
+    if name == "openvino":
+        from app.core.classifier.openvino_encoder import OpenVinoEncoder
+
+        return OpenVinoEncoder(folder, threads=threads, digest=digest)
+    if name == "torch":
+        from app.core.classifier.torch_encoder import TorchEncoder
+
+        return TorchEncoder.for_serving(folder, threads=threads, digest=digest)
+    return OnnxEncoder(folder, threads=threads, digest=digest)

@@ -19,6 +19,7 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 SPEC_FILE = "encoder.json"
+REFERENCE_FILE = "reference.safetensors"
 
 Pooling = Literal["mean", "cls"]
 Precision = Literal["float32", "int8"]
@@ -35,6 +36,7 @@ class EncoderSpec:
     layers      which layers are pooled, counted down from the last one, which is 0 and comes first.
     pad_id      token id that fills short rows of a batch.
     precision   of the weight matrices in `model.onnx`, which serves; what is trained is float32.
+    prompt      put before every text, as its makers trained it ("query: ").
     """
 
     pooling: Pooling
@@ -43,6 +45,7 @@ class EncoderSpec:
     pad_id: int = 0
     layers: tuple[int, ...] = (0,)
     precision: Precision = "float32"
+    prompt: str = ""
 
     @property
     def hidden(self) -> int:
@@ -50,10 +53,12 @@ class EncoderSpec:
         return self.dimension // len(self.layers)
 
     def to_json(self) -> str:
-        """The text of `encoder.json`; equal specs give equal bytes, float32 the ones it had before there was int8."""
+        """The text of `encoder.json`; equal specs give equal bytes."""
         value = {"format": _FORMAT, **asdict(self)}
         if self.precision == "float32":
             del value["precision"]
+        if not self.prompt:
+            del value["prompt"]
         return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
     @staticmethod
@@ -75,6 +80,7 @@ class EncoderSpec:
                 pad_id=int(value["pad_id"]),
                 layers=tuple(int(layer) for layer in value.get("layers", [0])),  # written since 0.2
                 precision=precision,
+                prompt=str(value.get("prompt", "")),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
@@ -92,11 +98,11 @@ def file_digest(path: Path) -> str:
 
 
 def digest_of_files(files: Mapping[str, str]) -> str:
-    """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files."""
-    listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files, less the reference."""
+    listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def encoder_digest(folder: Path) -> str:
-    """The digest that identifies an encoder: names and contents of all files in its folder."""
+    """The digest that identifies an encoder: names and contents of the files in its folder, less the reference."""
     return digest_of_files({path.name: file_digest(path) for path in folder.iterdir() if path.is_file()})

@@ -22,12 +22,15 @@ _POOLING_MODES: dict[str, Pooling] = {"mean": "mean", "cls": "cls"}
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """An encoder's files as published. `max_tokens` is the limit they state, None where they state none."""
+    """An encoder's files as published. `max_tokens` is the limit they state, None where they state none; `prompt` is
+    what they say is put before every text.
+    """
 
     folder: Path
     pooling: Pooling
     max_tokens: int | None
     lowercase: bool
+    prompt: str = ""
 
 
 def find_encoder(source: str, sha256: str | None) -> EncoderSource:
@@ -58,11 +61,13 @@ def find_encoder(source: str, sha256: str | None) -> EncoderSource:
         _check_weights(folder, expected)
     sentence = _read_json(folder / "sentence_bert_config.json")
     limits = [sentence.get("max_seq_length"), _read_json(folder / "tokenizer_config.json").get("model_max_length")]
+    prompt = _read_prompt(folder)
     return EncoderSource(
         folder=folder,
-        pooling=_read_pooling(folder),
+        pooling=_read_pooling(folder, prompt),
         max_tokens=min((int(n) for n in limits if isinstance(n, int | float) and n > 0), default=None),
         lowercase=bool(sentence.get("do_lower_case", False)),
+        prompt=prompt,
     )
 
 
@@ -119,7 +124,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_pooling(folder: Path) -> Pooling:
+def _read_prompt(folder: Path) -> str:
+    """What sentence-transformers puts before a text that is embedded without more being said: the default prompt."""
+    path = folder / "config_sentence_transformers.json"
+    config = _read_json(path)
+    name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
+    if name is None:
+        return ""
+    if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
+        raise EncoderRejected(path=path, problem=f"its default prompt is {name!r}, which is not among its prompts")
+    return str(prompts[name])
+
+
+def _read_pooling(folder: Path, prompt: str) -> Pooling:
     """Pooling of a sentence-transformers folder; `mean` for a plain AutoModel folder, which states none."""
     path = folder / "modules.json"
     if not path.is_file():
@@ -139,6 +156,8 @@ def _read_pooling(folder: Path) -> Pooling:
     names = {"cls" if "cls" in m else m.removeprefix("pooling_mode_").removesuffix("_tokens") for m in modes}
     if isinstance(config.get("pooling_mode"), str):
         names = {config["pooling_mode"]}
+    if prompt and config.get("include_prompt") is False:
+        raise EncoderRejected(path=folder, problem="its pooling leaves the tokens of its prompt out; Pawl has no such")
     if len(names) != 1 or not names <= set(_POOLING_MODES):
         raise EncoderRejected(path=folder, problem=f"its pooling is {sorted(names)}; Pawl has mean and cls")
     return _POOLING_MODES[names.pop()]

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, normalizers
 
@@ -25,8 +26,12 @@ from app.core.classifier.encoder_folder import (
     encoder_digest,
 )
 from app.core.classifier.encoder_source import EncoderSource, find_encoder
+from app.core.classifier.probes import probe_texts
 from app.core.classifier.quantization import quantize
+from app.core.classifier.reference import Reference
+from app.core.classifier.tokenization import TextTokenizer
 from app.core.domain.errors import EncoderRejected
+from app.core.ports import Floats
 
 __all__ = ["encoder_digest", "export_encoder", "write_encoder"]
 
@@ -70,6 +75,7 @@ def export_encoder(
     if getattr(model.config, "is_encoder_decoder", False):
         raise EncoderRejected(path=source, problem="it is an encoder-decoder; Pawl uses encoders")
     tokenizer = _read_tokenizer(found)
+    _check_ids(found.folder, tokenizer, model)
     limits = [max_tokens, found.max_tokens, _positions(model)]
     layers = _spread(int(getattr(model.config, "num_hidden_layers", 1)), pooled_layers)
     spec = EncoderSpec(
@@ -79,6 +85,7 @@ def export_encoder(
         pad_id=int(getattr(model.config, "pad_token_id", None) or 0),
         layers=layers,
         precision=precision,
+        prompt=found.prompt,
     )
     return write_encoder(model, tokenizer.to_str(), spec, into)
 
@@ -92,8 +99,11 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
         spec: Pooling, limits, dimension and precision.
         into: The folder to write; made if missing. Files of the same names are replaced.
 
+    A model that cannot be exported to ONNX is written without such a file; only torch can run it then.
+
     Raises:
-        EncoderRejected: The model cannot be exported to ONNX or quantised, or is too large for it.
+        EncoderRejected: The model gives no usable numbers, cannot be quantised where that is asked for, or is too
+            large for ONNX.
     """
     import torch
     from safetensors.torch import save_file
@@ -114,13 +124,49 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     (into / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (into / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-    if spec.precision == "int8":
-        model.set_attn_implementation("eager")  # the only form whose attention is fused into one operator
-    _write_onnx(PooledTransformer(model, spec.pooling, spec.layers).eval(), into / ONNX_FILE)
-    if spec.precision == "int8":
-        heads = int(getattr(model.config, "num_attention_heads", 0))
-        quantize(into / ONNX_FILE, heads=heads, hidden=int(model.config.hidden_size))
+    module = PooledTransformer(model, spec.pooling, spec.layers).eval()
+    texts, embeddings = _embed(module, into, spec)
+    Reference(texts, embeddings, _export(module, spec, into)).write(into)
     return encoder_digest(into)
+
+
+def _embed(module: Any, folder: Path, spec: EncoderSpec) -> tuple[tuple[str, ...], Floats]:
+    """Texts of all lengths and their embeddings, each alone and without padding, as transformers computes them."""
+    import torch
+
+    tokenizer = TextTokenizer(folder, spec)
+    texts = probe_texts(tokenizer, spec.max_tokens)
+    rows: list[Any] = []
+    for ids in tokenizer.tokenize(texts):
+        given = torch.tensor([ids])
+        try:
+            with torch.inference_mode():
+                rows.append(module(given, torch.ones_like(given))[0].numpy())
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            problem = f"transformers cannot embed a text of {len(ids)} tokens with it: {error}"
+            raise EncoderRejected(path=folder, problem=problem) from error
+        if not np.isfinite(rows[-1]).all() or not rows[-1].any():
+            problem = f"the embedding of a text of {len(ids)} tokens is not a number (NaN, infinite or all zeros)"
+            raise EncoderRejected(path=folder, problem=problem)
+    return texts, np.stack(rows)
+
+
+def _export(module: Any, spec: EncoderSpec, folder: Path) -> str:
+    """Writes the ONNX file, in the precision that is asked for; returns why it cannot be, empty where it was."""
+    path, config = folder / ONNX_FILE, module.model.config
+    path.unlink(missing_ok=True)
+    if spec.precision == "int8":
+        module.model.set_attn_implementation("eager")  # the only form whose attention is fused into one operator
+    try:
+        _write_onnx(module, path)
+    except EncoderRejected as error:
+        path.unlink(missing_ok=True)
+        if spec.precision == "int8":
+            raise
+        return str(error.details["problem"])
+    if spec.precision == "int8":
+        quantize(path, heads=int(getattr(config, "num_attention_heads", 0)), hidden=int(config.hidden_size))
+    return ""
 
 
 def _write_onnx(module: Any, path: Path) -> None:
@@ -146,7 +192,7 @@ def _write_onnx(module: Any, path: Path) -> None:
                 output_names=["embedding"],
                 dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "texts"}},
             )
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # tracing runs the code of the architecture, which may raise whatever it likes
             raise EncoderRejected(path=path, problem=f"it cannot be exported to ONNX: {error}") from error
 
 
@@ -163,6 +209,18 @@ def _read_tokenizer(found: EncoderSource) -> Any:
         steps = [normalizers.Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
         tokenizer.normalizer = normalizers.Sequence(steps)
     return tokenizer
+
+
+def _check_ids(folder: Path, tokenizer: Tokenizer, model: Any) -> None:
+    """Raises `EncoderRejected` where a text could have a token that the model knows no vector for."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if highest >= rows:
+        problem = (
+            f"its tokenizer has ids up to {highest}, its weights have vectors for those below {rows}; "
+            "tokenizer and weights are not of one encoder"
+        )
+        raise EncoderRejected(path=folder, problem=problem)
 
 
 def _spread(layers: int, pooled: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.core.classifier.encoder_folder import ONNX_FILE
+from app.core.classifier.encoder_folder import ONNX_FILE, EncoderSpec
 from app.core.classifier.folder_encoder import ParallelEncoder
 from app.core.classifier.tokenization import Ids, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt
@@ -45,7 +45,7 @@ class OpenVinoEncoder(ParallelEncoder):
         for _ in range(self.threads):
             self._requests.put(self._model.create_infer_request())
         width = self._model.output("embedding").partial_shape[1]
-        if width != self.spec.dimension:
+        if width.is_static and width != self.spec.dimension:
             problem = f"an embedding of {width} numbers, expected {self.spec.dimension}"
             raise ArtefactCorrupt(path=folder / ONNX_FILE, problem=problem)
         # The first call of a process looks up NumPy's interface under a lock, and lets go of the GIL there: a second
@@ -55,7 +55,7 @@ class OpenVinoEncoder(ParallelEncoder):
 
     def embed(self, batch: TokenBatch) -> Floats:
         """See `ParallelEncoder.embed`. Waits while as many batches as there are threads are computed."""
-        input_ids, attention_mask = _padded(batch)
+        input_ids, attention_mask = _padded(batch, self.spec)
         request = self._requests.get()
         try:
             found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_outputs=True)
@@ -64,11 +64,15 @@ class OpenVinoEncoder(ParallelEncoder):
             self._requests.put(request)
 
 
-def _padded(batch: TokenBatch) -> tuple[Ids, Ids]:
-    """Ids and mask, their rows a power of two and their width a multiple of eight. Added rows see their first token."""
+def _padded(batch: TokenBatch, spec: EncoderSpec) -> tuple[Ids, Ids]:
+    """Ids and mask, their rows a power of two and their width a multiple of eight. Added rows see their first token.
+
+    Never wider than `max_tokens`: the model may have no position beyond, and OpenVINO reads past the table without a
+    word. Filled with the padding id, from which some models tell how many positions to give out.
+    """
     rows, width = batch.input_ids.shape
-    shape = (1 << (rows - 1).bit_length(), -(-width // _WIDTH) * _WIDTH)
-    input_ids, attention_mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    shape = (1 << (rows - 1).bit_length(), min(-(-width // _WIDTH) * _WIDTH, spec.max_tokens))
+    input_ids, attention_mask = np.full(shape, spec.pad_id, np.int64), np.zeros(shape, np.int64)
     input_ids[:rows, :width] = batch.input_ids
     attention_mask[:rows, :width] = batch.attention_mask
     attention_mask[rows:, 0] = 1  # a mean over no token at all would be 0 / 0

@@ -47,7 +47,7 @@ class TextTokenizer:
         self._spec = spec
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, at most `max_tokens`, never none.
+        """Token ids of each text, behind the encoder's prompt where it has one; at most `max_tokens`, never none.
 
         A text longer than 16 characters a token is cut before it is tokenized, since tokenizing 1 MB takes a second.
         The cut is at a space where there is one near. If what is left does not fill `max_tokens`, the text is tried
@@ -56,6 +56,8 @@ class TextTokenizer:
         the tokenizer joins across spaces.
         """
         full, first, last = (self._spec.max_tokens * n for n in (1, _FIRST_CUT, _LAST_CUT))
+        if self._spec.prompt:
+            texts = [self._spec.prompt + text for text in texts]
         ids = [list(e.ids) for e in self._tokenizer.encode_batch_fast([_cut(text, first) for text in texts])]
         for row, text in enumerate(texts):
             if len(text) > first and len(ids[row]) < full:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,15 +35,14 @@ class PooledTransformer(torch.nn.Module):
         self.model = model
         self.pooling = pooling
         self.layers = tuple(layers)
-        self._has_token_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """z, shape (n, d), each layer's part of unit length, from int64 ids and a 0/1 mask of shape (n, tokens)."""
-        given = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_token_types else {}
+        # No token types: where they are segments, none are segment 0; in GPT-2 they would be tokens.
         if self.layers == (0,):
-            states = [self.model(input_ids=input_ids, attention_mask=attention_mask, **given).last_hidden_state]
+            states = [self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state]
         else:
-            output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **given)
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
             below = [output.hidden_states[-1 - layer] for layer in self.layers[1:]]
             states = [output.last_hidden_state, *below]  # the last one may differ from hidden_states[-1] by a norm
         return torch.cat([self._pooled(hidden, attention_mask) for hidden in states], dim=-1)

@@ -7,7 +7,8 @@ A version's folder:
     encoder/model.safetensors     the weights, for training on (with config.json)
     encoder/config.json
     encoder/tokenizer.json
-    encoder/encoder.json          pooling, normalisation, maximal length, dimension
+    encoder/encoder.json          pooling, normalisation, maximal length, dimension, prompt
+    encoder/reference.safetensors embeddings of some texts by transformers, by which backends are proven
     features.safetensors          `projection`, shape (M, d_0), float32
     heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
     novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32

@@ -1,1 +1,0 @@
-"""Files that people have: what they are, and the records in them."""
