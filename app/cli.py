@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import label_group
+from app.commands import file_commands, label_group
 from app.commands.options import AsJson, CreateTask, Home, Task, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.child_processes import module_command
@@ -27,6 +27,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(label_group.labels)
+cli.command("import")(file_commands.import_)
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,28 +97,6 @@ def work() -> None:
     require_worker()
     asyncio.run(migrate(settings))
     os.execv(sys.executable, module_command("worker"))  # noqa: S606 - becomes the learner, no shell
-
-
-@cli.command("import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="CSV (UTF-8, with a header) or JSON lines.", metavar="FILE")],
-    task: Task = DEFAULT_TASK,
-    text_column: Annotated[str | None, typer.Option(help="Column with the text, where it is not obvious.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the label, where it is not obvious.")] = None,
-    golden: Annotated[bool, typer.Option("--golden", help="Never learn these; they judge every candidate.")] = False,
-    pin: Annotated[bool, typer.Option("--pin", help="These must not break: a candidate that does is refused.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")] = False,
-    create_task: CreateTask = False,
-    home: Home = None,
-) -> None:
-    """Import labelled texts, and wait until they are learned and served.
-
-    Works beside a running `pawl up` on the same home and without one. The same file twice learns nothing twice.
-    """
-    from app.commands.load import ImportRequest, import_file
-
-    request = ImportRequest(file, task, text_column, label_column, golden, pin, skip_bad, create_task)
-    asyncio.run(import_file(settings_with(home=home), request))
 
 
 @cli.command()

@@ -19,27 +19,25 @@ from app.core.settings import Settings
 
 MAX_MEMORY = "256mb"
 OLDEST_SERVER = (6, 2)
-_CONFIG = """\
-port 0
-unixsocket "{socket}"
-unixsocketperm 700
-dir "{folder}"
-daemonize no
-supervised no
-logfile ""
-loglevel notice
-databases 1
-save ""
-appendonly yes
-appendfsync everysec
-auto-aof-rewrite-percentage 100
-auto-aof-rewrite-min-size 16mb
-aof-load-truncated yes
-maxmemory {memory}
-maxmemory-policy noeviction
-maxclients 512
-tcp-keepalive 60
-"""
+_OPTIONS = {
+    "port": "0",
+    "unixsocketperm": "700",
+    "daemonize": "no",
+    "supervised": "no",
+    "logfile": "",
+    "loglevel": "notice",
+    "databases": "1",
+    "save": "",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "auto-aof-rewrite-percentage": "100",
+    "auto-aof-rewrite-min-size": "16mb",
+    "aof-load-truncated": "yes",
+    "maxmemory": MAX_MEMORY,
+    "maxmemory-policy": "noeviction",
+    "maxclients": "512",
+    "tcp-keepalive": "60",
+}
 
 
 SQL_ALONE = (
@@ -76,25 +74,18 @@ def _is_new_enough(program: str) -> bool:
 
 
 def redis_command(settings: Settings, program: Path) -> list[str]:
-    """Writes the server's configuration into the home and returns the command that runs it in the foreground.
+    """The command that runs the server in the foreground. Its folder is made.
 
-    A socket file that a crash left behind is removed; the caller holds the home's lock, so it is nobody's.
+    Options are arguments: Redis takes the name of a configuration file for a pattern (`?`, `[`), and where none matches
+    it starts with its defaults, on port 6379. A socket file that a crash left behind is removed; the caller holds the
+    home's lock, so it is nobody's.
     """
     folder = settings.home_path / "redis"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     settings.redis_socket.unlink(missing_ok=True)
-    config = folder / "redis.conf"
-    config.write_text(
-        _CONFIG.format(socket=_quoted(settings.redis_socket), folder=_quoted(folder), memory=MAX_MEMORY),
-        encoding="utf-8",
-    )
-    return [str(program), str(config)]
-
-
-def _quoted(path: Path) -> str:
-    """A path as it stands between double quotes in a Redis configuration."""
-    return str(path).replace("\\", "\\\\").replace('"', '\\"')
+    options = {"dir": str(folder), "unixsocket": str(settings.redis_socket), **_OPTIONS}
+    return [str(program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
 
 async def redis_answers(url: str, seconds: float = 1.0) -> bool:

@@ -1,4 +1,6 @@
-"""Keeps child processes alive: restarts with back-off, bounded log files, an orderly stop, no process left behind.
+"""Keeps child processes alive: restarts for ever with a growing pause, bounded log files, an orderly stop, no process
+left behind. A sick part never takes a healthy one down: only one that cannot start at all, at the first start, is a
+`failure`.
 
 Each child is started through `app/guard.py` (the kernel kills it when the supervisor dies) in a session of its own, so
 that Ctrl-C in a terminal reaches the supervisor alone and the children are stopped in order.
@@ -8,26 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from logging.handlers import RotatingFileHandler
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from app.child_logs import error_in, log_to
 from app.core.domain.errors import Unavailable
+from app.core.parts import Part, PartState
 
 GUARD = Path(__file__).with_name("guard.py")
-LOG_BYTES = 10 * 2**20
-LOG_FILES = 3
 LINE_BYTES = 2**16
-_QUICK_SECONDS = 10.0
-_QUICK_DEATHS = 5
-_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
-_ERROR_LEVELS = frozenset({"error", "critical"})
+_STARTED_SECONDS = 10.0
+"""A part that lived so long has started, if nobody said so before."""
+_FORGIVEN_SECONDS = 30.0
+"""A part that lived so long again has recovered: its next death is its first."""
+_FIRST_STARTS = 5
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 60.0
+_PAUSE_GROWTH = 1.2  # twenty deaths in a row cost 40 s of pauses, the thirty-second waits the full minute
 
 Notice = Callable[[str], None]
 
@@ -35,6 +39,11 @@ Notice = Callable[[str], None]
 def guarded(command: Sequence[str]) -> list[str]:
     """The command, started so that it does not outlive this process."""
     return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command]
+
+
+def pause_after(deaths: int) -> float:
+    """Seconds before the next start, after so many deaths in a row."""
+    return min(_SHORTEST_PAUSE * _PAUSE_GROWTH ** (deaths - 1), _LONGEST_PAUSE)
 
 
 class Child:
@@ -48,13 +57,20 @@ class Child:
         logs: Path | None,
         notice: Notice,
         handles: Sequence[int] = (),
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self._changed = changed
+        self._since = datetime.now(UTC)
+        self._restarts = self._deaths = 0
+        self._has_started = False
+        self._last_end: str | None = None
+        self._next_start: datetime | None = None
         self._command = command
         self._env = dict(env)
         self._handles = tuple(handles)
         self._log_path = logs / f"{name}.log" if logs is not None else None
-        self._log = _log_to(self._log_path)
+        self._log = log_to(self._log_path)
         self._notice = notice
         self._tail: deque[str] = deque(maxlen=15)
         self._process: asyncio.subprocess.Process | None = None
@@ -65,29 +81,66 @@ class Child:
         """Process id while it runs."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def part(self) -> Part:
+        """How it is."""
+        state = PartState.RUNNING if self._process is not None else PartState.WAITING
+        return Part(self.name, state, self._since, self._restarts, self._deaths, self._last_end, self._next_start)
+
+    def note_started(self) -> None:
+        """From now on it is started again for ever: it has shown that it can start."""
+        self._has_started = True
+
     async def keep(self) -> None:
         """Runs the process again and again; returns after `stop`.
 
-        Raises `Unavailable` when it ended five times in a row within ten seconds of its start.
+        Raises `Unavailable` when it could not be started at all: it ended right after each of its first starts.
         """
-        quick_deaths = 0
-        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            began = loop.time()
-            code = await self._run_once()
+            ending = await self._live()
             if self._stopping.is_set():
                 return
-            quick_deaths = quick_deaths + 1 if loop.time() - began < _QUICK_SECONDS else 1
-            if quick_deaths >= _QUICK_DEATHS:
-                tail = "\n".join(self._tail)
-                where = f"Its log is {self._log_path}; the" if self._log_path is not None else "The"
-                raise Unavailable(
-                    problem=f"the {self.name} process ended {quick_deaths} times in a row right after its start "
-                    f"(last: {_ending(code)}). {where} last lines:\n{tail}"
-                )
-            self._notice(f"{self.name} ended ({_ending(code)}), starting it again")
+            if not self._has_started and self._deaths >= _FIRST_STARTS:
+                raise Unavailable(problem=self._told_failure(ending))
+            pause = pause_after(self._deaths)
+            self._last_end, self._since = ending, datetime.now(UTC)
+            self._next_start = self._since + timedelta(seconds=pause)
+            again = f" for the {self._deaths}th time in a row" if self._deaths > _FIRST_STARTS else ""
+            waiting = f" in {pause:.0f} s" if pause >= 1.0 else ""
+            self._notice(f"{self.name} ended{again} ({ending}), starting it again{waiting}")
+            self._changed()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _BACKOFF_SECONDS[quick_deaths - 1])
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            self._restarts += 1
+
+    async def _live(self) -> str:
+        """One life; how it ended."""
+        loop = asyncio.get_running_loop()
+        began, self._since, self._next_start = loop.time(), datetime.now(UTC), None
+        forgiving = loop.call_later(_FORGIVEN_SECONDS, self._forgive)
+        try:
+            ending = _ending(await self._run_once())
+        except OSError as error:  # no memory for a process, or its program is being replaced
+            ending = f"could not be started: {error.strerror or error}"
+        finally:
+            forgiving.cancel()
+        self._has_started = self._has_started or loop.time() - began >= _STARTED_SECONDS
+        self._deaths += 1
+        return ending
+
+    def _forgive(self) -> None:
+        if self._deaths:
+            self._notice(f"{self.name} has recovered")
+        self._deaths, self._has_started = 0, True
+        self._changed()
+
+    def _told_failure(self, ending: str) -> str:
+        tail = "\n".join(self._tail)
+        where = f"Its log is {self._log_path}; the" if self._log_path is not None else "The"
+        return (
+            f"the {self.name} process ended {self._deaths} times in a row right after its start "
+            f"(last: {ending}). {where} last lines:\n{tail}"
+        )
 
     def terminate(self) -> None:
         """Asks the process to end; it will not be started again."""
@@ -114,6 +167,7 @@ class Child:
             pass_fds=self._handles,
         )
         self._process = process
+        self._changed()
         if self._stopping.is_set():  # asked to end between the check and the start: it saw no signal
             self.terminate()
         pump = asyncio.create_task(self._pump(process))
@@ -142,7 +196,7 @@ class Child:
     def _write(self, line: str) -> None:
         self._log.emit(logging.makeLogRecord({"msg": line.replace("\0", "")}))
         self._tail.append(line)
-        problem = _error_in(line)
+        problem = error_in(line)
         if problem is not None:
             self._notice(f"{self.name}: {problem}")
 
@@ -151,23 +205,21 @@ class Child:
         self._log.close()
 
 
-def _log_to(path: Path | None) -> logging.Handler:
-    if path is None:
-        return logging.StreamHandler(sys.stdout)
-    return RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
-
-
 class Supervisor:
-    """A group of children that run together: when one cannot be kept alive, `failure` tells.
+    """A group of children that run together: when one cannot be started at all, `failure` tells.
 
-    `logs` is the folder their output goes to, a file each; without it, it goes to stdout.
+    `logs` is the folder their output goes to, a file each; without it, it goes to stdout. `changed` is called with all
+    parts whenever one of them starts, ends or recovers.
     """
 
-    def __init__(self, logs: Path | None, notice: Notice) -> None:
+    def __init__(
+        self, logs: Path | None, notice: Notice, changed: Callable[[list[Part]], None] = lambda _: None
+    ) -> None:
         if logs is not None:
             logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs = logs
         self._notice = notice
+        self._changed = changed
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._hurry = asyncio.Event()
@@ -178,7 +230,7 @@ class Supervisor:
         self, name: str, command: Callable[[], Sequence[str]], env: Mapping[str, str], handles: Sequence[int] = ()
     ) -> Child:
         """Starts a child; `command` is called anew before every start. It inherits the open files in `handles`."""
-        child = Child(name, command, env, self._logs, self._notice, handles)
+        child = Child(name, command, env, self._logs, self._notice, handles, self._note_change)
         self._children[name] = child
         self._keepers[name] = keeper = asyncio.create_task(child.keep(), name=f"keep {name}")
         keeper.add_done_callback(self._note_failure)
@@ -189,8 +241,16 @@ class Supervisor:
             self._failure = self._failure or error
             self._failed.set()
 
+    def note_started(self) -> None:
+        """All parts have started: from now on there is no `failure`."""
+        for child in self._children.values():
+            child.note_started()
+
+    def _note_change(self) -> None:
+        self._changed([child.part for child in self._children.values()])
+
     async def failure(self) -> BaseException:
-        """Waits until a child cannot be kept alive; returns what `Child.keep` raised."""
+        """Waits until a child cannot be started at all; returns what `Child.keep` raised."""
         await self._failed.wait()
         return self._failure or RuntimeError("a child failed")
 
@@ -228,18 +288,3 @@ def _kill_group(pid: int) -> None:
 def _ending(code: int) -> str:
     """`exit status 3` or `killed by SIGKILL`."""
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-def _error_in(line: str) -> str | None:
-    """The message of a JSON log line of level error or worse."""
-    if not line.startswith("{"):
-        return None
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or record.get("level") not in _ERROR_LEVELS:
-        return None
-    details = {k: v for k, v in record.items() if k not in {"level", "event", "timestamp", "exception", "logger"}}
-    told = " ".join(f"{key}={value}" for key, value in details.items())
-    return f"{record.get('event', 'error')} {told}".strip()[:500]

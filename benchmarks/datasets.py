@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from app.commands.rows import BadRow, read_rows
+from app.commands.files.formats import opened, read_contents
+from app.commands.files.records import Reading
+from app.commands.files.rows import BadRow, read_rows
 from app.core.domain.samples import digest_text
 from benchmarks.harness import BenchmarkFailed
 
@@ -37,7 +39,8 @@ def present(path: Path) -> Path:
 
 def read_labelled(path: Path) -> list[Labelled]:
     """The rows of a CSV file with a header, read as `pawl import` reads them. Raises `BenchmarkFailed`."""
-    rows = list(read_rows(present(path), None, None, _LONGEST))
+    with opened(present(path)) as source:
+        rows = list(read_rows(read_contents(source, Reading(), _LONGEST), None, None, _LONGEST))
     bad = [row for row in rows if isinstance(row, BadRow)]
     if bad:
         raise BenchmarkFailed(f"{path} line {bad[0].line}: {bad[0].problem}")

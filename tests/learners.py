@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -27,8 +28,10 @@ from tests.processes import TRAINED_SAMPLES, Installation
 from worker.__main__ import build
 from worker.labelling import Labelling
 from worker.learning import Learning
+from worker.place import Place
 from worker.publisher import Publisher
 from worker.recovery import Recovery
+from worker.rehearsal import rehearse
 from worker.snapshots import Snapshots
 
 
@@ -96,6 +99,7 @@ class Learner:
     labels: SqlLabelStore
     artefacts: FolderArtefactStore
     snapshots: Snapshots
+    publisher: Publisher
     recovery: Recovery
     learning: Learning
     labelling: Labelling
@@ -151,8 +155,9 @@ def new_learner(
     publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
     learning = Learning(samples, ledger, publisher, recovery, settings)
-    labelling = Labelling(learning, labels, samples, recovery, settings)
-    return Learner(samples, ledger, labels, artefacts, snapshots, recovery, learning, labelling, meanwhile)
+    place = Place(ledger, partial(rehearse, learning, publisher))
+    labelling = Labelling(learning, labels, samples, recovery, place, settings)
+    return Learner(samples, ledger, labels, artefacts, snapshots, publisher, recovery, learning, labelling, meanwhile)
 
 
 @asynccontextmanager

@@ -12,13 +12,16 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 import torch
 
 from app.core.artefacts.folders import FolderArtefactStore
+from app.core.child_processes import module_command
 from app.core.classifier.backends import Backends
 from app.core.db.engine import SystemClock, connect
 from app.core.db.labels import SqlLabelStore
@@ -36,9 +39,11 @@ from worker.encoders import first_state
 from worker.housekeeping import Housekeeping
 from worker.labelling import Labelling
 from worker.learning import Learning
+from worker.place import DeviceLost, Place
 from worker.priority import stand_back
 from worker.publisher import Publisher
 from worker.recovery import Recovery
+from worker.rehearsal import rehearse
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.succession import Succession
@@ -46,6 +51,7 @@ from worker.tuning import Tuning
 
 log = structlog.get_logger("worker")
 
+_DEVICE_PAUSE = 5.0
 _NICENESS = 12  # answers come first where both want a core; a consolidation, its child, stands back further
 
 
@@ -71,21 +77,26 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     def empty_state() -> LearnerState:
         return first_state(settings, open_encoder)
 
+    async def check_schema() -> None:
+        await check_current(engine)
+
     learning = Learning(samples, ledger, publisher, recovery, settings)
+    place = Place(ledger, partial(rehearse, learning, publisher))
     tuning = Tuning(learning, samples, recovery)
     succession = Succession(samples, ledger, publisher, recovery, settings)
     try:
-        await check_current(engine)
         yield Consumer(
             samples,
             ledger,
             stream,
             learning,
             tuning,
-            Labelling(learning, labels, samples, recovery, settings),
+            Labelling(learning, labels, samples, recovery, place, settings),
             Consolidator(samples, ledger, succession, open_encoder, clock, settings),
-            Housekeeping(tuning, publisher, snapshots, settings),
+            Housekeeping(tuning, publisher, snapshots, place, settings),
             empty_state,
+            place,
+            check_schema,
             clock,
             settings,
         )
@@ -122,6 +133,9 @@ def main() -> int:
         configure_logs(settings.log_level)
         stand_back(_NICENESS)
         asyncio.run(work(settings, drain=arguments.drain))
+    except DeviceLost:  # said already; only a new process gets the GPU back, and not everybody has a supervisor
+        time.sleep(_DEVICE_PAUSE)
+        os.execv(sys.executable, module_command("worker", *sys.argv[1:]))  # noqa: S606 - itself, no shell
     except PawlError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -11,27 +11,31 @@ import contextlib
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
 
 from app.core.domain.errors import ParentNotLive, StoreUnavailable
-from app.core.domain.samples import Sample, SampleState
+from app.core.domain.samples import Sample
 from app.core.domain.versions import Json
 from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, VersionLedger
 from app.core.settings import Settings
+from worker.attempts import Attempts
 from worker.consolidator import Consolidator
+from worker.faults import is_device_lost, is_of_the_place, told
+from worker.heartbeat import Heartbeat
 from worker.housekeeping import Housekeeping
 from worker.labelling import Labelling
 from worker.learning import Learning
+from worker.place import DeviceLost, Place
 from worker.state import LearnerState
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
 _LABELS_SECONDS = 0.25
 """How often it is asked whether an operator wants a label changed."""
+_SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
 _LONGEST_BOOTSTRAP_PAUSE = 30.0
 log = structlog.get_logger(__name__)
@@ -51,6 +55,8 @@ class Consumer:
         consolidator: Consolidator,
         housekeeping: Housekeeping,
         first_state: Callable[[], LearnerState],
+        place: Place,
+        check_schema: Callable[[], Awaitable[None]],
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -63,14 +69,15 @@ class Consumer:
         self._consolidator = consolidator
         self._housekeeping = housekeeping
         self._first_state = first_state
+        self._place = place
+        self._check_schema = check_schema
         self._clock = clock
         self._settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._heartbeat = Heartbeat(ledger, self.name, settings.lease_seconds, check_schema, self._details)
         self._stopping = asyncio.Event()
-        self._attempts: Counter[str] = Counter()
+        self._attempts = Attempts(learning, tuning, samples, ledger, place, settings.max_attempts, self._pause)
         self._failed_bootstraps = 0
-        self._activity = "starting"
-        self._leading = False
         self._redis = True
 
     def stop(self) -> None:
@@ -79,61 +86,79 @@ class Consumer:
         self._housekeeping.interrupt()
 
     async def run(self) -> None:
-        """Works until `stop`. Outages of SQL and Redis are waited out with growing pauses."""
-        heartbeat = asyncio.create_task(self._beat())
-        backoff = 0.1
+        """Works until `stop`. What is wrong with the place is waited out with growing pauses, and learned after it.
+
+        Raises `DeviceLost` where only a new process can go on.
+        """
+        backoff = _SHORTEST_BACKOFF
+        async with self._heartbeat.beating():
+            try:
+                while not self._stopping.is_set():
+                    if await self._survived_turn():
+                        backoff = _SHORTEST_BACKOFF
+                    else:
+                        await self._pause(backoff)
+                        backoff = min(2 * backoff, _LONGEST_BACKOFF)
+            finally:
+                await self._consolidator.stop()
+                await self._housekeeping.finish(self._learning.state)
+
+    async def _survived_turn(self) -> bool:
+        """One turn; false, after it was reported, where it could not be made."""
+        reports = self._place.reports
         try:
-            while not self._stopping.is_set():
-                try:
-                    await self._turn()
-                    backoff = 0.1
-                except ParentNotLive as error:
-                    log.info("another_learner_was_faster", problem=str(error))
-                except (StoreUnavailable, ConnectionError) as error:
-                    log.warning("waiting_for_a_server", problem=str(error), seconds=backoff)
-                    await self._pause(backoff)
-                    backoff = min(2 * backoff, _LONGEST_BACKOFF)
-        finally:
-            heartbeat.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await heartbeat
-            await self._consolidator.stop()
-            await self._housekeeping.finish(self._learning.state)
-            await self._leave()
+            if not self._place.is_well and self._heartbeat.leading:
+                self._heartbeat.activity = "troubled"
+                await self._housekeeping.pause()
+                await self._place.prove()
+            await self._turn()
+        except ParentNotLive as error:
+            log.info("another_learner_was_faster", problem=str(error))
+        except (StoreUnavailable, ConnectionError) as error:
+            log.warning("waiting_for_a_server", problem=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - nothing that waits may be lost, so whatever it is is waited out
+            await self._face(error)
+            return False
+        else:
+            if self._place.reports > reports:
+                return False  # it went on with what could be done
+            if self._heartbeat.leading:
+                await self._place.recover()
+        return True
+
+    async def _face(self, error: Exception) -> None:
+        await self._place.report(error)
+        if isinstance(error, DeviceLost) or is_device_lost(error):
+            raise DeviceLost(told(error)) from error
+        if not is_of_the_place(error):
+            self._learning.state = None  # made anew from SQL, as after a start
 
     async def drain(self, progress: Callable[[int], Awaitable[None]]) -> None:
         """Learns everything that is queued in SQL, without Redis, then returns. `progress` gets what is left."""
-        heartbeat = asyncio.create_task(self._beat())
-        try:
-            while not self._leading:
+        await self._check_schema()  # whoever waits for the end of this is told at once
+        async with self._heartbeat.beating():
+            while not self._heartbeat.leading:
                 await self._pause(0.05)
             while (left := (await self._samples.backlog()).length) and not self._stopping.is_set():
                 await progress(left)
                 await self._learning.catch_up()
                 await self._labelling.carry_out()
                 if not await self._learn([sample.id for sample in await self._queued(timedelta(0))]):
-                    break  # what is left cannot be learned yet: too little for a first version
+                    break  # what is left cannot be learned yet: too little for a first version, or nowhere to put it
+            self._place.check()
             await progress((await self._samples.backlog()).length)
             await self._housekeeping.finish(self._learning.state)
-        finally:
-            heartbeat.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await heartbeat
-            await self._leave()
 
     async def _turn(self) -> None:
-        if not self._leading:
+        if not self._heartbeat.leading:
             await self._pause(0.05)
             return
         entries, redis = await self._receive()
         state = self._learning.state
         if state is not None and await self._consolidator.wanted(state):
             await self._consolidator.start(state, self._stream)
-        # Without Redis the sweep is the only way in, so it takes even the youngest.
-        age = timedelta(seconds=self._settings.sweep_seconds if redis else 0.0)
-        swept: list[Sample] = []
-        if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
-            swept = await self._queued(age)
+        swept = await self._sweep(redis)
         relabel = self._housekeeping.due("labels", _LABELS_SECONDS) and await self._labelling.is_asked()
         if entries or swept or relabel or self._consolidator.finished:
             await self._housekeeping.pause()
@@ -141,15 +166,15 @@ class Consumer:
             return  # a chore may be promoting: until it is done the ledger and the state may differ
         await self._learning.catch_up()
         if relabel:
-            self._activity = "relabelling"
+            self._heartbeat.activity = "relabelling"
             await self._labelling.carry_out()
         await self._consume(entries)
         if self._consolidator.finished:
-            self._activity = "consolidating"
+            self._heartbeat.activity = "consolidating"
             await self._consolidator.conclude(self._learning)
         if swept:
             await self._learn([sample.id for sample in swept])
-        self._activity = "idle"
+        self._heartbeat.activity = "idle"
         if not entries:
             self._housekeeping.resume(self._learning.state)
 
@@ -171,6 +196,16 @@ class Consumer:
         self._redis = True
         return entries, self._stream.carries
 
+    async def _sweep(self, redis: bool) -> list[Sample]:
+        """What the stream did not bring, every now and then. Without Redis it is the only way in, so it takes even the
+        youngest; what could not be learned for a trouble is learned as soon as that may be over.
+        """
+        if not self._place.is_well:
+            return await self._queued(timedelta(0))
+        if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
+            return await self._queued(timedelta(seconds=self._settings.sweep_seconds if redis else 0.0))
+        return []
+
     async def _queued(self, age: timedelta) -> list[Sample]:
         return await self._samples.queued(self._settings.bulk_batch, older_than=self._clock.now() - age)
 
@@ -187,43 +222,17 @@ class Consumer:
 
     async def _learn(self, ids: Sequence[str]) -> bool:
         """Learns a batch; isolates and finally buries a sample that cannot be learned. False: not all are settled."""
-        self._activity = "learning"
+        self._heartbeat.activity = "learning"
         if self._learning.state is None:
             return await self._bootstrap()
-        try:
-            await self._learning.learn(ids)
-            if self._tuning.is_overdue():
-                await self._tuning.maintain(lambda: False)
-        except (ParentNotLive, StoreUnavailable, ConnectionError):
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
-            return await self._isolate(ids, error)
-        for sample_id in ids:
-            self._attempts.pop(sample_id, None)
-        return True
-
-    async def _isolate(self, ids: Sequence[str], error: Exception) -> bool:
-        log.error("learning_failed", samples=len(ids), error=repr(error), exc_info=error)
-        if len(ids) > 1:
-            middle = len(ids) // 2
-            first = await self._learn(ids[:middle])
-            return await self._learn(ids[middle:]) and first
-        sample_id = ids[0]
-        self._attempts[sample_id] += 1
-        if self._attempts[sample_id] < self._settings.max_attempts:
-            await self._pause(min(0.1 * 2 ** self._attempts[sample_id], _LONGEST_BACKOFF))
-            return False
-        del self._attempts[sample_id]
-        await self._samples.settle(SampleState.DEAD, {sample_id: f"could not be learned: {error!r}"[:500]})
-        await self._ledger.append_event("feedback_dead", {"id": sample_id, "error": repr(error)[:500]})
-        return True
+        return await self._attempts.learn(ids)
 
     async def _bootstrap(self) -> bool:
         """The first version, once there is enough; what it does not learn is learned by the next ones."""
         if not await self._samples.makes_first_version(self._settings.bootstrap_samples):
             return False
         found = await self._samples.first_samples(_BOOTSTRAP_LIMIT)
-        self._activity = "bootstrapping"
+        self._heartbeat.activity = "bootstrapping"
         await self._ledger.append_event("bootstrap_started", {"samples": len(found)})
         started = time.perf_counter()
         try:
@@ -233,39 +242,26 @@ class Consumer:
             raise
         except Exception as error:
             # An encoder that cannot be loaded, a full disk: no sample's fault, so none is given up for it.
+            if is_device_lost(error):
+                raise
             log.exception("bootstrap_failed", samples=len(found))
-            await self._ledger.append_event("bootstrap_failed", {"problem": str(error)[:500]})
+            await self._place.report(error)
+            await self._ledger.append_event("bootstrap_failed", {"problem": told(error)})
             self._failed_bootstraps += 1
             await self._pause(min(0.5 * 2**self._failed_bootstraps, _LONGEST_BOOTSTRAP_PAUSE))
             return False
         log.info("bootstrapped", version=version.number, samples=len(found), seconds=time.perf_counter() - started)
         return True
 
-    async def _beat(self) -> None:
-        """Renews the lease; a learner that cannot reach SQL loses it, and a promotion is refused anyway then."""
-        was_leading = False
-        while True:
-            state = self._learning.state
-            details: Json = {}
-            if state is not None:
-                panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)
-                details = {"version": state.version, "samples": state.samples}
-                details |= {"panel": panel, "panel_limit": self._settings.gate_items}
-            details |= self._consolidator.progress
-            try:
-                self._leading = await self._ledger.acquire_lease(
-                    self.name, self._settings.lease_seconds, self._activity, details
-                )
-            except StoreUnavailable:
-                self._leading = False
-            if self._leading != was_leading:
-                log.info("leading" if self._leading else "standing_by", name=self.name)
-                was_leading = self._leading
-            await asyncio.sleep(self._settings.lease_seconds / 4)
-
-    async def _leave(self) -> None:
-        with contextlib.suppress(StoreUnavailable):
-            await self._ledger.release_lease(self.name)
+    def _details(self) -> Json:
+        """For the heartbeat."""
+        details = self._place.details
+        state = self._learning.state
+        if state is not None:
+            panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)
+            details |= {"version": state.version, "samples": state.samples}
+            details |= {"panel": panel, "panel_limit": self._settings.gate_items}
+        return details | self._consolidator.progress
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -9,8 +9,9 @@ import time
 
 import structlog
 
-from app.core.domain.errors import PawlError
+from app.core.domain.errors import ParentNotLive, StoreUnavailable
 from app.core.settings import Settings
+from worker.place import FILING, HOUSEKEEPING, Place
 from worker.publisher import Publisher
 from worker.snapshots import Packed, Snapshots, pack
 from worker.state import LearnerState
@@ -30,10 +31,13 @@ class Housekeeping:
     A chore has the state in hand. What only moves files is an errand, and nobody waits for it but the end.
     """
 
-    def __init__(self, tuning: Tuning, publisher: Publisher, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(
+        self, tuning: Tuning, publisher: Publisher, snapshots: Snapshots, place: Place, settings: Settings
+    ) -> None:
         self._tuning = tuning
         self._publisher = publisher
         self._snapshots = snapshots
+        self._place = place
         self._settings = settings
         self._interrupted = threading.Event()
         self._chore: asyncio.Task[None] | None = None
@@ -81,7 +85,10 @@ class Housekeeping:
         if self._errand is not None:
             await self._errand
         if state is not None and state.unsaved:
-            await asyncio.to_thread(self._snapshots.save, state)
+            try:
+                await asyncio.to_thread(self._snapshots.save, state)
+            except Exception as error:  # noqa: BLE001 - a cache: the next start takes longer
+                log.warning("snapshot_failed", problem=str(error))
             state.unsaved = 0
 
     async def _work(self, state: LearnerState | None) -> None:
@@ -89,9 +96,13 @@ class Housekeeping:
             if self.due("golden", 10.0):
                 await self._tuning.seat_golden()
             await self._tuning.maintain(self._interrupted.is_set)
-        except (PawlError, ConnectionError, OSError) as error:
-            log.warning("housekeeping_failed", problem=str(error))
+        except ParentNotLive as error:
+            log.info("another_learner_was_faster", problem=str(error))
             return
+        except Exception as error:  # noqa: BLE001 - no chore is worth the learner; this one is tried again
+            await self._failed(error)
+            return
+        await self._place.recover(HOUSEKEEPING)
         if not self._interrupted.is_set():
             self._quiet = _QUIET
         packed = None
@@ -114,5 +125,15 @@ class Housekeeping:
             gone = await self._publisher.retire_old()
             if gone:
                 log.info("artefacts_removed", versions=len(gone))
-        except (PawlError, ConnectionError, OSError) as error:
-            log.warning("housekeeping_failed", problem=str(error))
+        except Exception as error:  # noqa: BLE001
+            await self._failed(error, FILING)
+        else:
+            await self._place.recover(FILING)
+
+    async def _failed(self, error: Exception, doing: str = HOUSEKEEPING) -> None:
+        """Waits longer before the next try; what is no server's is told."""
+        self._busy_at, self._quiet = time.monotonic(), min(2 * self._quiet, _LONGEST_QUIET)
+        if isinstance(error, StoreUnavailable | ConnectionError):
+            log.warning("housekeeping_failed", doing=doing, problem=str(error))
+        else:
+            await self._place.report(error, doing)

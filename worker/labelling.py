@@ -6,13 +6,14 @@ import asyncio
 
 import structlog
 
-from app.core.domain.errors import ParentNotLive, StoreUnavailable
+from app.core.domain.errors import Conflict, ParentNotLive, StoreUnavailable
 from app.core.domain.labels import LabelChange, LabelChangeKind, check_enough_stay, retirement_reason
 from app.core.domain.versions import VersionKind
 from app.core.ports import LabelStore, SampleStore
 from app.core.settings import Settings
 from worker.learner import TaskLearner
 from worker.learning import Learning
+from worker.place import Place
 from worker.proposals import Candidate
 from worker.recovery import Recovery
 from worker.relabelling import Retirement, propose_rename, reweighted
@@ -31,9 +32,16 @@ class Labelling:
     """Brings the heads to the labels that operators decided on. Driven by the coroutine that drives `learning`."""
 
     def __init__(
-        self, learning: Learning, labels: LabelStore, samples: SampleStore, recovery: Recovery, settings: Settings
+        self,
+        learning: Learning,
+        labels: LabelStore,
+        samples: SampleStore,
+        recovery: Recovery,
+        place: Place,
+        settings: Settings,
     ) -> None:
         self._learning = learning
+        self._place = place
         self._labels = labels
         self._samples = samples
         self._recovery = recovery
@@ -46,16 +54,24 @@ class Labelling:
     async def carry_out(self) -> None:
         """Carries out what waits, oldest first; what cannot be is settled as failed, with the reason.
 
-        Raises `ParentNotLive` when another learner was faster; call again.
+        Raises `ParentNotLive` when another learner was faster, `PlaceUnwell` when it is not the change that is in the
+        way; call again.
         """
         for change in await self._labels.pending():
             try:
                 await self._carry_out(change)
             except (ParentNotLive, StoreUnavailable, ConnectionError):
                 raise
+            except Conflict as error:
+                await self._fail(change, error)
             except Exception as error:
+                if not await self._place.blames(error):
+                    raise
                 log.exception("label_change_failed", change=change.id)
-                await self._labels.fail(change.id, str(error)[:500])
+                await self._fail(change, error)
+
+    async def _fail(self, change: LabelChange, error: Exception) -> None:
+        await self._labels.fail(change.id, str(error)[:500])
 
     async def _carry_out(self, change: LabelChange) -> None:
         state = self._learning.state

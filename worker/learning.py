@@ -193,7 +193,7 @@ class Learning:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
         try:
             ranked = await asyncio.to_thread(state.ranked, step.candidates)
-            written, report = await self._written(state, step, ranked)
+            written, report = await self.written(state, step, ranked)
             if not report.accepted:
                 reason = "; ".join(report.reasons)[:500]
                 harmful = {sample.id: reason for sample in step.adds} if last else {}
@@ -214,9 +214,10 @@ class Learning:
         self._note(state, promoted, step)
         return promoted, report
 
-    async def _written(
+    async def written(
         self, state: LearnerState, step: Step, ranked: Mapping[str, Ranked]
     ) -> tuple[NewVersion, GateReport]:
+        """Writes a candidate and judges it; nothing serves it yet."""
         temperatures = {name: step.temperatures.get(name, one.temperature) for name, one in state.tasks.items()}
         begun = time.perf_counter()
         written = await self._publisher.write(self._draft(state, step, temperatures, ranked))

@@ -85,6 +85,17 @@ class Publisher:
         number = await self._ledger.next_number()
         return await asyncio.to_thread(self._write, number, draft)
 
+    async def probe(self) -> None:
+        """Writes a file as versions' files are written, and reads it back. Raises what does not work."""
+        await asyncio.to_thread(self._artefacts.probe)
+
+    async def take_back(self, version: NewVersion) -> None:
+        """Reads a written candidate as an app would, and removes it. Raises what does not work."""
+        try:
+            await asyncio.to_thread(self._artefacts.open, version.number)
+        finally:
+            await self.discard(version)
+
     async def discard(self, version: NewVersion) -> None:
         """Removes the folder of a candidate that will get no row."""
         await asyncio.to_thread(self._artefacts.remove, [version.number])
@@ -214,6 +225,8 @@ class Publisher:
             try:
                 return self._artefacts.publish(number, manifest, files, exclusive=True)
             except FileExistsError:
+                if not self._artefacts.path(number).exists():
+                    raise  # something else is in the way, and would be for every number
                 number += 1
 
 

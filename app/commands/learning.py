@@ -1,12 +1,16 @@
-"""Waiting until what is queued has been learned and is served, with or without a learner that runs already."""
+"""Waiting until samples are in a final state and are served, whoever learns them.
+
+What is waited for is the condition itself. Who brings it about may change at any moment: a learner that starts takes
+over from the child that was started for want of one, and a child takes over from a learner that went away.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 
@@ -14,16 +18,31 @@ import httpx
 
 from app.commands.client import service_url
 from app.commands.stores import Stores
-from app.commands.terminal import CommandFailed
+from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes
 from app.core.child_processes import module_command
+from app.core.domain.versions import LearnerStatus
 from app.core.settings import Settings
 from app.supervisor import guarded
 
 POLL_SECONDS = 0.2
-_LOST_LEARNER_SECONDS = 60.0
 _SERVE_SECONDS = 60.0
+_MOST_BOOTSTRAP_FAILURES = 3
+_EVENT_PAGE = 1000
 
-Waiting = Callable[[int], None]
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Samples that are waited for: all of some imports, and others by their ids."""
+
+    import_ids: Sequence[str]
+    sample_ids: Sequence[str] = ()
+
+    async def left(self, stores: Stores) -> int:
+        """How many are still queued."""
+        return await stores.samples.waiting(self.import_ids, self.sample_ids)
+
+
+Told = Callable[[int], None]
 """Called with the number of samples that still wait."""
 
 
@@ -37,72 +56,127 @@ def require_worker() -> None:
         )
 
 
-async def learner_is_alive(stores: Stores) -> bool:
-    """Whether a learner holds an unexpired lease."""
-    status = await stores.ledger.learner_status()
-    return status is not None and status.expires_at > datetime.now(UTC)
+async def learn_all(
+    settings: Settings, stores: Stores, awaited: Awaited, told: Told, seconds: float | None = None
+) -> str | None:
+    """Returns when none of the samples is queued any more (None), or why they will not be learned now.
 
-
-async def learn_up_to(settings: Settings, stores: Stores, seq: int, waiting: Waiting) -> None:
-    """Returns when no sample up to `seq` is queued any more.
-
-    A running learner does it; where there is none, one is started for as long as it takes.
+    Where no learner lives, one is started for as long as it takes.
     """
-    if await learner_is_alive(stores):
-        await _wait_for_learner(stores, seq, waiting)
-    else:
-        require_worker()
-        async with _draining(settings) as finished:
-            while not finished.done():
-                waiting((await stores.samples.backlog()).length)
-                await asyncio.wait([finished], timeout=POLL_SECONDS)
-            await finished
-    waiting(0)
-
-
-async def _wait_for_learner(stores: Stores, seq: int, waiting: Waiting) -> None:
-    """Raises `CommandFailed` when the learner goes away for good; a restarted one is waited for."""
-    last_seen = asyncio.get_running_loop().time()
-    while True:
-        oldest = await stores.samples.queued(1)
-        if not oldest or oldest[0].seq > seq:
-            return
-        waiting((await stores.samples.backlog()).length)
-        now = asyncio.get_running_loop().time()
-        if await learner_is_alive(stores):
-            last_seen = now
-        elif now - last_seen > _LOST_LEARNER_SECONDS:
-            raise CommandFailed(
-                "the learner stopped before everything was learned; nothing is lost",
-                "Start it with `pawl up` or `pawl work`, or run the same import again.",
-            )
-        await asyncio.sleep(POLL_SECONDS)
-
-
-@asynccontextmanager
-async def _draining(settings: Settings) -> AsyncIterator[asyncio.Future[None]]:
-    """`python -m worker --drain` as a child that does not outlive this process."""
-    env = dict(os.environ) | {"PAWL_HOME": str(settings.home_path)}
-    process = await asyncio.create_subprocess_exec(
-        *guarded(module_command("worker", "--drain")),
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    finished = asyncio.ensure_future(_wait_for_drain(process))
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + seconds
+    trouble = _Trouble(stores, await stores.ledger.last_event_id())
+    child: _Child | None = None
     try:
-        yield finished
+        begun = loop.time()
+        while left := await awaited.left(stores):
+            told(left)
+            if missing := await missing_for_a_first_version(settings, stores):
+                return missing
+            await trouble.look()
+            if deadline is not None and loop.time() > deadline:
+                return f"{left} rows still waited to be learned after {seconds:g} s"
+            learner = await live_learner(stores)
+            if child is not None and learner is not None and not child.is_holder(learner):
+                await child.stop()
+                child = None
+            elif child is None and learner is None:
+                require_worker()
+                child = await _Child.start(settings)
+            elif child is not None and child.finished.done():
+                child.finished.result()
+                if learner is None and await awaited.left(stores):
+                    return trouble.told or "the learner ended and left them queued"
+            await asyncio.sleep(max(POLL_SECONDS, 5 * (loop.time() - begun)))  # looking must not cost much
+            begun = loop.time()
+        told(0)
+        return None
     finally:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait([finished], timeout=10.0)
-        if process.returncode is None:
-            process.kill()
+        if child is not None:
+            await child.stop()
 
 
-async def _wait_for_drain(process: asyncio.subprocess.Process) -> None:
+async def live_learner(stores: Stores) -> LearnerStatus | None:
+    """The holder of an unexpired lease."""
+    status = await stores.ledger.learner_status()
+    return status if status is not None and status.expires_at > datetime.now(UTC) else None
+
+
+async def missing_for_a_first_version(settings: Settings, stores: Stores) -> str | None:
+    """What the queue lacks for a first version; None where it can be made, or is there."""
+    if await stores.ledger.live() is not None or await stores.samples.makes_first_version(settings.bootstrap_samples):
+        return None
+    queued = (await stores.samples.backlog()).length
+    if await stores.ledger.live() is not None:  # made meanwhile, of what was looked at
+        return None
+    return f"a first version needs {settings.bootstrap_samples} samples and two labels in one task; {queued} wait"
+
+
+class _Trouble:
+    """What the learner says has gone wrong since the waiting began."""
+
+    def __init__(self, stores: Stores, last_event: int) -> None:
+        self._stores = stores
+        self._last = last_event
+        self._failures = 0
+        self.told = ""
+
+    async def look(self) -> None:
+        """Passes on each new problem; raises `CommandFailed` when the first version fails again and again."""
+        for event in await self._stores.ledger.events(self._last, _EVENT_PAGE):
+            self._last = event.id
+            if event.type != "bootstrap_failed":
+                continue
+            self._failures += 1
+            problem = str(event.payload.get("problem", ""))
+            if self._failures >= _MOST_BOOTSTRAP_FAILURES:
+                raise CommandFailed(
+                    f"the learner cannot make a first version: {problem}",
+                    "The rows are stored and will be learned once that is mended. See `pawl doctor`.",
+                )
+            if problem != self.told:
+                notes.print(f"the learner says: {problem}", markup=False, soft_wrap=True)
+                self.told = problem
+
+
+class _Child:
+    """`python -m worker --drain`, which does not outlive this process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.finished = asyncio.ensure_future(_wait_for(process))
+
+    @classmethod
+    async def start(cls, settings: Settings) -> _Child:
+        """Starts it."""
+        env = dict(os.environ) | {"PAWL_HOME": str(settings.home_path)}
+        process = await asyncio.create_subprocess_exec(
+            *guarded(module_command("worker", "--drain")),
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    def is_holder(self, learner: LearnerStatus) -> bool:
+        """Whether the lease is its own (a learner's name ends with its process id)."""
+        return learner.holder.endswith(f"-{self._process.pid}")
+
+    async def stop(self) -> None:
+        """Lets it end in order (it gives the lease back), or kills it. What became of it is of no interest any more."""
+        if self._process.returncode is None:
+            self._process.terminate()
+        await asyncio.wait([self.finished], timeout=10.0)
+        if self._process.returncode is None:
+            self._process.kill()
+            await asyncio.wait([self.finished])
+        if self.finished.done():
+            self.finished.exception()
+
+
+async def _wait_for(process: asyncio.subprocess.Process) -> None:
     assert process.stderr is not None  # noqa: S101 - a pipe was asked for
     tail: deque[bytes] = deque(maxlen=20)
     while chunk := await process.stderr.read(2**16):
@@ -130,6 +204,8 @@ async def wait_until_served(settings: Settings, number: int) -> bool:
                 return True
             if asyncio.get_running_loop().time() > deadline:
                 raise CommandFailed(
-                    f"version {number} was learned, but {client.base_url} does not serve it yet", "See `pawl doctor`."
+                    f"version {number} was learned, but {client.base_url} does not serve it yet",
+                    "See `pawl doctor`.",
+                    EXIT_PARTIAL,
                 )
             await asyncio.sleep(POLL_SECONDS)

@@ -1,140 +1,196 @@
-"""`pawl import`: labelled rows from a file into SQL, learned and served before the command returns."""
+"""`pawl import`: labelled rows from a file into SQL, all or none, learned and served before the command returns.
+
+The rows of one command are one transaction. It ends when each of them is in a final state, whoever brought it there.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from app.commands.learning import learn_up_to, wait_until_served
-from app.commands.rows import BadRow, Row, read_rows
+from app.commands.files.formats import opened, read_contents
+from app.commands.files.records import Reading
+from app.commands.files.rows import BadRow, Row, read_rows
+from app.commands.learning import Awaited, learn_all, wait_until_served
+from app.commands.outcome import Summary, tell
+from app.commands.rejected import stop_or_write
 from app.commands.stores import Stores, announce, open_stores
-from app.commands.terminal import EXIT_USAGE, CommandFailed, notes, print_line, progress_bar
+from app.commands.terminal import EXIT_PARTIAL, EXIT_USAGE, CommandFailed, notes, progress_bar
+from app.core.domain.errors import ItemsRefused
 from app.core.domain.forms import clean_task
-from app.core.domain.samples import NewSample, Origin, Receipt, SampleState, digest_text
+from app.core.domain.identifiers import IMPORT_PREFIX, new_identifier
+from app.core.domain.imports import NewImport
+from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
 from app.core.settings import Settings
 
-CHUNK = 1000
-_SHOWN_BAD_ROWS = 20
+_SAMPLE_ID = re.compile(r"\bfb_\w+")
+_SHOWN_WARNINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What to read and how to store it."""
+    """What to read and how to store it. `task` is None where the file may say it."""
 
     path: Path
-    task: str
+    task: str | None = None
     text_column: str | None = None
     label_column: str | None = None
     golden: bool = False
     pinned: bool = False
     skip_bad: bool = False
+    max_bad: float = 10.0
+    accept: str | None = None
     create_task: bool = False
+    seconds: float | None = None
+    as_json: bool = False
+    reading: Reading = field(default_factory=Reading)
 
 
-async def import_file(settings: Settings, request: ImportRequest) -> None:
+async def import_file(settings: Settings, request: ImportRequest) -> int:
     """Stores every row that is not known yet, waits until all is learned and served, prints a summary.
 
-    Raises `CommandFailed` naming the lines of bad rows (nothing is stored then) unless `skip_bad`.
+    Returns the exit code: `EXIT_PARTIAL` where some rows were not learned. Raises `CommandFailed` naming the lines of
+    bad rows (nothing is stored then) unless `skip_bad`.
     """
     try:
-        clean_task(request.task)
+        clean_task(request.task or DEFAULT_TASK)
     except ValueError as error:
         raise CommandFailed(f"--task {request.task!r}: {error}", code=EXIT_USAGE) from None
-    rows = _rows(settings, request)
-    latest = {digest_text(row.text): row for row in rows}  # of two lines with one text the later one is right
+    name, rows, bad = _read(settings, request)
     async with open_stores(settings, migrate=True) as stores:
-        receipts = await _accept(settings, stores, request, list(latest.values()))
-        fresh = sum(receipt.is_new for receipt in receipts)
-        summary = f"{request.path.name}: {len(rows)} rows, {fresh} new, {len(receipts) - fresh} already known"
-        if len(rows) > len(latest):
-            summary += f", {len(rows) - len(latest)} replaced by a later row with the same text"
-        print_line(summary)
-        if request.golden:
-            print_line("golden samples are never learned; from now on they judge every candidate")
-            return
-        if not fresh:
-            print_line("nothing new to learn")
-        await _learn(settings, stores, receipts)
-        await _tell_labels(stores, request.task)
+        refused = await _refused(stores, [_item(request, name, row) for row in rows], rows)
+        bad = sorted([*bad, *refused], key=lambda row: row.line)
+        lines = {one.line for one in refused}
+        rows = [row for row in rows if row.line not in lines]
+        rejected = stop_or_write(bad, len(rows), request.path, request.skip_bad, request.max_bad)
+        items, imports = _together([_item(request, name, row) for row in _latest(request, rows)], name, request.accept)
+        receipts = await _accept(stores, items, imports)
+        await announce(settings, [one.id for one in receipts if one.is_new and one.state is SampleState.QUEUED])
+        summary = Summary(name, imports, len(rows), items, receipts, len(bad), rejected)
+        summary.waiting = await _learn(settings, stores, request, receipts, imports)
+        await summary.look(stores)
+        live = await stores.ledger.live()
+        if live is not None and not request.golden:
+            summary.version = live.number
+            summary.served = await wait_until_served(settings, live.number)
+        await tell(stores, summary, request.as_json)
+        return EXIT_PARTIAL if summary.is_partial else 0
 
 
-def _rows(settings: Settings, request: ImportRequest) -> list[Row]:
+def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], list[BadRow]]:
     good: list[Row] = []
     bad: list[BadRow] = []
-    found = read_rows(request.path, request.text_column, request.label_column, settings.max_body_bytes)
-    for row in found:
-        if isinstance(row, BadRow):
-            bad.append(row)
-        else:
-            good.append(row)
-    for fault in bad[:_SHOWN_BAD_ROWS]:
-        notes.print(f"line {fault.line}: {fault.problem}", markup=False, soft_wrap=True)
-    if len(bad) > _SHOWN_BAD_ROWS:
-        notes.print(f"... and {len(bad) - _SHOWN_BAD_ROWS} more")
-    if bad and not request.skip_bad:
-        raise CommandFailed(
-            f"{len(bad)} of {len(bad) + len(good)} rows in {request.path} are not usable; nothing was imported",
-            "Correct them, or leave them out with --skip-bad.",
-        )
-    if bad:
-        notes.print(f"skipped {len(bad)} rows", style="yellow")
-    if not good:
-        raise CommandFailed(f"{request.path} holds no usable rows")
-    return good
-
-
-async def _accept(settings: Settings, stores: Stores, request: ImportRequest, rows: Sequence[Row]) -> list[Receipt]:
-    receipts: list[Receipt] = []
-    with progress_bar() as bar:
-        step = bar.add_task("storing", total=len(rows))
-        for start in range(0, len(rows), CHUNK):
-            items = [
-                NewSample(
-                    text=row.text,
-                    label=row.label,
-                    task=request.task,
-                    source=request.path.name[:200],
-                    origin=Origin.IMPORT,
-                    golden=request.golden,
-                    pinned=request.pinned,
-                    create_task=request.create_task,
+    with opened(request.path) as source:
+        contents = read_contents(source, request.reading, settings.max_body_bytes)
+        notes.print(f"{source.name}: {contents.described}", markup=False, soft_wrap=True)
+        for row in read_rows(contents, request.text_column, request.label_column, settings.max_body_bytes):
+            if isinstance(row, BadRow):
+                bad.append(row)
+            else:
+                good.append(row)
+            if len(good) > settings.max_queued:
+                raise CommandFailed(
+                    f"{source.name} holds more than {settings.max_queued} rows; nothing was imported",
+                    "Cut it into several files, or raise PAWL_MAX_QUEUED.",
                 )
-                for row in rows[start : start + CHUNK]
-            ]
-            receipts += await stores.samples.accept(items)
-            bar.advance(step, len(items))
-    if not request.golden:
-        await announce(settings, [receipt.id for receipt in receipts if receipt.is_new])
+    exported = [row for row in good if row.attributes is not None]
+    if exported:
+        notes.print("an export of Pawl: task, state and weight of each row are taken from it")
+    gone = {row.line for row in exported if row.attributes and row.attributes.is_gone}
+    if gone:
+        notes.print(f"{len(gone)} rows had left the model where it was exported; they are left out")
+    return source.name, [row for row in good if row.line not in gone], bad
+
+
+async def _refused(stores: Stores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
+    """Rows that the store does not take: a label that was retired, a task that is not there."""
+    faults = {fault.index: fault for fault in reversed((await stores.samples.examine(items)).faults)}
+    return [BadRow(rows[at].line, f"{fault.field}: {fault.problem}", rows[at].raw) for at, fault in faults.items()]
+
+
+def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
+    """Of two lines with one text the later one is right. What an export holds was made one before."""
+    latest = {(_task(request, row), digest_text(row.text)): row for row in rows if row.attributes is None}
+    return [row for row in rows if row.attributes is not None] or list(latest.values())
+
+
+def _together(items: Sequence[NewSample], name: str, accept: str | None) -> tuple[list[NewSample], list[NewImport]]:
+    """The items as one import for each task."""
+    rows = Counter(item.task for item in items)
+    imports = {task: NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept) for task, n in rows.items()}
+    return [replace(item, import_id=imports[item.task].id) for item in items], list(imports.values())
+
+
+def _item(request: ImportRequest, name: str, row: Row) -> NewSample:
+    said = row.attributes
+    item = NewSample(
+        text=row.text,
+        label=row.label,
+        task=_task(request, row),
+        source=name,
+        origin=Origin.IMPORT,
+        golden=request.golden,
+        pinned=request.pinned,
+        create_task=request.create_task or said is not None,
+    )
+    if said is None:
+        return item
+    return replace(
+        item,
+        weight=said.weight,
+        emphasis=said.emphasis,
+        source=said.source,
+        golden=request.golden or said.state is SampleState.GOLDEN,
+        pinned=request.pinned or said.pinned,
+        hold=said.hold,
+    )
+
+
+def _task(request: ImportRequest, row: Row) -> str:
+    if request.task is not None:
+        return request.task
+    return row.attributes.task if row.attributes is not None else DEFAULT_TASK
+
+
+async def _accept(stores: Stores, items: Sequence[NewSample], imports: Sequence[NewImport]) -> list[Receipt]:
+    """All or none, in one transaction."""
+    with progress_bar() as bar:
+        bar.add_task(f"storing {len(items)} rows", total=None)
+        try:
+            receipts = await stores.samples.accept(items, imports=imports)
+        except ItemsRefused as error:  # what was decided about a label while the file was read
+            raise CommandFailed(f"{error}; nothing was imported", "Run the same command again.") from error
+    _tell_warnings(receipts)
     return receipts
 
 
-async def _learn(settings: Settings, stores: Stores, receipts: Sequence[Receipt]) -> None:
+def _tell_warnings(receipts: Sequence[Receipt]) -> None:
+    """Each kind of warning once, with how many rows it concerns."""
+    kinds = Counter(_SAMPLE_ID.sub("a sample", warning) for receipt in receipts for warning in receipt.warnings)
+    for warning, count in kinds.most_common(_SHOWN_WARNINGS):
+        notes.print(f"warning: {warning} ({count} rows)", style="yellow", markup=False, soft_wrap=True)
+    if len(kinds) > _SHOWN_WARNINGS:
+        notes.print(f"... and {len(kinds) - _SHOWN_WARNINGS} other warnings")
+
+
+async def _learn(
+    settings: Settings,
+    stores: Stores,
+    request: ImportRequest,
+    receipts: Sequence[Receipt],
+    imports: Sequence[NewImport],
+) -> str | None:
     """Waits for what this file brought, also what an interrupted import of it left queued."""
-    waiting = [r.id for r in receipts if r.state is SampleState.QUEUED]
-    live = await stores.ledger.live()
-    if waiting:
-        last = max((sample.seq for sample in await stores.samples.get_many(waiting)), default=0)
-        queued = (await stores.samples.backlog()).length
-        if live is None and not await stores.samples.makes_first_version(settings.bootstrap_samples):
-            print_line(
-                f"stored, but not learned yet: a first version needs {settings.bootstrap_samples} samples "
-                f"and two labels in one task; {queued} wait"
-            )
-            return
-        with progress_bar() as bar:
-            step = bar.add_task("learning", total=queued)
-            await learn_up_to(settings, stores, last, lambda left: bar.update(step, completed=queued - left))
-        live = await stores.ledger.live()
-    if live is None:
-        raise CommandFailed("the learner made no version of these samples", "See `pawl doctor`.")
-    served = await wait_until_served(settings, live.number)
-    print_line(f"version {live.number} {'is served' if served else 'is live; start it with `pawl up`'}")
-
-
-async def _tell_labels(stores: Stores, task: str) -> None:
-    counts = await stores.samples.label_counts(task)
-    shown = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    listed = ", ".join(f"{label} {count}" for label, count in shown[:10]) + (", ..." if len(shown) > 10 else "")
-    if shown:
-        print_line(f"task {task}: {sum(counts.values())} texts, {len(shown)} labels ({listed})")
+    known = [one.id for one in receipts if not one.is_new and one.state is SampleState.QUEUED]
+    awaited = Awaited([one.id for one in imports], known)
+    queued = await awaited.left(stores)
+    if not queued:
+        return None
+    with progress_bar() as bar:
+        step = bar.add_task("learning", total=queued)
+        return await learn_all(
+            settings, stores, awaited, lambda left: bar.update(step, completed=queued - left), request.seconds
+        )

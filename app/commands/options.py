@@ -12,6 +12,16 @@ from app.core.settings import Settings, load_settings
 Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
 Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+FileFormat = Annotated[
+    str | None, typer.Option("--format", help="csv, tsv, jsonl, xlsx, parquet or txt. Default: found by looking.")
+]
+FileEncoding = Annotated[
+    str | None, typer.Option("--encoding", help="Of a text file: utf-8, utf-16, cp1252, ... Default: found by looking.")
+]
+FileDelimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="Of CSV: a character, or `tab`. Default: found by looking.")
+]
+FileSheet = Annotated[str | None, typer.Option("--sheet", help="Of a workbook. Default: the first that is not empty.")]
 CreateTask = Annotated[bool, typer.Option("--create-task", help="The task may be one that is not there yet.")]
 Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
 

@@ -29,6 +29,8 @@ notes = _console(sys.stderr)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_PARTIAL = 3
+"""Done in part: something that was asked for was refused, left out or is not done yet, and the output says what."""
 
 
 class CommandFailed(PawlError):

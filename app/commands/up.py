@@ -19,11 +19,13 @@ from pydantic import SecretStr
 from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
-from app.commands.learning import require_worker
+from app.commands.learning import live_learner, require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
 from app.core.child_processes import module_command
+from app.core.domain.errors import StoreUnavailable
+from app.core.parts import PARTS_FILE, Part, write_parts
 from app.core.settings import Settings
 from app.demo import demo_samples
 from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
@@ -104,7 +106,7 @@ class _Run:
 
     async def run(self) -> None:
         """Returns after an orderly stop; raises what made it give up."""
-        self._supervisor = Supervisor(self._home / "logs", self._tell)
+        self._supervisor = Supervisor(self._home / "logs", self._tell, self._note_parts)
         stop = asyncio.Event()
         self._watch_signals(stop)
         starting = asyncio.create_task(self._start())
@@ -146,6 +148,8 @@ class _Run:
             self._supervisor.start("worker", lambda: module_command("worker"), self._env)
             self._write_run_file()
             number = await self._wait_until_ready(stores)
+            await self._wait_for_learner(stores)
+        self._supervisor.note_started()  # what dies from now on is started again, for ever
         return f"ready {self._url} version {number}" if number else f"ready {self._url} no version yet"
 
     async def _start_redis(self) -> None:
@@ -204,6 +208,19 @@ class _Run:
                 self._status.update(what)
                 await asyncio.sleep(_POLL_SECONDS)
 
+    async def _wait_for_learner(self, stores: Stores) -> None:
+        """Until it has shown that it can start: its heartbeat, or another learner's that it stands by for."""
+        self._status.update("waiting for the learner")
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                if await live_learner(stores) is not None:
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _note_parts(self, parts: list[Part]) -> None:
+        with contextlib.suppress(OSError):  # a full disk is no reason to stop
+            write_parts(self._home, parts)
+
     @staticmethod
     async def _served(client: httpx.AsyncClient) -> int | None:
         """The version that answers, 0 where there is none yet; None while it is not ready."""
@@ -214,7 +231,8 @@ class _Run:
             return None
 
     async def _stop(self) -> None:
-        (self._home / RUN_FILE).unlink(missing_ok=True)
+        for name in (RUN_FILE, PARTS_FILE):
+            (self._home / name).unlink(missing_ok=True)
         apps = ["app"] if self._members is None else self._members.names
         await self._supervisor.stop([*apps, "worker"], STOP_SECONDS)
         await self._supervisor.stop(["redis"], STOP_REDIS_SECONDS)
@@ -228,4 +246,5 @@ class _Run:
 
     @staticmethod
     def _tell(message: str) -> None:
-        notes.print(message, markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # the terminal is gone; the parts go on
+            notes.print(message, markup=False, soft_wrap=True)

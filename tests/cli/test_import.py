@@ -32,21 +32,25 @@ def test_bad_rows_stop_it_and_nothing_is_stored(env: dict[str, str], tmp_path: P
     refused = pawl(env, "import", str(file))
     assert refused.returncode == 1
     assert refused.stdout == ""
-    lines = refused.stderr.splitlines()
+    named, *lines = refused.stderr.splitlines()
+    assert named == "mixed.csv: CSV, delimiter ',', UTF-8"
     assert lines[0].startswith("line 20: label: ")
     assert lines[1] == "line 24: 3 fields where the header has 2"
     assert "2 of 22 rows" in lines[2]
     assert "nothing was imported" in lines[2]
     assert "--skip-bad" in lines[3]
-    assert not (Path(env["PAWL_HOME"]) / "pawl.db").exists()
+    assert states(env) == {}
 
 
 def test_the_first_import_makes_version_1_and_the_same_file_again_nothing(env: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "mixed.csv"
     file.write_text(BAD_ROWS)
     done = pawl(env, "import", str(file), "--skip-bad")
-    assert done.returncode == 0, done.stderr
-    assert "skipped 2 rows" in done.stderr
+    assert done.returncode == 3, done.stderr
+    assert f"skipped 2 rows; they are in {file}.rejected.jsonl" in done.stderr
+    rejected = [json.loads(line) for line in Path(f"{file}.rejected.jsonl").read_text().splitlines()]
+    assert [row["line"] for row in rejected] == [20, 24]
+    assert rejected[1] == {"line": 24, "problem": "3 fields where the header has 2", "row": ["x", "y", "z"]}
     assert done.stdout.splitlines() == [
         "mixed.csv: 20 rows, 18 new, 0 already known, 2 replaced by a later row with the same text",
         "version 1 is live; start it with `pawl up`",
@@ -54,7 +58,7 @@ def test_the_first_import_makes_version_1_and_the_same_file_again_nothing(env: d
     ]
     assert states(env) == {"learned": 18}
     again = pawl(env, "import", str(file), "--skip-bad")
-    assert again.returncode == 0
+    assert again.returncode == 3
     assert "0 new, 18 already known" in again.stdout
     assert "nothing new to learn" in again.stdout
     assert "version 1 is live" in again.stdout
@@ -86,7 +90,7 @@ def test_too_little_for_a_first_version_is_kept(short_folder: Path, tiny_encoder
     file.write_text("text,label\n" + "".join(f"text {n},only\n" for n in range(12)))
     env = environment(short_folder / "few", tiny_encoder, PAWL_PORT="1")
     done = pawl(env, "import", str(file))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "not learned yet" in done.stdout
     assert "two labels" in done.stdout
     assert states(env) == {"queued": 12}

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
-from app import supervisor
+from app import child_logs, supervisor
 from app.core.domain.errors import Unavailable
+from app.core.parts import PARTS_FILE, Part, PartState, read_parts, write_parts
 from app.supervisor import Supervisor, guarded
 from tests.polling import has_ended
 
@@ -61,8 +63,8 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     assert told == ["app ended (killed by SIGKILL), starting it again"]
 
 
-async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_BACKOFF_SECONDS", (0.0,) * 5)
+async def test_a_child_that_cannot_start_at_all_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_LONGEST_PAUSE", 0.0)
     group = Supervisor(tmp_path, lambda _: None)
     group.start("worker", lambda: python("import sys; sys.exit('no encoder here')"), dict(os.environ))
     error = await asyncio.wait_for(group.failure(), 30.0)
@@ -71,6 +73,80 @@ async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path, mon
     assert "exit status 1" in str(error)
     assert "no encoder here" in str(error), "the last lines of its log say why"
     await group.stop(["worker"], 1.0)
+
+
+async def test_the_supervisor_never_takes_a_healthy_part_down_for_a_sick_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that started once is started again for ever, with a growing pause; one that recovered is forgiven."""
+    monkeypatch.setattr(supervisor, "_SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr(supervisor, "_FORGIVEN_SECONDS", 0.5)
+    sick = tmp_path / "sick"
+    program = f"import os, sys, time; os.path.exists({str(sick)!r}) and sys.exit(3); print('up', flush=True); "
+    told: list[str] = []
+    seen: list[Part] = []
+    logs = tmp_path / "logs"
+    group = Supervisor(logs, told.append, lambda parts: seen.extend(p for p in parts if p.name == "worker"))
+    healthy = group.start("app", lambda: python(SLEEPER), dict(os.environ))
+    worker = group.start("worker", lambda: python(program + "time.sleep(600)"), dict(os.environ))
+    await until(lambda: (logs / "worker.log").exists() and "up" in (logs / "worker.log").read_text())
+    group.note_started()
+    failing = asyncio.create_task(group.failure())
+    first = healthy.pid
+    sick.touch()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    await until(lambda: worker.part.failures > 8, 60.0)
+    assert not failing.done()
+    assert healthy.pid == first
+    assert "exit status 3" in (worker.part.last_end or "")
+    pauses = [(one.next_start - one.since).total_seconds() for one in seen if one.next_start is not None]
+    assert len(pauses) >= 8
+    assert pauses == sorted(pauses), "each pause is longer than the one before"
+    assert pauses[-1] > pauses[0]
+    sick.unlink()
+    await until(lambda: worker.part.is_well, 60.0)
+    assert told[-1] == "worker has recovered"
+    assert worker.part.restarts >= 8
+    failing.cancel()
+    await group.stop(["app", "worker"], 5.0)
+
+
+async def test_a_program_that_is_missing_for_a_while_is_started_when_it_is_back(tmp_path: Path) -> None:
+    """As while an environment is replaced, or where there is no memory for a process."""
+    told: list[str] = []
+    group = Supervisor(tmp_path, told.append)
+    calls: list[int] = []
+
+    def command() -> list[str]:
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError(12, "Cannot allocate memory")
+        return python(SLEEPER)
+
+    child = group.start("worker", command, dict(os.environ))
+    await until(lambda: child.pid is not None)
+    assert "could not be started: Cannot allocate memory" in told[0]
+    await group.stop(["worker"], 5.0)
+
+
+def test_the_pause_grows_to_a_minute() -> None:
+    pauses = [supervisor.pause_after(deaths) for deaths in range(1, 60)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1.0
+    assert pauses[-1] == 60.0
+    assert sum(pauses[:20]) < 60.0, "twenty deaths within a minute still leave it time to work"
+
+
+def test_what_a_dead_supervisor_wrote_is_not_believed(tmp_path: Path) -> None:
+    part = Part("worker", PartState.WAITING, datetime.now(UTC), 3, 2, "exit status 1", datetime.now(UTC))
+    write_parts(tmp_path, [part])
+    assert read_parts(tmp_path) == [part]
+    content = (tmp_path / PARTS_FILE).read_text()
+    (tmp_path / PARTS_FILE).write_text(content.replace(f'"supervisor": {os.getpid()}', '"supervisor": 99999999'))
+    assert read_parts(tmp_path) == []
+    (tmp_path / PARTS_FILE).write_text("{")
+    assert read_parts(tmp_path) == []
 
 
 async def test_a_child_that_ignores_term_and_its_own_child_are_killed(tmp_path: Path) -> None:
@@ -105,7 +181,7 @@ async def test_a_stop_that_is_hurried_does_not_wait(tmp_path: Path) -> None:
 
 
 async def test_logs_are_bounded_and_errors_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "LOG_BYTES", 10_000)
+    monkeypatch.setattr(child_logs, "LOG_BYTES", 10_000)
     told: list[str] = []
     program = (
         "import json, time\n"

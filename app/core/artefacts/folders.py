@@ -27,6 +27,8 @@ from app.core.ports import VersionFolder
 
 _CHUNK = 1 << 20
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+_PROBE = "probe"
+_PROBE_BYTES = 1 << 20  # about what a head of many labels takes
 _READ_ONLY = 0o444  # a link shares its contents with every version, so nothing may write to it in place
 
 
@@ -99,6 +101,24 @@ class FolderArtefactStore:
                 self._remember(path / name, digest)
         return folder
 
+    def probe(self) -> None:
+        """Does with a file of its own all that is done with a version's files; see the port."""
+        content = os.urandom(_PROBE_BYTES)
+        new, final = self._tmp / _PROBE, self._versions / _PROBE
+        with self._locked():
+            shutil.rmtree(final, ignore_errors=True)  # of one that was killed
+            blob = self._blob(self._put(content))
+            try:
+                new.mkdir()
+                self._link(blob, new / _PROBE)
+                _sync_directory(new)
+                new.replace(final)
+                if (final / _PROBE).read_bytes() != content:
+                    raise ArtefactCorrupt(path=final / _PROBE, problem="it does not read as it was written")
+            finally:
+                shutil.rmtree(final, ignore_errors=True)
+                self._forget(blob)
+
     def remove(self, numbers: Sequence[int]) -> int:
         """Removes version folders, then the blobs no version links to; returns the bytes freed.
 
@@ -114,8 +134,7 @@ class FolderArtefactStore:
             for blob in self._blobs.glob("??/*"):
                 status = blob.stat()
                 if status.st_nlink == 1:
-                    blob.unlink()
-                    self._sound.pop((status.st_dev, status.st_ino), None)
+                    self._forget(blob)
                     freed += status.st_size
         return freed
 
@@ -209,6 +228,11 @@ class FolderArtefactStore:
     def _remember(self, path: Path, digest: str) -> None:
         status = path.stat()
         self._sound[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, digest)
+
+    def _forget(self, blob: Path) -> None:
+        status = blob.stat()
+        blob.unlink()
+        self._sound.pop((status.st_dev, status.st_ino), None)
 
     def _link(self, blob: Path, target: Path) -> None:
         """A hard link, or a copy where there can be none (file system without links, or a file's links used up)."""

@@ -8,10 +8,11 @@ exactly; what is in no head is changed in place. A source never changes, and not
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.core.domain.identifiers import SAMPLE_PREFIX, new_identifier
+from app.core.domain.imports import NewImport
 from app.core.domain.samples import NewSample, Receipt, SampleState, Split, digest_text, split_of
 
 BECAME_GOLDEN = "its text is golden now, so it judges candidates and is not learned"
@@ -52,6 +53,7 @@ class Acceptance:
     leaving     id -> reason of learned samples that the learner is to take out.
     retracted   id -> reason of samples in no head that leave at once.
     changed     known samples in no head whose state, weight or pin changes.
+    released    id -> import that a quarantined sample is queued again for.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -60,21 +62,29 @@ class Acceptance:
     leaving: dict[str, str] = field(default_factory=dict)
     retracted: dict[str, str] = field(default_factory=dict)
     changed: dict[str, Standing] = field(default_factory=dict)
+    released: dict[str, str] = field(default_factory=dict)
 
 
-def plan_acceptance(items: Sequence[NewSample], active: Iterable[Standing], heldout_fraction: float) -> Acceptance:
+def plan_acceptance(
+    items: Sequence[NewSample],
+    active: Iterable[Standing],
+    heldout_fraction: float,
+    insisted: Collection[str] = (),
+) -> Acceptance:
     """Decides item by item, as if each had been sent alone.
 
     `active` holds the active samples of these texts in the order of arrival. An item is a repeat when the newest
     sample of its text that stays has its label. Otherwise it is new, and an older sample of the same label, which
     another label or a requested retraction is about to remove, leaves the uniqueness to it.
+    `insisted` are the imports whose owner wants them learned whatever was found: what they repeat leaves quarantine.
     """
-    return _Plan(active, heldout_fraction).decided(items)
+    return _Plan(active, heldout_fraction, insisted).decided(items)
 
 
 class _Plan:
-    def __init__(self, active: Iterable[Standing], heldout_fraction: float) -> None:
+    def __init__(self, active: Iterable[Standing], heldout_fraction: float, insisted: Collection[str]) -> None:
         self._heldout_fraction = heldout_fraction
+        self._insisted = insisted
         self._texts: defaultdict[tuple[str, str], list[Standing]] = defaultdict(list)
         for row in active:
             self._texts[row.task, row.text_digest].append(row)
@@ -89,11 +99,15 @@ class _Plan:
             if newest is not None and newest.label == item.label:
                 self._plan.receipts.append(self._repeated(item, newest, rows))
             else:
-                self._plan.receipts.append(self._arrived(item, text_digest, rows))
+                receipt = self._arrived(item, text_digest, rows)
+                self._plan.receipts.append(replace(receipt, replaces=newest.label if newest else None))
         self._plan.arrivals = list(self._added.values())
         return self._plan
 
     def _repeated(self, item: NewSample, known: Standing, rows: list[Standing]) -> Receipt:
+        if known.state is SampleState.QUARANTINED and item.import_id and item.import_id in self._insisted:
+            self._plan.released[known.id] = item.import_id
+            known.state = SampleState.QUEUED
         turns_golden = item.golden and known.state is not SampleState.GOLDEN
         weight = item.weight if item.weight is not None else known.weight
         pinned = item.pinned or known.pinned
@@ -120,6 +134,8 @@ class _Plan:
             if row.label == item.label and not row.superseded:
                 self._supersede(row)
         state = SampleState.GOLDEN if item.golden else SampleState.QUEUED
+        if item.hold is not None:
+            state = SampleState.QUARANTINED
         split = Split.GOLDEN if item.golden else split_of(text_digest, self._heldout_fraction)
         weight = 1.0 if item.weight is None else item.weight
         new = Standing(
@@ -164,6 +180,11 @@ class _Plan:
             self._plan.changed[row.id] = row
         elif row.state is SampleState.GOLDEN:
             arrival.split = Split.GOLDEN
+
+
+def insisted(imports: Sequence[NewImport]) -> frozenset[str]:
+    """Ids of the imports whose owner wants them learned whatever was found."""
+    return frozenset(one.id for one in imports if one.accept_reason is not None)
 
 
 def _differences(known: Standing, weight: float, *, pinned: bool) -> Iterator[str]:

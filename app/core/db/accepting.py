@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.core.db.acceptance import Acceptance, Arrival, Standing, plan_acceptance, told_of_labels
+from app.core.db.acceptance import Acceptance, Arrival, Standing, insisted, plan_acceptance, told_of_labels
 from app.core.db.engine import LockSpace, among, chunked, insert_many, reading, serialise, writing
-from app.core.db.imports import add_imports
+from app.core.db.imports import add_imports, release_to_imports
 from app.core.db.labels import lock_labels
 from app.core.db.sample_rows import lock_samples, move_samples
 from app.core.db.tables import idempotency_keys
@@ -70,10 +70,12 @@ class AcceptingTable:
             digests = {(item.task, digest_text(item.text)) for item in clean}
             # From here to the commit nobody else decides about these texts: two submissions make one row.
             await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
-            plan = await self._plan(connection, admission.items, {digest for _, digest in digests})
+            chosen = {digest for _, digest in digests}
+            plan = await self._plan(connection, admission.items, chosen, insisted(imports))
             receipts = told_of_labels(items, admission.items, plan.receipts, admission.warnings)
             await self._store(connection, plan)
             await add_imports(connection, self._clock, imports)
+            await release_to_imports(connection, self._clock, plan.released, imports)
             if key is not None:
                 await self._remember(connection, key, receipts)
         return receipts
@@ -88,19 +90,23 @@ class AcceptingTable:
         return admit(clean, faults, facts, tasks, closed=closed)
 
     async def _plan(
-        self, connection: AsyncConnection, items: Sequence[NewSample], digests: Collection[str]
+        self,
+        connection: AsyncConnection,
+        items: Sequence[NewSample],
+        digests: Collection[str],
+        insisting: Collection[str],
     ) -> Acceptance:
         """What to do; planned anew where the learner moved a sample that it concerns before that was locked."""
         while True:
             active = await _active(connection, digests)
             before = {row.id: row.state for row in active}
-            plan = plan_acceptance(items, active, self._heldout_fraction)
-            concerned = {*plan.superseded, *plan.changed, *plan.leaving, *plan.retracted} & before.keys()
+            plan = plan_acceptance(items, active, self._heldout_fraction, insisting)
+            settled = {*plan.changed, *plan.leaving, *plan.retracted, *plan.released} & before.keys()
+            concerned = {*plan.superseded, *settled} & before.keys()
             now: dict[str, SampleState] = {}
             # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
             for ids in chunked(sorted(concerned)):
                 now |= {row.id: SampleState(row.state) for row in await lock_samples(connection, ids)}
-            settled = {*plan.changed, *plan.leaving, *plan.retracted} & before.keys()
             if all(now[id] is before[id] for id in settled):
                 return plan
 
@@ -114,15 +120,17 @@ class AcceptingTable:
         if known.body_digest != key.body_digest:
             raise IdempotencyConflict(key=key.key)
         return [
-            Receipt(id, SampleState(state), is_new, label, tuple(warnings))
-            for id, state, is_new, label, warnings in known.receipts
+            Receipt(id, SampleState(state), is_new, label, tuple(warnings), *more)
+            for id, state, is_new, label, warnings, *more in known.receipts
         ]
 
     async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
         row = {
             "key": key.key,
             "body_digest": key.body_digest,
-            "receipts": [(one.id, one.state.value, one.is_new, one.label, one.warnings) for one in receipts],
+            "receipts": [
+                (one.id, one.state.value, one.is_new, one.label, one.warnings, one.replaces) for one in receipts
+            ],
             "created_at": self._clock.now(),
         }
         await connection.execute(insert(idempotency_keys).values(row))
@@ -171,6 +179,9 @@ def _row(arrival: Arrival, now: datetime) -> dict[str, Any]:
         "split": arrival.split.value,
         "pinned": standing.pinned,
         "import_id": item.import_id,
+        "emphasis": item.emphasis,
+        "reason": item.hold.reason if item.hold else None,
+        "quarantined_by": item.hold.kind.value if item.hold else None,
         "state": standing.state.value,
         "retract_requested": False,
         "superseded": standing.superseded,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from app.core.db.acceptance import Acceptance, Arrival, Standing, plan_acceptance, told_of_labels
+from app.core.db.acceptance import Acceptance, Arrival, Standing, insisted, plan_acceptance, told_of_labels
+from app.core.db.memory_imports import MemoryImports
 from app.core.domain.admission import Admission, TaskFacts, admit, clean_all
 from app.core.domain.errors import IdempotencyConflict
-from app.core.domain.imports import Import, NewImport
+from app.core.domain.imports import NewImport
 from app.core.domain.samples import (
     ACTIVE_STATES,
     DEFAULT_TASK,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from app.core.db.memory import MemoryDatabase
 
 
-class MemoryAccepting:
+class MemoryAccepting(MemoryImports):
     """The part of `SampleStore` that takes samples in."""
 
     _database: MemoryDatabase
@@ -62,10 +63,11 @@ class MemoryAccepting:
                 return list(answered[key.key].receipts)
         admission = self._admitted(items)
         admission.check()
-        plan = plan_acceptance(admission.items, self._standings(admission.items), self._heldout_fraction)
+        standings = self._standings(admission.items)
+        plan = plan_acceptance(admission.items, standings, self._heldout_fraction, insisted(imports))
         receipts = told_of_labels(items, admission.items, plan.receipts, admission.warnings)
         self._store(plan, now)
-        self._database.imports.update({one.id: Import(**asdict(one), created_at=now) for one in imports})
+        self._keep_imports(imports, plan.released)
         if key is not None:
             answered[key.key] = Answered(key.body_digest, list(receipts), now)
         return receipts
@@ -139,12 +141,14 @@ class MemoryAccepting:
             split=arrival.split,
             pinned=standing.pinned,
             state=standing.state,
-            reason=None,
+            reason=item.hold.reason if item.hold else None,
             learned_in_version=None,
             retract_requested=False,
             created_at=now,
             updated_at=now,
             import_id=item.import_id,
+            emphasis=item.emphasis,
+            quarantined_by=item.hold.kind if item.hold else None,
         )
         if standing.superseded:
             self._database.superseded.add(standing.id)

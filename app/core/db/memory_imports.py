@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from app.core.domain.imports import Import
+from app.core.db.imports import accepted_event, accepted_reason, sorted_outcomes
+from app.core.domain.imports import Import, NewImport, Outcome
+from app.core.domain.samples import SampleState
+from app.core.ports import Clock
 
 if TYPE_CHECKING:
     from app.core.db.memory import MemoryDatabase
@@ -15,8 +20,32 @@ class MemoryImports:
     """The part of `SampleStore` that keeps imports."""
 
     _database: MemoryDatabase
+    _clock: Clock
 
     async def imports(self, import_ids: Sequence[str]) -> dict[str, Import]:
         """See `ImportStore.imports`."""
         known = self._database.imports
         return {id: known[id] for id in import_ids if id in known}
+
+    async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
+        """See `ImportStore.waiting`."""
+        queued = [one for one in self._database.samples.values() if one.state is SampleState.QUEUED]
+        return sum(one.import_id in import_ids for one in queued) + sum(one.id in sample_ids for one in queued)
+
+    async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
+        """See `ImportStore.outcomes`."""
+        own = [one for one in self._database.samples.values() if one.import_id in import_ids]
+        counts = Counter((one.task, one.label, one.state, one.reason) for one in own)
+        return sorted_outcomes([Outcome(*group, count) for group, count in counts.items()])
+
+    def _keep_imports(self, imports: Sequence[NewImport], released: Mapping[str, str]) -> None:
+        now = self._clock.now()
+        for one in imports:
+            self._database.imports[one.id] = Import(**asdict(one), created_at=now)
+            ids = [id for id, import_id in released.items() if import_id == one.id]
+            for id in ids:
+                self._database.move(id, SampleState.QUEUED, accepted_reason(one), now)
+                sample = self._database.samples[id]
+                self._database.samples[id] = replace(sample, reviewed_at=now, import_id=one.id)
+            if one.accept_reason is not None:
+                self._database.add_event(*accepted_event(one, len(ids)), now)

@@ -79,7 +79,7 @@ class MemoryVersionLedger:
         now = self._clock.now()
         for id in plan.learned:
             database.move(id, SampleState.LEARNED, None, now)
-            emphasis = plan.emphasis.get(id, 1.0)
+            emphasis = database.samples[id].emphasis * plan.emphasis.get(id, 1.0)
             learned = replace(database.samples[id], learned_in_version=version.number, emphasis=emphasis)
             database.samples[id] = learned
         for id, (state, reason) in plan.moves.items():

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import migrations
 from app.core.db.engine import LockSpace, reading, serialise, writing
 from app.core.deadlines import each_answer_within
-from app.core.domain.errors import StoreUnavailable
+from app.core.domain.errors import SchemaMismatch
 
 _MIGRATION_SECONDS = 600.0
 """For one statement: a large table may be rewritten, or another process migrates."""
@@ -33,7 +33,8 @@ def alembic_config(connection: Connection | None = None) -> Config:
 async def upgrade(engine: AsyncEngine) -> None:
     """Migrates to the newest schema, in one transaction; of two processes that try at once, one waits.
 
-    Raises `StoreUnavailable` when the database cannot be reached or its schema is newer than this code.
+    Raises `StoreUnavailable` when the database cannot be reached, `SchemaMismatch` when its schema is newer than this
+    code.
     """
     async with reading(engine) as connection:  # in the time of any other answer: a start does not hang
         if await connection.run_sync(_current) == _scripts().get_current_head():
@@ -48,7 +49,7 @@ async def upgrade(engine: AsyncEngine) -> None:
 
 
 async def check_current(engine: AsyncEngine) -> None:
-    """Raises `StoreUnavailable`, saying what to do, unless the schema is the one this code was written for."""
+    """Raises `SchemaMismatch`, saying what to do, unless the schema is the one this code was written for."""
     async with reading(engine) as connection:
         current = await connection.run_sync(_current)
     if current != _scripts().get_current_head():
@@ -63,7 +64,7 @@ def _current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _mismatch(current: str | None) -> StoreUnavailable:
+def _mismatch(current: str | None) -> SchemaMismatch:
     scripts = _scripts()
     head = scripts.get_current_head()
     if current is None:
@@ -72,4 +73,4 @@ def _mismatch(current: str | None) -> StoreUnavailable:
         problem = f"its schema {current} is older than this Pawl's {head}; restart the learner, which migrates it."
     else:
         problem = f"its schema {current} is unknown to this Pawl (newest: {head}); install the newer Pawl."
-    return StoreUnavailable(problem=problem)
+    return SchemaMismatch(problem=problem)

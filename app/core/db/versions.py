@@ -150,12 +150,12 @@ class SqlVersionLedger(EventTable, LeaseTable):
                     state=SampleState.LEARNED.value,
                     reason=None,
                     learned_in_version=number,
-                    emphasis=1.0,
                     updated_at=now,
                 )
             )
         for id, emphasis in plan.emphasis.items():  # of one learning step, and few of it
-            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=emphasis))
+            more = samples.c.emphasis * emphasis
+            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=more))
         await move_samples(connection, plan.moves, now, plan.kinds)
         await keep_doubts(connection, plan.doubts)
         rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)

@@ -33,8 +33,10 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   `-- QueueFull
     |-- Unavailable
     |   |-- Draining
+    |   |-- PlaceUnwell
     |   |-- EncoderFailed
     |   `-- StoreUnavailable
+    |       `-- SchemaMismatch
     |-- DeadlineExceeded
     |-- ArtefactCorrupt
     |-- EncoderRejected
@@ -182,6 +184,10 @@ class Draining(Unavailable):
     """The process is shutting down; send the request to another one."""
 
 
+class PlaceUnwell(Unavailable):
+    """The learner cannot work here now: {problem}"""
+
+
 class EncoderFailed(Unavailable):
     """The encoder could not embed the texts: {problem}"""
 
@@ -202,6 +208,10 @@ class StoreUnavailable(Unavailable):
     def __str__(self) -> str:
         """With the server's own words."""
         return f"{self.public} ({self.said})" if self.said else self.public
+
+
+class SchemaMismatch(StoreUnavailable):
+    """The database does not fit this Pawl: {problem}"""
 
 
 class DeadlineExceeded(PawlError):

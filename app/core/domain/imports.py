@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.core.domain.samples import SampleState
+
 
 @dataclass(frozen=True, slots=True)
 class NewImport:
@@ -31,3 +33,14 @@ class Import:
     rows: int
     accept_reason: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """So many samples of one label that are in one state for one reason."""
+
+    task: str
+    label: str
+    state: SampleState
+    reason: str | None
+    count: int

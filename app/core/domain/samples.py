@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from app.core.domain.quarantine import Doubt, QuarantineKind
+from app.core.domain.quarantine import Doubt, Hold, QuarantineKind
 
 DEFAULT_TASK = "default"
 
@@ -73,6 +73,7 @@ class NewSample:
 
     A weight or a source of None, like `golden` and `pinned` of false, was not said: a new sample gets weight 1, one
     that is known stays as it is. `create_task`: its task may be new.
+    `hold` is why it is to stay in quarantine, where it was before it was exported.
     """
 
     text: str
@@ -88,6 +89,8 @@ class NewSample:
     pinned: bool = False
     import_id: str | None = None
     create_task: bool = False
+    emphasis: float = 1.0
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ class Receipt:
     """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample.
 
     `label` is what the item's was taken for (it was cleaned, renamed or merged); None where it is the item's own.
-    `warnings` are sentences about what was not done as sent, or is probably a mistake.
+    `warnings` are sentences about what was not done as sent, or is probably a mistake. `replaces` is the label that the
+    text had until now, where the item changes it.
     """
 
     id: str
@@ -147,6 +151,7 @@ class Receipt:
     is_new: bool
     label: str | None = None
     warnings: tuple[str, ...] = ()
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

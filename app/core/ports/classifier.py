@@ -64,6 +64,12 @@ class ArtefactStore(Protocol):
         Raises `ArtefactCorrupt` for a missing folder or file, a wrong digest or a bad manifest.
         """
 
+    def probe(self) -> None:
+        """Writes, links, renames, reads back and removes a file as those of a version are.
+
+        Raises `OSError` or `ArtefactCorrupt` where a version could not be written here.
+        """
+
     def path(self, number: int) -> Path:
         """The folder a version has or would have."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from app.core.domain.imports import Import
+from app.core.domain.imports import Import, Outcome
 
 
 class ImportStore(Protocol):
@@ -13,3 +13,9 @@ class ImportStore(Protocol):
 
     async def imports(self, import_ids: Sequence[str]) -> dict[str, Import]:
         """The imports that exist, by id."""
+
+    async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
+        """How many of the samples of these imports, and of these samples, are still queued."""
+
+    async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
+        """What became of the samples of these imports, by task, label, state and reason."""

@@ -199,7 +199,7 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     def redis_socket(self) -> Path:
         """The embedded Redis server's unix socket; moved to the temp folder where the path would be too long."""
         path = self.home_path / "redis" / "redis.sock"
-        if len(str(path)) <= _SOCKET_PATH_LIMIT:
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
             return path
         name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"pawl-{name}.sock"

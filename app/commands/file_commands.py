@@ -1,0 +1,66 @@
+"""`pawl import` and other commands about files, as the command line shows them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import (
+    AsJson,
+    CreateTask,
+    FileDelimiter,
+    FileEncoding,
+    FileFormat,
+    FileSheet,
+    Home,
+    settings_with,
+)
+from app.core.domain.samples import DEFAULT_TASK
+
+
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="CSV, TSV, Excel, Parquet or JSON lines; `-` is standard input.", metavar="FILE")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help=f"Label set the labels belong to. Default: {DEFAULT_TASK}, or the export's own.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the text, where it is not obvious.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the label, where it is not obvious.")] = None,
+    golden: Annotated[bool, typer.Option("--golden", help="Never learn these; they judge every candidate.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="These must not break: a candidate that does is refused.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows out, and write them to a file, instead of stopping.")
+    ] = False,
+    max_bad: Annotated[float, typer.Option(min=0, max=100, help="With --skip-bad: percent of bad rows at most.")] = 10,
+    accept: Annotated[
+        str | None, typer.Option(help="Learn them whatever the gate finds, also those it put into quarantine: why.")
+    ] = None,
+    create_task: CreateTask = False,
+    seconds: Annotated[float | None, typer.Option("--timeout", min=0, help="Stop waiting after so long.")] = None,
+    format: FileFormat = None,
+    encoding: FileEncoding = None,
+    delimiter: FileDelimiter = None,
+    sheet: FileSheet = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Import labelled texts, all or none, and wait until they are learned and served.
+
+    Works beside a running `pawl up` on the same home and without one. The same file twice learns nothing twice.
+    Exit status: 0 all learned, 1 nothing was imported, 2 the file or an option cannot be used, 3 some rows were left
+    out, refused or are not learned yet (the output says which and why).
+    """
+    from app.commands.files.records import Reading
+    from app.commands.load import ImportRequest, import_file
+
+    reading = Reading(format, encoding, delimiter, sheet)
+    columns = (text_column, label_column)
+    request = ImportRequest(
+        file, task, *columns, golden, pin, skip_bad, max_bad, accept, create_task, seconds, as_json, reading
+    )
+    if code := asyncio.run(import_file(settings_with(home=home), request)):
+        raise typer.Exit(code)

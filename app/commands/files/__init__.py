@@ -1,0 +1,1 @@
+"""Files that people have: what they are, and the records in them."""
