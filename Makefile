@@ -5,11 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DATA   ?= ../shared/data
 
-.PHONY: help install run test lint bench clean
+.PHONY: help install run test lint wheel-check bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP) ## make .venv and install Pawl with all extras into it
 
@@ -32,6 +32,9 @@ lint: install ## ruff, mypy --strict, import-linter
 # A file stays with one pytest process, which starts its own servers; more than 4 would only fight over the processors.
 test: lint ## all checks and all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+wheel-check: install ## build the wheel, install it afresh beside a foreign app/, and use it (minutes)
+	$(BIN)/python -m tests.packaging.fresh_environment
 
 bench: install ## the benchmarks that need no GPU; DATA=folder with the data sets
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77
