@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.domain import errors
+from app.serving.methods import allowed_methods
 
 PROBLEM = "application/problem+json"
 
@@ -137,9 +138,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         404: f"There is nothing at {request.url.path}; see /docs.",
         405: f"{request.method} is not allowed on {request.url.path}.",
     }
-    return Problem(
-        error.status_code, details.get(error.status_code, str(error.detail)), headers=error.headers
-    ).response()
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:  # the router names the methods of one route, and a path has several
+        headers["allow"] = ", ".join(allowed_methods(request.app.routes, request.url.path))
+    return Problem(error.status_code, details.get(error.status_code, str(error.detail)), headers=headers).response()
 
 
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:

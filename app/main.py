@@ -43,13 +43,15 @@ from app.core.ports import (
 from app.core.settings import Settings
 from app.core.streams.sql_alone import open_stream
 from app.core.threads import calm_blas
-from app.routes import events, feedback, health, model, predict, quarantine
+from app.routes import docs, events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
 from app.routes import versions as version_routes
 from app.serving.background import back_off
 from app.serving.edge import Edge
 from app.serving.engine import ServedClassifier
 from app.serving.group_metrics import Member
+from app.serving.methods import allowed_methods
+from app.serving.protocol import protocol_for
 from app.serving.service import Ports, Service
 
 log = structlog.get_logger(__name__)
@@ -106,10 +108,11 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     errors.install(app)
-    for routes in (predict, feedback, quarantine, version_routes, model, label_routes, events, health):
+    for routes in (predict, feedback, quarantine, version_routes, model, label_routes, events, health, docs):
         app.include_router(routes.router)
     direct = {("POST", predict.PATH): predict.predict}
     app.add_middleware(
@@ -214,7 +217,7 @@ def make_server(settings: Settings, app: FastAPI) -> uvicorn.Server:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=protocol_for(partial(allowed_methods, app.routes)),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,7 +14,7 @@ _MEANING = {
     404: "It does not exist.",
     409: "It conflicts with the present state.",
     413: "The body is larger than the limit.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as JSON in UTF-8, or it is compressed.",
     422: "The request is not valid; `errors` says where.",
     429: "A queue is full; try again after `Retry-After` seconds.",
     500: "A fault of the service.",

@@ -7,6 +7,7 @@ from "not valid" (422), and survives nesting of any depth. `document` puts the m
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -23,7 +24,15 @@ _TAGS = {"item", "batch"}
 
 async def read_body(request: Request, shape: TypeAdapter[T], most_items: int) -> T:
     """The body in its shape. Raises `Problem` 400, 413, 415 or 422; `most_items` is named where a list is too long."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        detail = f"The body must not be compressed (content-encoding {encoding!r})."
+        raise Problem(415, detail, slug="compressed", headers={"accept-encoding": "identity"})
+    kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    kind = kind.strip()
+    charset = re.search(r"(?:^|;)\s*charset\s*=\s*\"?([^\s\";]*)", parameters)
+    if charset is not None and charset[1] not in {"utf-8", "utf8", "us-ascii"}:
+        raise Problem(415, f"The body must be UTF-8, not {charset[1]!r}.", slug="not-utf-8")
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Problem(415, f"The body must be JSON (content-type application/json), not {kind!r}.", slug="not-json")
     raw = await request.body()

@@ -37,7 +37,7 @@ class _EventResponse(StreamingResponse):
     responses={
         200: {
             "description": "Server-sent events: `id`, `event` (`feedback_learned`, `version_promoted`, "
-            "`version_refused`, `feedback_quarantined`, "
+            "`version_refused`, `feedback_quarantined`, `consolidation_asked`, "
             "`quarantine_reviewed`, `probation_failed`, `version_load_failed`, ...), and JSON `data`. "
             "They end when the process stops.",
             "content": {
@@ -58,6 +58,8 @@ async def follow_events(
         int | None, Header(ge=0, le=_LARGEST, description="As browsers send on reconnect.")
     ] = None,
 ) -> Response:
-    """Without `after` or `Last-Event-ID` the stream begins now."""
+    """Without `after` or `Last-Event-ID` the stream begins now. So it does with an id that is beyond the newest of this
+    home; a first event `position_reset` says so then.
+    """
     start = last_event_id if last_event_id is not None else after
     return _EventResponse(await service_of(request).feed.listen(start))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from app.core.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
 from app.core.domain.samples import DEFAULT_TASK, SampleState
-from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text
+from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text, exactly_one
 
 LABEL = "1 to 200 characters; kept in NFC, without surrounding white space and invisible characters."
 
@@ -18,12 +18,14 @@ class FeedbackItem(Request):
     """The right label of a text, or of a prediction by its id."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+        json_schema_extra=exactly_one(
+            "text",
+            "prediction_id",
+            examples=[
                 {"text": "where is my card?", "label": "card_arrival"},
                 {"prediction_id": "pr_0199b6c2a4d87c0e8f3b5a6d7e8f9012", "label": "card_arrival"},
-            ]
-        }
+            ],
+        )
     )
 
     label: str = Field(min_length=1, description=LABEL)

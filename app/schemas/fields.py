@@ -6,6 +6,7 @@ import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict, JsonValue
 
 from app.core.domain.forms import TASK_PATTERN, clean_name, clean_task, clean_text
 
@@ -52,6 +53,16 @@ Task = Annotated[
     AfterValidator(clean_task),
     Field(description="Label set; several share one encoder.", json_schema_extra={"pattern": TASK_PATTERN}),
 ]
+
+
+def exactly_one(*names: str, examples: list[JsonValue]) -> JsonDict:
+    """`json_schema_extra` of a request that has one of these fields; null is as good as not there."""
+    nothing: JsonDict = {"type": "null"}
+    forms: list[JsonValue] = []
+    for name in names:
+        fields: JsonDict = {other: {"not": nothing} if other == name else nothing for other in names}
+        forms.append({"required": [name], "properties": fields})
+    return {"examples": examples, "oneOf": forms}
 
 
 class Request(BaseModel):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelState
 from app.core.domain.samples import DEFAULT_TASK
-from app.schemas.fields import Line, Request, Task
+from app.schemas.fields import Line, Request, Task, exactly_one
 
 
 class NewLabel(Request):
@@ -25,12 +25,14 @@ class LabelPatch(Request):
     """A new `name`, or another label to `merge_into`."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+        json_schema_extra=exactly_one(
+            "name",
+            "merge_into",
+            examples=[
                 {"name": "card_delivery", "reason": "says what it is"},
                 {"merge_into": "card_arrival", "reason": "nobody can tell them apart"},
-            ]
-        }
+            ],
+        )
     )
 
     name: Line | None = None

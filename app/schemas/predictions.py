@@ -7,20 +7,22 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.domain.samples import DEFAULT_TASK
-from app.schemas.fields import MOST_ITEMS, Request, Task, Text
+from app.schemas.fields import MOST_ITEMS, Request, Task, Text, exactly_one
 
 
 class PredictRequest(Request):
     """Texts to label: `texts`, or `text` for one."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+        json_schema_extra=exactly_one(
+            "text",
+            "texts",
+            examples=[
                 {"text": "where is my card?"},
                 {"texts": ["where is my card?", "I was charged twice"], "top_k": 3},
                 {"text": "where is my card?", "min_version": 13, "wait_ms": 2000},
-            ]
-        }
+            ],
+        )
     )
 
     text: Text | None = None

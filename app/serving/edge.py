@@ -19,6 +19,8 @@ from app.core.deadlines import budget
 from app.core.domain.errors import PawlError
 from app.core.metrics import AppMetrics
 from app.errors import Problem, internal_problem, response_to
+from app.serving.methods import HeadAnswered, only_headers
+from app.serving.request_body import RequestBody
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +29,9 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class Edge:
-    """Wraps the app. A body above `max_body_bytes` is a 413, also where it comes in chunks without a length. All calls
-    to database and Redis that a request makes may take `server_seconds` together (`core/deadlines.py`).
+    """Wraps the app. Bodies are limited and, where an answer comes first, drained (`request_body.py`). HEAD is GET
+    without the body. All calls to database and Redis that a request makes may take `server_seconds` together
+    (`core/deadlines.py`).
 
     What `direct` has for a (method, path) is called from here, past the framework's routing and exit stacks: they cost
     more than all that a prediction needs besides its encoder (`docs/log.md`). Its route stays in the app, which
@@ -58,9 +61,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id, length = _read_headers(scope)
-        request_id = request_id or f"{self._run}{next(self._count):012x}".encode()
-        endpoint = self._direct.get((scope["method"], scope["path"]))
+        request_id = _sane_id(scope) or f"{self._run}{next(self._count):012x}".encode()
+        method = scope["method"]
+        endpoint = self._direct.get((method, scope["path"]))
+        body = RequestBody(scope, receive, self._limit)
         status = 0
 
         async def send_named(message: Message) -> None:
@@ -69,14 +73,19 @@ class Edge:
                 status = message["status"]
                 message.setdefault("headers", [])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            await send(message)
+            await body.answer(message, send)
 
+        answer: Send = send_named
+        if method == "HEAD":
+            scope, answer = {**scope, "method": "GET"}, only_headers(send_named)
         try:
-            if length is not None and length > self._limit:
-                await self._too_large().response()(scope, receive, send_named)
-            else:
-                with budget(self._server_seconds):  # here, so that no route can be without it
-                    await self._pass_on(endpoint, scope, receive, send_named)
+            body.check_length()
+            with budget(self._server_seconds):  # here, so that no route can be without it
+                await self._pass_on(endpoint, scope, body.receive, answer)
+        except HeadAnswered:
+            pass
+        except Problem as problem:  # raised before there is a route
+            await problem.response()(scope, receive, send_named)
         except ClientDisconnect:
             log.debug("client_gone", path=scope["path"], request_id=request_id.decode())
         except Exception:
@@ -87,31 +96,14 @@ class Edge:
         finally:
             # the route's template, not the path: paths come from clients and would make labels without end
             route = scope["path"] if endpoint else getattr(scope.get("route"), "path", "unmatched")
-            self._observe(route, scope["method"], status, time.perf_counter() - started)
+            self._observe(route, method, status, time.perf_counter() - started)
 
     async def _pass_on(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
         if endpoint is None:
-            await self._app(scope, self._limited(receive), send)
+            await self._app(scope, receive, send)
             return
-        response = await _answer(endpoint, Request(scope, self._limited(receive)))
+        response = await _answer(endpoint, Request(scope, receive))
         await response(scope, receive, send)
-
-    def _limited(self, receive: Receive) -> Receive:
-        taken = 0
-
-        async def receive_limited() -> Message:
-            nonlocal taken
-            message = await receive()
-            if message["type"] == "http.request":
-                taken += len(message.get("body", b""))
-                if taken > self._limit:
-                    raise self._too_large()
-            return message
-
-        return receive_limited
-
-    def _too_large(self) -> Problem:
-        return Problem(413, f"The body is larger than {self._limit} bytes.", slug="body-too-large")
 
     def _observe(self, route: str, method: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, method if route != "unmatched" else "", status or 499).inc()
@@ -125,12 +117,6 @@ async def _answer(endpoint: Endpoint, request: Request) -> Response:
         return response_to(request.url.path, error)
 
 
-def _read_headers(scope: Scope) -> tuple[bytes, int | None]:
-    """The client's request id where it is sane, else nothing; and the declared length of the body."""
-    request_id, length = b"", None
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            request_id = value
-        elif name == b"content-length" and value.isdigit():
-            length = int(value[:19])
-    return request_id, length
+def _sane_id(scope: Scope) -> bytes:
+    """The client's request id, where it is one; else nothing."""
+    return next((v for name, v in scope["headers"] if name == b"x-request-id" and _SANE_ID.fullmatch(v)), b"")

@@ -21,6 +21,7 @@ _POLL_SECONDS = 0.25
 _HEARTBEAT_SECONDS = 15.0
 _PAGE = 500
 _RETRY_AFTER_SECONDS = 5
+RESET_EVENT = "position_reset"
 HEARTBEAT = b": heartbeat\n\n"
 
 
@@ -78,7 +79,8 @@ class EventFeed:
     async def listen(self, after_id: int | None) -> Listener:
         """A stream of events with ids above `after_id`; None means from now on. The caller must `close` it.
 
-        Raises `QueueFull`, `Draining` or `StoreUnavailable`.
+        An id that no event of this home has yet comes from another home (or from one that was made anew): the stream
+        begins now, and says so. Raises `QueueFull`, `Draining` or `StoreUnavailable`.
         """
         if self._closed:
             raise Draining
@@ -86,20 +88,22 @@ class EventFeed:
             raise QueueFull(queue="event listener", limit=self._limit, retry_after=_RETRY_AFTER_SECONDS)
         self._listeners += 1
         try:
-            after = await self._ledger.last_event_id() if after_id is None else after_id
+            newest = await self._ledger.last_event_id()
         except BaseException:
             self._leave()
             raise
         self._wanted.set()
-        return Listener(self._stream(after), self._leave)
+        if after_id is not None and after_id > newest:
+            return Listener(self._stream(newest, _reset(after_id, newest)), self._leave)
+        return Listener(self._stream(newest if after_id is None else after_id), self._leave)
 
     def _leave(self) -> None:
         self._listeners -= 1
         if not self._listeners:
             self._wanted.clear()
 
-    async def _stream(self, after: int) -> AsyncIterator[bytes]:
-        yield b"retry: 1000\n\n"
+    async def _stream(self, after: int, first: bytes = b"") -> AsyncIterator[bytes]:
+        yield b"retry: 1000\n\n" + first
         while True:
             changed, is_last = self._changed, self._closed
             page = await self._page(after)
@@ -122,6 +126,13 @@ class EventFeed:
                 return await self._ledger.events(after, _PAGE)
         except StoreUnavailable:
             return []
+
+
+def _reset(asked: int, newest: int) -> bytes:
+    """Tells a listener that asked for what came after an id of another home. Its own last id becomes the newest."""
+    detail = f"There is no event {asked} here yet; this stream begins after the newest, {newest}."
+    data = json.dumps({"asked": asked, "newest": newest, "detail": detail})
+    return f"id: {newest}\nevent: {RESET_EVENT}\ndata: {data}\n\n".encode()
 
 
 def encode(event: Event) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,6 +51,21 @@ async def test_events_come_in_order_from_any_place(world: World, feed: EventFeed
     await world.ledger.append_event("test", {})
     assert await from_now.next_id() == 6
     assert await from_start.next_id() == 6
+
+
+async def test_an_id_of_another_home_begins_at_the_newest_and_says_so(world: World, feed: EventFeed) -> None:
+    for _ in range(3):
+        await world.ledger.append_event("test", {})
+    chunks = aiter((await feed.listen(70)).chunks)
+    first = (await anext(chunks)).decode().splitlines()
+    assert first[2:4] == ["id: 3", "event: position_reset"]
+    told = json.loads(first[4].removeprefix("data: "))
+    assert (told["asked"], told["newest"]) == (70, 3)
+    await world.ledger.append_event("test", {})
+    assert (await anext(chunks)).startswith(b"id: 4\n")
+    reader = Reader(await feed.listen(4))
+    await world.ledger.append_event("test", {})
+    assert await reader.next_id() == 5, "the newest id itself is none of another home"
 
 
 async def test_listeners_are_bounded_and_give_their_place_back(feed: EventFeed) -> None:

@@ -1,0 +1,48 @@
+"""What cannot be parsed as HTTP is answered as everything else is: with a problem that says what it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.errors import Problem
+
+Allowed = Callable[[str], Sequence[str]]
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, but for requests that its parser refuses. `allowed` gives the methods that a path takes."""
+
+    allowed: Allowed = staticmethod(lambda path: ())
+    _data = b""
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`."""
+        self._data = data
+        super().data_received(data)
+        self._data = b""
+
+    def send_400_response(self, msg: str) -> None:
+        """Called while the parser's error is handled. A method it does not know is a 405, not a 400."""
+        problem = self._problem(sys.exception())
+        response = problem.response()
+        headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + bytes(response.body))
+        self.transport.close()
+
+    def _problem(self, error: BaseException | None) -> Problem:
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            words = self._data.split(b"\r\n", 1)[0].decode("ascii", "replace").split(" ")
+            path = words[1].partition("?")[0] if len(words) == 3 else ""
+            if allowed := self.allowed(path):
+                return Problem(405, "There is no such method.", headers={"allow": ", ".join(allowed)})
+        return Problem(400, "This is not a request in HTTP.", slug="not-http")
+
+
+def protocol_for(allowed: Allowed) -> type[Protocol]:
+    """The class that uvicorn is to make its connections of."""
+    return type("PawlProtocol", (Protocol,), {"allowed": staticmethod(allowed)})
