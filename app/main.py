@@ -57,6 +57,7 @@ from app.serving.service import Ports, Service
 log = structlog.get_logger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
+_ROUTES = (predict, feedback, quarantine, version_routes, model, label_routes, events, health, docs)
 _DESCRIPTION = """Classifies texts, learns from corrections, and never slips back.
 
 Send a text to `/v1/predict`; send the right label to `/v1/feedback`; the next version has learned it. Every error is
@@ -112,14 +113,13 @@ def create_app(
         redoc_url=None,
     )
     errors.install(app)
-    for routes in (predict, feedback, quarantine, version_routes, model, label_routes, events, health, docs):
+    for routes in _ROUTES:
         app.include_router(routes.router)
-    direct = {("POST", predict.PATH): predict.predict}
     app.add_middleware(
         Edge,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
-        direct=direct,
+        direct={("POST", predict.PATH): predict.predict},
         server_seconds=settings.server_seconds,
     )
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way

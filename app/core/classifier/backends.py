@@ -19,6 +19,7 @@ from app.core.classifier.proof import Proof, prove
 from app.core.classifier.reference import Reference
 from app.core.classifier.serving_encoder import BackendEncoder, ServingEncoder
 from app.core.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
+from app.core.extras import install_command
 from app.core.settings import Settings
 
 log = structlog.get_logger("backends")
@@ -46,7 +47,7 @@ class Backends:
     def of(cls, settings: Settings) -> Backends:
         """As the settings say. Raises `SettingInvalid` where the library that is asked for is not installed."""
         if settings.backend != "auto" and find_spec(settings.backend) is None:
-            problem = f"it is not installed; `pip install 'pawl-server[{_EXTRAS[settings.backend]}]'`, or take `auto`"
+            problem = f"it is not installed; `{install_command(_EXTRAS[settings.backend])}`, or take `auto`"
             raise SettingInvalid(name="PAWL_BACKEND", value=settings.backend, problem=problem)
         return cls(settings.backend, settings.threads, settings.home_path / "backends.json")
 

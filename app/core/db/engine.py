@@ -35,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app.core.db.faults import translated
 from app.core.deadlines import seconds_left, within_budget
 from app.core.domain.errors import SettingInvalid
+from app.core.extras import install_command
 
 ANSWER_SECONDS = 30.0
 _CHUNK = 1000  # rows or ids in one statement
@@ -97,7 +98,7 @@ def connect(settings_sql_url: str, answer_seconds: float = ANSWER_SECONDS) -> As
     except exc.ArgumentError:
         problem = "it is not a database URL"
     except ModuleNotFoundError as error:
-        problem = f"{error}; install it with: pip install 'pawl-server[postgres]'"
+        problem = f"{error}; install it with: {install_command('postgres')}"
     raise SettingInvalid(name="PAWL_DATABASE_URL", value=redact_url(settings_sql_url), problem=problem)
 
 
