@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.commands import file_commands, label_group
-from app.commands.options import AsJson, CreateTask, Home, Task, Url, service_at, settings_with
+from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.child_processes import module_command
 from app.core.domain.errors import PawlError
@@ -28,6 +28,8 @@ cli = typer.Typer(
 )
 cli.add_typer(label_group.labels)
 cli.command("import")(file_commands.import_)
+cli.add_typer(file_commands.export)
+cli.command()(file_commands.predict)
 
 
 def _show_version(wanted: bool) -> None:
@@ -97,22 +99,6 @@ def work() -> None:
     require_worker()
     asyncio.run(migrate(settings))
     os.execv(sys.executable, module_command("worker"))  # noqa: S606 - becomes the learner, no shell
-
-
-@cli.command()
-def predict(
-    texts: Annotated[list[str], typer.Argument(help="One or more texts.", metavar="TEXT...")],
-    task: Task = DEFAULT_TASK,
-    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each text.")] = 1,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: Home = None,
-) -> None:
-    """Label texts with the running service."""
-    from app.commands import ask
-
-    with service_at(url, home) as service:
-        ask.predict(service, texts, task, top_k, as_json)
 
 
 @cli.command()

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from app.core.domain.samples import Sample
 from app.core.domain.versions import Version, VersionKind
 from app.core.ports import SampleStore
 from worker.intake import sort_out
@@ -37,17 +38,25 @@ class Tuning:
         step = await self._learning.propose(state, intake.adds, [], intake.dropped, bulk=True)
         candidates: dict[str, Candidate] = {}
         temperatures: dict[str, float] = {}
+        brought = await self._brought_back(intake.adds)
         for name, first in step.candidates.items():
             learner = state.tasks[name]
             await asyncio.to_thread(first.commit)
-            value = await asyncio.to_thread(choose_regularisation, learner) or learner.head.regularisation
+            if name in brought:
+                value, learner.regularisation_chosen_at = brought[name][0], learner.samples
+            else:
+                found = await asyncio.to_thread(choose_regularisation, learner)
+                value = found or learner.head.regularisation
             chosen = await asyncio.to_thread(learner.propose_regularisation, value)
             await asyncio.to_thread(chosen.commit)  # an empty state has nothing to lose: a failure drops it whole
             judged = without_live(chosen.judged, first.judged)
             candidates[name] = replace(
                 chosen, judged=judged, novelty=learner.novelty, commit=_nothing, discard=_nothing
             )
-            temperatures[name] = await asyncio.to_thread(choose_temperature, learner)
+            if name in brought:
+                temperatures[name] = brought[name][1]
+            else:
+                temperatures[name] = await asyncio.to_thread(choose_temperature, learner)
         await self._recovery.seat_golden(state)
         step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates, temperatures=temperatures)
         version, report = await self._learning.run(state, step)
@@ -55,6 +64,19 @@ class Tuning:
             raise RuntimeError(f"the first version was refused: {report.reasons}")
         self._learning.state = state
         return version
+
+    async def _brought_back(self, adds: Sequence[Sample]) -> dict[str, tuple[float, float]]:
+        """Lambda and temperature by task, where all its samples come out of one export, which says them."""
+        sources: dict[str, set[str | None]] = {}
+        for sample in adds:
+            sources.setdefault(sample.task, set()).add(sample.import_id)
+        imports = await self._samples.imports([id for ids in sources.values() for id in ids if id is not None])
+        single = {task: imports.get(next(iter(ids)) or "") for task, ids in sources.items() if len(ids) == 1}
+        return {
+            task: (one.regularisation, one.temperature)
+            for task, one in single.items()
+            if one is not None and one.regularisation is not None and one.temperature is not None
+        }
 
     def is_overdue(self) -> bool:
         """Whether lambda has waited for a quiet moment too long."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from app.commands.bulk import in_one
 from app.commands.client import Service
 from app.commands.terminal import CommandFailed, notes, print_json, print_line
 
@@ -15,7 +16,7 @@ _SHOWN_CHARACTERS = 100
 
 def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: bool) -> None:
     """Each text with its labels, novelty and prediction id; or the service's JSON."""
-    answer = service.post("/v1/predict", {"texts": texts, "task": task, "top_k": top_k})
+    answer = in_one(service, texts, task, top_k)
     if as_json:
         print_json(answer)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -67,6 +67,15 @@ class Service:
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON body of the answer to a POST."""
         return self._send("POST", path, json=body)
+
+    def try_post(self, path: str, body: dict[str, Any], tolerated: Collection[int]) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to a POST; for a tolerated failure the body is its `problem` in words."""
+        response = self._request("POST", path, json=body)
+        if response.is_success:
+            return response.status_code, _json_object(response, self.url)
+        if response.status_code in tolerated:
+            return response.status_code, {"problem": _problem(response)}
+        raise CommandFailed(_problem(response), _advice(response.status_code))
 
     def patch(self, path: str, body: dict[str, Any], **params: str) -> dict[str, Any]:
         """The JSON body of the answer to a PATCH."""

@@ -16,8 +16,12 @@ from app.commands.options import (
     FileFormat,
     FileSheet,
     Home,
+    Task,
+    Url,
+    service_at,
     settings_with,
 )
+from app.commands.terminal import EXIT_USAGE, CommandFailed
 from app.core.domain.samples import DEFAULT_TASK
 
 
@@ -64,3 +68,83 @@ def import_(
     )
     if code := asyncio.run(import_file(settings_with(home=home), request)):
         raise typer.Exit(code)
+
+
+def predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; `-` reads them from standard input.", metavar="TEXT...")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Texts from a file: one a line (.txt), CSV, TSV, Excel, Parquet or JSON lines.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the text, where it is not obvious.")] = None,
+    task: Task = DEFAULT_TASK,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each text.")] = 1,
+    format: FileFormat = None,
+    encoding: FileEncoding = None,
+    delimiter: FileDelimiter = None,
+    sheet: FileSheet = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Label texts with the running service. From a file: one line for each text, as the answers come.
+
+    With --json a file gives JSON lines (line, text, version, label, score, ...), texts on the command line one object.
+    Exit status 3: some rows of the file hold no text.
+    """
+    from app.commands import ask, bulk
+    from app.commands.files.formats import STANDARD_INPUT
+    from app.commands.files.records import Reading
+
+    if file is None and texts == [str(STANDARD_INPUT)]:
+        file, texts = STANDARD_INPUT, None
+    if (file is None) == (not texts):
+        raise CommandFailed("give either TEXT... or --file FILE", code=EXIT_USAGE)
+    reading = Reading(format, encoding, delimiter, sheet)
+    if file is None and (reading != Reading() or text_column is not None):
+        options = "--format, --encoding, --delimiter, --sheet and --text-column"
+        raise CommandFailed(f"{options} go with a file", code=EXIT_USAGE)
+    with service_at(url, home) as service:
+        if file is None:
+            ask.predict(service, texts or [], task, top_k, as_json)
+            return
+        request = bulk.BulkRequest(file, text_column, reading, task, top_k, as_json)
+        if code := bulk.predict_file(service, settings_with(home=home), request):
+            raise typer.Exit(code)
+
+
+export = typer.Typer(name="export", help="Write what Pawl knows to files.", no_args_is_help=True)
+
+
+@export.callback()
+def _export() -> None:
+    """Holds the sub-commands together."""
+
+
+@export.command("samples")
+def export_samples(
+    file: Annotated[Path, typer.Argument(help=".jsonl, .csv or .parquet; `-` is standard output.", metavar="FILE")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this label set; may be given again.")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only samples in this state; may be given again. Default: all that may count (learned, "
+            "queued, quarantined, golden)."
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Only what came or changed since then, e.g. 2026-11-29.")] = None,
+    format: Annotated[str | None, typer.Option(help="jsonl, csv or parquet. Default: by the name of the file.")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write the samples with their labels, weights, sources, times and states.
+
+    `pawl import` of the file into an empty home gives the same model again. JSON lines and Parquet hold texts exactly.
+    In CSV a text that a spreadsheet would take for a formula (it begins with =, +, - or @) has an apostrophe in front,
+    which `pawl import` takes away.
+    """
+    from app.commands import export as run
+
+    request = run.ExportRequest(file, format, task, state, run.moment(since) if since else None, as_json)
+    asyncio.run(run.export_samples(settings_with(home=home), request))

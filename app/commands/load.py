@@ -66,12 +66,15 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         lines = {one.line for one in refused}
         rows = [row for row in rows if row.line not in lines]
         rejected = stop_or_write(bad, len(rows), request.path, request.skip_bad, request.max_bad)
-        items, imports = _together([_item(request, name, row) for row in _latest(request, rows)], name, request.accept)
+        kept = _latest(request, rows)
+        accept = request.accept or await _restored(stores, kept)
+        items, imports = _together([_item(request, name, row) for row in kept], kept, name, accept)
         receipts = await _accept(stores, items, imports)
         await announce(settings, [one.id for one in receipts if one.is_new and one.state is SampleState.QUEUED])
         summary = Summary(name, imports, len(rows), items, receipts, len(bad), rejected)
         summary.waiting = await _learn(settings, stores, request, receipts, imports)
         await summary.look(stores)
+        await _tell_encoder(stores, kept)
         live = await stores.ledger.live()
         if live is not None and not request.golden:
             summary.version = live.number
@@ -117,10 +120,17 @@ def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.attributes is not None] or list(latest.values())
 
 
-def _together(items: Sequence[NewSample], name: str, accept: str | None) -> tuple[list[NewSample], list[NewImport]]:
-    """The items as one import for each task."""
-    rows = Counter(item.task for item in items)
-    imports = {task: NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept) for task, n in rows.items()}
+def _together(
+    items: Sequence[NewSample], rows: Sequence[Row], name: str, accept: str | None
+) -> tuple[list[NewSample], list[NewImport]]:
+    """The items as one import for each task, with what an export says of its head."""
+    count = Counter(item.task for item in items)
+    said = {item.task: row.attributes for item, row in zip(items, rows, strict=True)}
+    imports = {}
+    for task, n in count.items():
+        numbers = said[task]
+        head = (None, None) if numbers is None else (numbers.regularisation, numbers.temperature)
+        imports[task] = NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept, *head)
     return [replace(item, import_id=imports[item.task].id) for item in items], list(imports.values())
 
 
@@ -153,6 +163,24 @@ def _task(request: ImportRequest, row: Row) -> str:
     if request.task is not None:
         return request.task
     return row.attributes.task if row.attributes is not None else DEFAULT_TASK
+
+
+async def _restored(stores: Stores, rows: Sequence[Row]) -> str | None:
+    """Why rows of an export need no judgement where nothing is learned yet: they were judged where they come from."""
+    exported = rows and rows[0].attributes is not None
+    return "restored from an export" if exported and await stores.ledger.live() is None else None
+
+
+async def _tell_encoder(stores: Stores, rows: Sequence[Row]) -> None:
+    """Says so where the model of an export had another encoder than the one that serves here."""
+    live = await stores.ledger.live()
+    theirs = rows[0].attributes.encoder if rows and rows[0].attributes else None
+    if live is not None and theirs is not None and theirs != live.encoder_digest:
+        notes.print(
+            "warning: the export's model had another encoder, so the answers here are not the same",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 async def _accept(stores: Stores, items: Sequence[NewSample], imports: Sequence[NewImport]) -> list[Receipt]:

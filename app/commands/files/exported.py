@@ -17,7 +17,7 @@ from typing import Any
 from app.core.domain.quarantine import Hold, QuarantineKind
 from app.core.domain.samples import SampleState
 
-MODEL_COLUMNS = ("regularisation", "temperature")
+MODEL_COLUMNS = ("encoder", "regularisation", "temperature")
 COLUMNS = (
     *("id", "task", "text", "label", "state", "weight", "emphasis", "pinned", "origin", "source"),
     *("quarantined_by", "reason", "learned_in_version", "created_at", "updated_at", *MODEL_COLUMNS),
@@ -41,6 +41,7 @@ class Attributes:
     hold: Hold | None
     regularisation: float | None
     temperature: float | None
+    encoder: str | None
 
     @property
     def is_gone(self) -> bool:
@@ -71,6 +72,7 @@ def read_attributes(fields: Mapping[str, Any]) -> Attributes:
         hold=hold,
         regularisation=_number(fields, "regularisation"),
         temperature=_number(fields, "temperature"),
+        encoder=_text(fields["encoder"]),
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +19,7 @@ from app.commands.files.sheets import read_sheet
 from app.commands.terminal import EXIT_USAGE, CommandFailed
 
 STANDARD_INPUT = Path("-")
+STANDARD_INPUT_NAME = "standard input"
 FORMATS = ("csv", "tsv", "jsonl", "xlsx", "parquet", "txt")
 _SUFFIXES = {".ndjson": "jsonl", ".xlsm": "xlsx", ".tab": "tsv", ".pq": "parquet"}
 _OTHERS = (
@@ -35,18 +35,17 @@ _OTHERS = (
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """The file; what comes from standard input is kept in a temporary file until the end."""
-    try:
-        if path == STANDARD_INPUT:
-            with tempfile.NamedTemporaryFile(prefix="pawl-") as kept:
-                shutil.copyfileobj(sys.stdin.buffer, kept)
-                kept.flush()
-                with open(kept.name, "rb") as file:  # noqa: PTH123 - a name, not a path of ours
-                    yield Source("standard input", file, kept.name)
-            return
-        with path.open("rb") as file:
-            yield Source(path.name[:LONGEST_NAME], file, os.fspath(path))
-    except OSError as error:
-        raise CommandFailed(f"cannot read {path}: {error.strerror or error}", code=EXIT_USAGE) from error
+    with ExitStack() as stack:
+        try:
+            if path == STANDARD_INPUT:
+                file: BinaryIO = stack.enter_context(tempfile.TemporaryFile(prefix="pawl-"))
+                shutil.copyfileobj(sys.stdin.buffer, file)
+                name = STANDARD_INPUT_NAME
+            else:
+                file, name = stack.enter_context(path.open("rb")), path.name[:LONGEST_NAME]
+        except OSError as error:
+            raise CommandFailed(f"cannot read {path}: {error.strerror or error}", code=EXIT_USAGE) from error
+        yield Source(name, file)
 
 
 def read_contents(source: Source, reading: Reading, max_bytes: int) -> Contents:
@@ -54,7 +53,7 @@ def read_contents(source: Source, reading: Reading, max_bytes: int) -> Contents:
 
     `max_bytes` is the longest text that the service accepts.
     """
-    kind = reading.format or _kind(source)
+    kind = reading.format or kind_of(source)
     if kind not in FORMATS:
         raise CommandFailed(f"there is no format {kind!r}; there are: {', '.join(FORMATS)}", code=EXIT_USAGE)
     _check_options(kind, reading)
@@ -69,7 +68,7 @@ def read_contents(source: Source, reading: Reading, max_bytes: int) -> Contents:
     return read_delimited(source, reading, kind, max_bytes)
 
 
-def _kind(source: Source) -> str:
+def kind_of(source: Source) -> str:
     """By the first bytes where they are unmistakable, else by the name; from standard input JSON or CSV."""
     head = _head(source.file)
     if not head:
@@ -88,7 +87,7 @@ def _kind(source: Source) -> str:
     looks_like_json = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in {b"{", b"["}
     if looks_like_json or suffix == ".json":
         return "jsonl"
-    if suffix and source.name != "standard input":
+    if suffix and source.name != STANDARD_INPUT_NAME:
         raise CommandFailed(
             f"{source.name}: what {suffix} files are is not known",
             f"Say what it is with --format ({', '.join(FORMATS)}).",

@@ -16,8 +16,6 @@ class Source:
 
     name: str
     file: BinaryIO
-    path: str
-    """Where it lies: for libraries that open files themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from app.core.db.imports import accepted_event, accepted_reason, sorted_outcomes
 from app.core.domain.imports import Import, NewImport, Outcome
-from app.core.domain.samples import SampleState
+from app.core.domain.samples import Sample, SampleFilter, SampleState
 from app.core.ports import Clock
 
 if TYPE_CHECKING:
@@ -37,6 +37,26 @@ class MemoryImports:
         own = [one for one in self._database.samples.values() if one.import_id in import_ids]
         counts = Counter((one.task, one.label, one.state, one.reason) for one in own)
         return sorted_outcomes([Outcome(*group, count) for group, count in counts.items()])
+
+    async def count(self, where: SampleFilter) -> int:
+        """See `SampleStore.count`."""
+        return len(self._fitting(where))
+
+    async def stream(self, where: SampleFilter) -> AsyncIterator[list[Sample]]:
+        """See `SampleStore.stream`."""
+        found = self._fitting(where)
+        if found:
+            yield found
+
+    def _fitting(self, where: SampleFilter) -> list[Sample]:
+        return [
+            one
+            for one in self._database.samples.values()
+            if one.state in where.states
+            and (where.tasks is None or one.task in where.tasks)
+            and (where.since is None or one.updated_at >= where.since)
+            and not (one.state is SampleState.LEARNED and one.retract_requested)
+        ]
 
     def _keep_imports(self, imports: Sequence[NewImport], released: Mapping[str, str]) -> None:
         now = self._clock.now()

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.core.db.accepting import AcceptingTable
 from app.core.db.embeddings import EmbeddingTable
 from app.core.db.engine import SystemClock, among, chunked, reading, writing
+from app.core.db.exporting import ExportTable
 from app.core.db.first_version import FirstVersionTable
 from app.core.db.imports import ImportTable
 from app.core.db.quarantine import QuarantineTable
@@ -26,7 +27,7 @@ RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
 
 
-class SqlSampleStore(AcceptingTable, FirstVersionTable, EmbeddingTable, QuarantineTable, ImportTable):
+class SqlSampleStore(AcceptingTable, FirstVersionTable, ExportTable, EmbeddingTable, QuarantineTable, ImportTable):
     """`SampleStore` on SQLite or PostgreSQL.
 
     `closed_labels`: no label is new once there is a version; `most_bytes`: the longest text in UTF-8.

@@ -135,6 +135,8 @@ imports = Table(
     Column("name", Text, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("accept_reason", Text),
+    Column("regularisation", Float),
+    Column("temperature", Float),
     Column("created_at", UtcDateTime, nullable=False),
 )
 

@@ -14,6 +14,8 @@ class NewImport:
 
     `name` is what the person who imported calls it (the file's name), `rows` is how many it holds.
     `accept_reason` says why its owner wants it learned whatever the gate finds; None leaves that to the gate.
+    `regularisation` and `temperature` are what was chosen for the task's head where its samples were exported: a first
+    version made of them alone takes them over.
     """
 
     id: str
@@ -21,6 +23,8 @@ class NewImport:
     name: str
     rows: int
     accept_reason: str | None = None
+    regularisation: float | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Import:
     rows: int
     accept_reason: str | None
     created_at: datetime
+    regularisation: float | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

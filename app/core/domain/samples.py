@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -152,6 +153,15 @@ class Receipt:
     label: str | None = None
     warnings: tuple[str, ...] = ()
     replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFilter:
+    """Which samples are asked for: of these tasks (None is all), in these states, changed since then."""
+
+    tasks: Sequence[str] | None = None
+    states: Sequence[SampleState] = ACTIVE_STATES
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

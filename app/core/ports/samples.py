@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from app.core.domain.admission import Admission
 from app.core.domain.imports import NewImport
 from app.core.domain.predictions import Prediction
-from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleState
+from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleFilter, SampleState
 from app.core.ports.classifier import Floats
 from app.core.ports.imports import ImportStore
 from app.core.ports.quarantine import QuarantineStore
@@ -43,6 +43,12 @@ class SampleStore(QuarantineStore, ImportStore, Protocol):
 
     async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
         """The samples that exist, ordered by `seq`. Any number of ids."""
+
+    async def count(self, where: SampleFilter) -> int:
+        """How many samples fit; those whose retraction waits for the learner are left out."""
+
+    def stream(self, where: SampleFilter) -> AsyncIterator[list[Sample]]:
+        """These samples as they are at one moment, by `seq`, a page at a time."""
 
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
         """Queued samples (and learned ones whose retraction was requested), oldest `seq` first."""
