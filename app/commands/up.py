@@ -26,7 +26,9 @@ from app.commands.terminal import CommandFailed, notes, print_line
 from app.core.child_processes import module_command
 from app.core.domain.errors import StoreUnavailable
 from app.core.parts import PARTS_FILE, Part, write_parts
+from app.core.ports import StreamUnavailable
 from app.core.settings import Settings
+from app.core.streams.rehearsal import rehearse
 from app.demo import demo_samples
 from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
 from app.supervisor import Supervisor
@@ -158,8 +160,12 @@ class _Run:
             self._tell(f"no Redis (PAWL_REDIS_URL=none): {SQL_ALONE}.")
             return
         if settings.redis_url is not None:
-            if not await redis_answers(settings.stream_url):
-                self._tell("Redis at PAWL_REDIS_URL does not answer; corrections are learned later until it does")
+            try:
+                await rehearse(settings.stream_url, settings.server_seconds)
+            except StreamUnavailable as error:
+                self._tell(
+                    f"{error}; corrections are learned by the sweep, a little later, until it can. `pawl doctor`"
+                )
             return
         program = find_redis_server()
         if program is None:

@@ -12,7 +12,7 @@ from app.core.ports.imports import ImportStore
 from app.core.ports.labels import LabelStore
 from app.core.ports.quarantine import QuarantineStore
 from app.core.ports.samples import PredictionLog, SampleStore
-from app.core.ports.stream import FeedbackStream, StreamEntry
+from app.core.ports.stream import FeedbackStream, StreamEntry, StreamUnavailable
 from app.core.ports.versions import VersionLedger
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "QuarantineStore",
     "SampleStore",
     "StreamEntry",
+    "StreamUnavailable",
     "VersionFolder",
     "VersionLedger",
 ]

@@ -16,10 +16,19 @@ class StreamEntry:
     deliveries: int
 
 
+class StreamUnavailable(ConnectionError):
+    """The transport does not work: `problem` in our words, `said` in the server's, which may name hosts and ports."""
+
+    def __init__(self, problem: str, said: str = "") -> None:
+        super().__init__(f"Redis cannot be used: {problem} ({said})" if said else f"Redis cannot be used: {problem}")
+        self.problem = problem
+        self.said = said
+
+
 class FeedbackStream(Protocol):
     """Transport of sample ids to the learner, and hints about new versions (Redis). Loss is allowed: SQL is swept.
 
-    Raises `ConnectionError` when the server cannot be reached.
+    Raises `StreamUnavailable` when the server cannot be reached, or refuses.
     """
 
     carries: bool
@@ -44,7 +53,7 @@ class FeedbackStream(Protocol):
         """Tells the apps that a version was promoted (a hint; they poll SQL too)."""
 
     def version_hints(self) -> AsyncIterator[int]:
-        """Version numbers as they are hinted. Ends with `ConnectionError` when the server goes away."""
+        """Version numbers as they are hinted. Ends with `StreamUnavailable` when the server goes away."""
 
     async def tell_pressure(self, ms: int) -> None:
         """Says that answers wait for the device; true for `ms` milliseconds unless it is said again."""
@@ -53,7 +62,7 @@ class FeedbackStream(Protocol):
         """Whether an app has said so and it still holds."""
 
     async def ping(self) -> None:
-        """Raises `ConnectionError` when the server cannot be reached."""
+        """Raises `StreamUnavailable` when the server cannot be reached."""
 
     async def close(self) -> None:
         """Closes the connections."""
