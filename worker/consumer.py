@@ -19,7 +19,7 @@ import structlog
 from app.core.domain.errors import ParentNotLive, StoreUnavailable
 from app.core.domain.samples import Sample
 from app.core.domain.versions import Json
-from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, VersionLedger
+from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, StreamUnavailable, VersionLedger
 from app.core.settings import Settings
 from worker.attempts import Attempts
 from worker.consolidator import Consolidator
@@ -78,7 +78,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._attempts = Attempts(learning, tuning, samples, ledger, place, settings.max_attempts, self._pause)
         self._failed_bootstraps = 0
-        self._redis = True
+        self._redis_problem: str | None = None
 
     def stop(self) -> None:
         """Asks the loop to end after the step in hand."""
@@ -185,15 +185,11 @@ class Consumer:
             entries = await self._stream.read(self.name, settings.learn_batch, block_ms=200)
             if self._housekeeping.due("reclaim", settings.reclaim_seconds):
                 entries += await self._stream.reclaim(self.name, int(settings.reclaim_seconds * 1e3), 100)
-        except ConnectionError as error:
-            if self._redis:  # said once an outage, not ten times a second
-                log.warning("redis_unreachable", problem=str(error))
-            self._redis = False
+        except StreamUnavailable as error:
+            self._note_redis(error)
             await self._pause(0.1)
             return [], False
-        if not self._redis:
-            log.info("redis_reachable_again")
-        self._redis = True
+        self._note_redis(None)
         return entries, self._stream.carries
 
     async def _sweep(self, redis: bool) -> list[Sample]:
@@ -205,6 +201,16 @@ class Consumer:
         if self._housekeeping.due("sweep", self._settings.sweep_seconds if redis else 0.1):
             return await self._queued(timedelta(seconds=self._settings.sweep_seconds if redis else 0.0))
         return []
+
+    def _note_redis(self, error: StreamUnavailable | None) -> None:
+        """Says when Redis stops working, why, and when it works again; not ten times a second."""
+        problem = error.problem if error is not None else None
+        if problem != self._redis_problem:
+            if error is not None:
+                log.warning("redis_unavailable", problem=str(error))
+            else:
+                log.info("redis_works_again")
+        self._redis_problem = problem
 
     async def _queued(self, age: timedelta) -> list[Sample]:
         return await self._samples.queued(self._settings.bulk_batch, older_than=self._clock.now() - age)
@@ -261,6 +267,8 @@ class Consumer:
             panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)
             details |= {"version": state.version, "samples": state.samples}
             details |= {"panel": panel, "panel_limit": self._settings.gate_items}
+        if self._redis_problem is not None:
+            details["redis_problem"] = self._redis_problem
         return details | self._consolidator.progress
 
     async def _pause(self, seconds: float) -> None:

@@ -58,7 +58,7 @@ def _remedy(error: StreamUnavailable) -> str:
     if "certificate" in problem:
         return "Name the authority that signed it: ?ssl_ca_certs=FILE in PAWL_REDIS_URL."
     if "right" in problem:
-        return "Pawl needs keys `~pawl:*`, channels `&pawl:*`, and the commands that docs/operations.md lists."
+        return "Pawl needs keys `~pawl:*`, channels `&pawl:*`, and the commands that docs/servers.md lists."
     if "TLS" in problem:
         return "rediss:// is for servers that speak TLS, redis:// for those that do not."
     return "Start it, or mend PAWL_REDIS_URL." if "listens" in problem or "host" in problem else "See its own log."

@@ -33,6 +33,9 @@ def status(service: Service, as_json: bool) -> None:
     if model["transport"] == "sql":
         print_line("transport no Redis: SQL alone carries corrections (`pawl doctor` says more)")
     queue, learner = model["queue"], model["learner"]
+    problem = model["transport_problem"] or (learner or {}).get("details", {}).get("redis_problem")
+    if problem:
+        print_line(f"redis     cannot be used: {problem}; the sweep brings corrections (`pawl doctor` says more)")
     if (model["age_seconds"] or 0) > _STALE_SECONDS:
         print_line(f"database  does not answer (predictions go on); what follows is {ago(model['as_of'])} old")
     if queue is None:

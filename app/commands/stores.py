@@ -14,7 +14,7 @@ from app.core.db.engine import connect
 from app.core.db.migrate import upgrade
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
-from app.core.ports import SampleStore, VersionLedger
+from app.core.ports import SampleStore, StreamUnavailable, VersionLedger
 from app.core.settings import Settings
 from app.core.streams.redis_stream import RedisFeedbackStream
 
@@ -80,7 +80,7 @@ async def announce(settings: Settings, sample_ids: Sequence[str]) -> None:
         settings.stream_url, max_entries=settings.stream_entries, timeout=settings.server_seconds
     )
     try:
-        with suppress(ConnectionError):
+        with suppress(StreamUnavailable):
             await stream.announce(sample_ids)
     finally:
         await stream.close()

@@ -29,6 +29,7 @@ async def get_model(request: Request) -> Response:
         **_served(live),
         **_learning(await service.backlog.newest()),
         "transport": "redis" if service.ports.stream.carries else "sql",
+        "transport_problem": service.stream.problem,
     }
     headers = {} if live is None else {"x-pawl-version": str(live.number)}
     return json_response(content, headers=headers)

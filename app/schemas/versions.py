@@ -50,6 +50,7 @@ class ModelOut(BaseModel):
     queue: QueueOut | None
     learner: LearnerOut | None
     transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")
+    transport_problem: str | None = Field(description="Why Redis does not carry it now; the sweep does, later.")
     as_of: datetime | None
     age_seconds: float | None
 

@@ -16,7 +16,7 @@ from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.samples import Backlog
 from app.core.domain.versions import LearnerStatus
 from app.core.metrics import AppMetrics
-from app.core.ports import FeedbackStream, SampleStore, VersionLedger
+from app.core.ports import FeedbackStream, SampleStore, StreamUnavailable, VersionLedger
 from app.core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,8 @@ class Announcer:
         self._metrics = metrics
         self._pending: deque[str] = deque()
         self._filled = asyncio.Event()
-        self._is_down = False
+        self.failure: StreamUnavailable | None = None
+        """Why the stream did not take the last ids."""
         metrics.announcements.set_function(lambda: len(self._pending))
         metrics.announcements_limit.set(self._limit)
 
@@ -64,25 +65,36 @@ class Announcer:
             ids = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_IN_ONE_CALL))]
             try:
                 await self._stream.announce(ids)
-            except ConnectionError as error:
+            except StreamUnavailable as error:
                 self._metrics.announce_failures.inc(len(ids))
-                if not self._is_down:
+                if self.failure is None or error.problem != self.failure.problem:
                     log.warning("stream_unavailable", problem=str(error))
-                self._is_down = True
+                self.failure = error
             else:
-                self._is_down = False
+                self.failure = None
 
 
 class StreamWatch:
-    """Shows how long the stream is; asked every few seconds."""
+    """Shows how long the stream is, and what is wrong with it; asked every few seconds."""
 
-    def __init__(self, stream: FeedbackStream, settings: Settings, metrics: AppMetrics) -> None:
+    def __init__(self, stream: FeedbackStream, announcer: Announcer, settings: Settings, metrics: AppMetrics) -> None:
         self._stream = stream
+        self._announcer = announcer
         self._entries = metrics.stream_entries
+        self._failure: StreamUnavailable | None = None
         metrics.stream_limit.set(settings.stream_entries)
 
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be asked, or does not take what is announced."""
+        announced = self._announcer.failure
+        if self._failure is not None:
+            return self._failure.problem
+        # That it could not be reached is over once it answers; a refusal to write is not.
+        return announced.problem if announced is not None and announced.refused else None
+
     async def refresh(self) -> None:
-        """Asks the stream. Raises `ConnectionError`."""
+        """Asks the stream. Raises `StreamUnavailable`."""
         self._entries.set(await self._stream.length())
 
     async def run(self) -> None:
@@ -90,8 +102,11 @@ class StreamWatch:
         while True:
             try:
                 await self.refresh()
-            except ConnectionError:
-                log.debug("stream_length_unavailable")
+                self._failure = None
+            except StreamUnavailable as error:
+                if self._failure is None or error.problem != self._failure.problem:
+                    log.warning("stream_unavailable", problem=str(error))
+                self._failure = error
             await asyncio.sleep(_WATCH_SECONDS)
 
 

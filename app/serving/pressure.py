@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from app.core.ports import FeedbackStream
+from app.core.ports import FeedbackStream, StreamUnavailable
 from app.core.settings import Settings
 from app.serving.batcher import Batcher
 
@@ -31,5 +31,5 @@ class PressureWatch:
             if self._batcher.longest_wait() > self._limit:
                 try:
                     await self._stream.tell_pressure(_HOLDS_MS)
-                except ConnectionError as error:  # learning goes on as it would without; answers do not need Redis
+                except StreamUnavailable as error:  # learning goes on as it would without; answers do not need Redis
                     log.debug("pressure_not_told", problem=str(error))

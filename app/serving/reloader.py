@@ -19,7 +19,15 @@ from app.core.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavaila
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import Version
 from app.core.metrics import AppMetrics
-from app.core.ports import ArtefactStore, Encoder, FeedbackStream, Floats, VersionFolder, VersionLedger
+from app.core.ports import (
+    ArtefactStore,
+    Encoder,
+    FeedbackStream,
+    Floats,
+    StreamUnavailable,
+    VersionFolder,
+    VersionLedger,
+)
 from app.core.settings import Settings
 from app.serving.background import back_off
 from app.serving.engine import Engine, ServedClassifier
@@ -78,7 +86,7 @@ class Reloader:
                     failures = 0
                     if number > self._engine.number:
                         self._hinted.set()
-            except ConnectionError as error:
+            except StreamUnavailable as error:
                 failures += 1
                 if failures == 1:
                     log.warning("version_hints_unavailable", problem=str(error))

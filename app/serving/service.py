@@ -55,7 +55,7 @@ class Service:
         self.answers = AnswerCache(settings.answer_cache, metrics)
         self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
         self.announcer = Announcer(ports.stream, settings, metrics)
-        self.stream = StreamWatch(ports.stream, settings, metrics)
+        self.stream = StreamWatch(ports.stream, self.announcer, settings, metrics)
         self.backlog = BacklogWatch(ports.samples, ports.ledger, settings, metrics)
         self.quarantine = QuarantineWatch(ports.samples, metrics)
         self.feed = EventFeed(ports.ledger, settings, metrics)

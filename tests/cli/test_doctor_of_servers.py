@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from pydantic import SecretStr
@@ -19,7 +20,8 @@ from app.commands.server_checks import check_database, check_redis
 from app.commands.stores import open_stores
 from app.core.settings import Settings
 from tests.cli.processes import ROOT, environment, pawl
-from tests.processes import free_port
+from tests.polling import eventually
+from tests.processes import PATIENCE, Installer, free_port, until_ready, until_settled
 from tests.servers import PostgresServer, RedisServer
 
 SECRET = "correct-horse"
@@ -82,7 +84,7 @@ def test_rights_on_nothing_but_pawls_own_keys_are_enough(server: RedisServer) ->
     ("rules", "reason"),
     [
         ("~other:* &* +@all", "permissions to access"),
-        ("~pawl:* &other +@all", "permissions to access a channel"),
+        ("~pawl:* &other +@all", "channels used as arguments"),
         ("~* &* +@all -xadd", "xadd"),
         ("~* &* +@all -xreadgroup", "xreadgroup"),
         ("~* &* +@all -xack", "xack"),
@@ -181,3 +183,26 @@ def test_a_sqlite_file_that_takes_no_writes(tmp_path: Path) -> None:
         assert (locked.outcome, "locked by another process" in locked.detail) == (Outcome.FAIL, True)
         other.execute("ROLLBACK")
     other.close()
+
+
+async def test_app_learner_and_status_say_why_redis_does_not_carry(install: Installer, server: RedisServer) -> None:
+    """Without the right to announce, or to consume; corrections are learned all the same."""
+    for rules, part in (("~* &* +@all -xadd", "app"), ("~* &* +@all -xreadgroup", "worker")):
+        pawl = install.trained(redis_url=make_user(server, f"no-{part}", rules))
+        processes = {"app": pawl.start_app(), "worker": pawl.start_worker()}
+        async with pawl.client() as client:
+            await until_ready(client)
+            sent = await client.post("/v1/feedback", json={"text": f"without {part}", "label": "card_arrival"})
+            assert (await until_settled(client, sent.json()["items"][0]["id"]))["state"] == "learned"
+
+            async def is_told(client: httpx.AsyncClient = client) -> bool:
+                model = (await client.get("/v1/model")).json()
+                found = [model["transport_problem"], model["learner"]["details"].get("redis_problem")]
+                return "its user lacks a right that Pawl needs" in found
+
+            await eventually(is_told, PATIENCE, every=0.1)
+        output = processes[part].output()
+        assert f"'{'xadd' if part == 'app' else 'xreadgroup'}' command" in output.lower()
+        assert SECRET not in processes["app"].output() + processes["worker"].output()
+        for process in processes.values():
+            process.kill()

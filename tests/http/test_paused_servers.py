@@ -119,6 +119,9 @@ async def test_a_paused_redis_keeps_nobody_waiting(tmp_path: Path, servers: Outs
                 assert answer.status_code < 500, f"{method} {path}: {answer.text}"
             assert (await client.post("/v1/feedback", json=ITEM)).status_code == 202
             await eventually(lambda: service.metrics.announce_failures._value.get() > 0, GENEROUS)
+            await eventually(lambda: service.stream.problem == "it does not answer in time", GENEROUS)
+            told = (await client.get("/v1/model")).json()
+            assert (told["transport"], told["transport_problem"]) == ("redis", "it does not answer in time")
         finally:
             servers.redis.resume()
         announced = await service.ports.stream.length()

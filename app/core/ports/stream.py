@@ -19,10 +19,12 @@ class StreamEntry:
 class StreamUnavailable(ConnectionError):
     """The transport does not work: `problem` in our words, `said` in the server's, which may name hosts and ports."""
 
-    def __init__(self, problem: str, said: str = "") -> None:
+    def __init__(self, problem: str, said: str = "", *, refused: bool = False) -> None:
         super().__init__(f"Redis cannot be used: {problem} ({said})" if said else f"Redis cannot be used: {problem}")
         self.problem = problem
         self.said = said
+        self.refused = refused
+        """Whether the server answered, with a refusal."""
 
 
 class FeedbackStream(Protocol):

@@ -11,6 +11,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
 )
 
 from app.core.ports.stream import StreamUnavailable
@@ -34,6 +35,7 @@ _WORDS = (
     ("OOM", "its memory is full"),
     ("LOADING", "it is still loading its data"),
     ("refused", "nothing listens there"),
+    ("Connect call failed", "nothing listens there"),
     ("No such file", "nothing listens there"),
     ("Name or service not known", "its host is not known"),
     ("Temporary failure in name resolution", "its host is not known"),
@@ -48,7 +50,7 @@ def unavailable(error: RedisError | OSError, url: str) -> StreamUnavailable:
     password = urlsplit(url).password
     if password:
         said = said.replace(password, "***")
-    return StreamUnavailable(_in_our_words(error, said), said)
+    return StreamUnavailable(_in_our_words(error, said), said, refused=isinstance(error, ResponseError))
 
 
 def _in_our_words(error: Exception, said: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from app.core.ports import StreamEntry
+from app.core.ports import StreamEntry, StreamUnavailable
 
 IDS_PER_ENTRY = 500
 
@@ -124,7 +124,7 @@ class MemoryFeedbackStream:
         self._check_open()
 
     async def close(self) -> None:
-        """See `FeedbackStream.close`. Afterwards every call raises `ConnectionError`, as when a server is gone."""
+        """See `FeedbackStream.close`. Afterwards every call raises `StreamUnavailable`, as when a server is gone."""
         self._closed = True
         for subscriber in self._subscribers:
             subscriber.put_nowait(None)
@@ -133,4 +133,4 @@ class MemoryFeedbackStream:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConnectionError("the stream is closed")
+            raise StreamUnavailable("the stream is closed")
