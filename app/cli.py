@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import file_commands, label_group
+from app.commands import file_commands, label_group, task_group
 from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.child_processes import module_command
@@ -27,6 +27,8 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(label_group.labels)
+cli.add_typer(task_group.tasks)
+cli.add_typer(task_group.demo)
 cli.command("import")(file_commands.import_)
 cli.add_typer(file_commands.export)
 cli.command()(file_commands.predict)

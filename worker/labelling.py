@@ -11,6 +11,7 @@ from app.core.domain.labels import LabelChange, LabelChangeKind, check_enough_st
 from app.core.domain.versions import VersionKind
 from app.core.ports import LabelStore, SampleStore
 from app.core.settings import Settings
+from worker.dropping import Dropping
 from worker.learner import TaskLearner
 from worker.learning import Learning
 from worker.place import Place
@@ -46,6 +47,7 @@ class Labelling:
         self._samples = samples
         self._recovery = recovery
         self._settings = settings
+        self._dropping = Dropping(learning, labels, samples, settings)
 
     async def is_asked(self) -> bool:
         """Whether a change waits."""
@@ -75,6 +77,9 @@ class Labelling:
 
     async def _carry_out(self, change: LabelChange) -> None:
         state = self._learning.state
+        if change.kind is LabelChangeKind.DROP:
+            await self._dropping.carry_out(state, change)
+            return
         learner = state.tasks.get(change.task) if state is not None else None
         if state is None or learner is None or change.label not in learner.labels:
             await self._labels.apply(change.id)

@@ -210,7 +210,7 @@ class Learning:
             raise
         # The version is live: from here the state must follow, so nothing may stop the commits.
         await asyncio.shield(asyncio.to_thread(step.finish, commit=True))
-        state.novelty = ranked
+        state.novelty, state.tasks = step.staying(ranked), step.staying(state.tasks)
         self._note(state, promoted, step)
         return promoted, report
 
@@ -257,9 +257,9 @@ class Learning:
             parent=state.version or None,
             encoder_folder=state.encoder_folder,
             encoder_digest=state.encoder.digest,
-            heads=state.heads(dict(step.candidates), dict(temperatures)),
+            heads=step.staying(state.heads(dict(step.candidates), dict(temperatures))),
             features=state.features,
-            novelty={task: one.novelty for task, one in ranked.items()},
+            novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
             settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
             watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
             samples_new=len(step.adds),

@@ -47,6 +47,22 @@ def propose_rename(learner: TaskLearner, old: str, new: str, members: Mapping[st
     return _candidate(learner, after, places)
 
 
+def propose_without_empty(learner: TaskLearner) -> Candidate | None:
+    """The head without the columns of labels that have no sample any more; None where there is no such label."""
+    after = learner.copy()
+    places = list(range(len(learner.labels)))
+    for label in [label for label, count in zip(learner.labels, learner.counts, strict=True) if not count]:
+        gone = after.labels.index(label)
+        after.panel.drop([item.sample_id for item in after.panel.items if item.class_index == gone])
+        moved = _without(after, gone, None)
+        places = [moved[place] if place >= 0 else -1 for place in places]
+    if len(after.labels) == len(learner.labels):
+        return None
+    after.head.refit()
+    after.panel.recompute(after.head)
+    return _candidate(learner, after, places)
+
+
 class Retirement:
     """Takes a label's samples out, a page at a time, and then its column."""
 
@@ -140,6 +156,8 @@ def _judged(live: TaskLearner, after: TaskLearner, places: Sequence[int], retire
     labels = [*after.labels, *([retired] if retired is not None else [])]
     folded = before.new_full((len(before), len(labels)), 2 * NEVER)
     for column, place in enumerate(places):
+        if place < 0 and retired is None:
+            continue
         folded[:, place] = torch.maximum(folded[:, place], before[:, column])  # -1, the retired, is the last
     candidate = torch.nn.functional.pad(after.leave_one_out(), (0, len(labels) - len(after.labels)), value=NEVER)
     none, empty = torch.zeros(0, dtype=torch.int64), before.new_zeros(0, len(labels))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from app.core.domain.labels import LabelChange
 from app.core.domain.quarantine import Doubt, Hold
 from app.core.domain.samples import Sample
 from app.core.domain.versions import LedgerChange, VersionKind
 from worker.proposals import Candidate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class Step:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     label: LabelChange | None = None
+    without: str | None = None
+    """A task whose head goes."""
+
+    def staying(self, heads: Mapping[str, T]) -> dict[str, T]:
+        """What stays of something by task."""
+        return {task: one for task, one in heads.items() if task != self.without}
 
     @property
     def moved(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import AsJson, Home, Task, Url, service_at
+from app.commands.options import AsJson, CreateTask, Home, Task, Url, service_at
 from app.core.domain.samples import DEFAULT_TASK
 
 labels = typer.Typer(name="labels", help="List, add, rename, merge and retire labels.", no_args_is_help=True)
@@ -29,6 +29,7 @@ def labels_add(
     label: Annotated[str, typer.Argument(help="The new label.", metavar="LABEL")],
     task: Task = DEFAULT_TASK,
     reason: Reason = None,
+    create_task: CreateTask = False,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
@@ -37,7 +38,7 @@ def labels_add(
     from app.commands import labels as run
 
     with service_at(url, home) as service:
-        run.add(service, label, task, reason, as_json)
+        run.add(service, label, task, reason, create_task, as_json)
 
 
 @labels.command("rename")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from rich.table import Table
 
 from app.commands.ask import wait_for
 from app.commands.client import Service
 from app.commands.terminal import CommandFailed, out, print_json, print_line
+
+_PATH = "/v1/labels"
 
 
 def show(service: Service, task: str, as_json: bool) -> None:
@@ -31,32 +32,35 @@ def show(service: Service, task: str, as_json: bool) -> None:
         counts = [str(label["samples"][name]) for name in ("learned", "queued", "quarantined", "golden")]
         table.add_row(label["name"], state, *counts, str(label["since_version"] or "-"))
     out.print(table, markup=False)
+    for same in page["probably_the_same"]:
+        print_line(f"probably the same: {same['label']!r} and {same['into']!r}; to make them one: {same['command']}")
 
 
-def add(service: Service, label: str, task: str, reason: str | None, as_json: bool) -> None:
+def add(service: Service, label: str, task: str, reason: str | None, create_task: bool, as_json: bool) -> None:
     """A label that exists before its first sample, or that comes back."""
-    change = service.post("/v1/labels", _given(name=label, task=task, reason=reason))
+    body: dict[str, Any] = _given(name=label, task=task, reason=reason)
+    change = service.post(_PATH, body | ({"create_task": True} if create_task else {}))
     print_json(change) if as_json else print_line(f"{label} can be used in task {task}")
 
 
 def rename(service: Service, label: str, new: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
     """One label under another name."""
-    _tell(service, service.patch(_path(label), _given(name=new, reason=reason), task=task), wait, as_json)
+    _tell(service, service.patch(_PATH, _given(name=new, reason=reason), label=label, task=task), wait, as_json)
 
 
 def merge(service: Service, label: str, into: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
     """Two labels as one."""
-    _tell(service, service.patch(_path(label), _given(merge_into=into, reason=reason), task=task), wait, as_json)
+    _tell(service, service.patch(_PATH, _given(merge_into=into, reason=reason), label=label, task=task), wait, as_json)
 
 
 def retire(service: Service, label: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
     """A label that is not answered any more."""
-    _tell(service, service.delete(_path(label), **_given(task=task, reason=reason)), wait, as_json)
+    _tell(service, service.delete(_PATH, **_given(label=label, task=task, reason=reason)), wait, as_json)
 
 
 def _tell(service: Service, change: dict[str, Any], wait: bool, as_json: bool) -> None:
     if wait:
-        change = _follow(service, change["id"])
+        change = follow(service, change["id"])
     if change["state"] == "failed":
         raise CommandFailed(f"the change of {change['label']!r} could not be carried out: {change['problem']}")
     if as_json:
@@ -69,7 +73,7 @@ def _tell(service: Service, change: dict[str, Any], wait: bool, as_json: bool) -
     print_line(f"{change['label']} {outcome}{where}{waiting}")
 
 
-def _follow(service: Service, change_id: str, seconds: float = 120.0) -> dict[str, Any]:
+def follow(service: Service, change_id: str, seconds: float = 120.0) -> dict[str, Any]:
     """Waits until a change is settled and its version answers."""
 
     def settled() -> dict[str, Any] | None:
@@ -79,10 +83,6 @@ def _follow(service: Service, change_id: str, seconds: float = 120.0) -> dict[st
         return change if (service.served() or 0) >= (change["version"] or 0) else None
 
     return wait_for(settled, seconds, f"{change_id} still waits; is the learner running? See `pawl status`.")
-
-
-def _path(label: str) -> str:
-    return "/v1/labels/" + quote(label, safe="")
 
 
 def _given(**values: str | None) -> dict[str, str]:

@@ -92,6 +92,16 @@ def progress_bar() -> Progress:
     )
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks on a terminal, unless `yes` was said. Raises `CommandFailed` for a no, and where nobody can be asked."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and notes.is_terminal):
+        raise CommandFailed("nobody can be asked here, so nothing was done", "Say --yes if you mean it.", EXIT_USAGE)
+    if notes.input(f"{question} [y/N] ", markup=False).strip().lower() not in {"y", "yes"}:
+        raise CommandFailed("nothing was done")
+
+
 def ago(moment: datetime | str | None) -> str:
     """How long ago something was: `12 s`, `3 min`, `5 h`, `2 d`."""
     if moment is None:

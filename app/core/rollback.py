@@ -24,7 +24,7 @@ from app.core.domain.errors import (
     StoreUnavailable,
 )
 from app.core.domain.gate_reports import GateReport
-from app.core.domain.labels import LabelChange, present_names
+from app.core.domain.labels import LabelChange, is_whole, present_names
 from app.core.domain.manifest import MANIFEST_FILE, Manifest, head_file, novelty_file
 from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.versions import (
@@ -181,7 +181,7 @@ class _Plan:
         found = []
         for change in self.changes:
             before = names.get(change.task, ())
-            if change.label in before:
+            if change.label in before or (before and is_whole(change)):
                 found.append(change.id)
                 names[change.task] = tuple(name for name in present_names(before, [change]) if name is not None)
         return found
@@ -207,7 +207,7 @@ def _publish_relabelled(
         content = files[head_file(task)] = present.to_bytes()
         heads[task] = HeadInfo(hashlib.sha256(content).hexdigest(), present.labels, info.temperature)
     if not heads:
-        raise Conflict(problem=f"every label of version {source.number} was retired since.")
+        raise Conflict(problem=f"every label of version {source.number} was retired or dropped since.")
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)
 
 

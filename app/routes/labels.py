@@ -1,4 +1,8 @@
-"""`GET`, `POST /v1/labels`; `PATCH`, `DELETE /v1/labels/{label}`; `GET /v1/labels/changes/{id}`."""
+"""`GET`, `POST`, `PATCH`, `DELETE /v1/labels`; `GET /v1/labels/changes/{id}`.
+
+A label that is to be changed is named in the query, where every label can be, or at the end of the path, where `.` and
+`..` cannot: clients and proxies take them for parts of a path.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, TypeAdapter
 from starlette.responses import Response
 
+from app.core.domain.admission import probably_the_same
 from app.core.domain.errors import LabelChangeNotFound
-from app.core.domain.forms import TASK_PATTERN
-from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
+from app.core.domain.forms import TASK_PATTERN, clean_name
+from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest, LabelState
 from app.core.domain.samples import DEFAULT_TASK
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -24,12 +29,21 @@ router = APIRouter(tags=["labels"])
 _NEW: TypeAdapter[NewLabel] = TypeAdapter(NewLabel)
 _PATCH: TypeAdapter[LabelPatch] = TypeAdapter(LabelPatch)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LOCATION = {"headers": {"Location": {"description": "Where the change is.", "schema": {"type": "string"}}}}
+LOCATION = {"headers": {"Location": {"description": "Where the change is.", "schema": {"type": "string"}}}}
 
-Label = Annotated[
+PathLabel = Annotated[
     str,
-    AfterValidator(as_line),
-    Path(description="The label, percent-encoded; it may hold slashes and spaces.", examples=["card_arrival"]),
+    AfterValidator(clean_name),
+    Path(
+        alias="label",
+        description="The label, percent-encoded; it may hold slashes and spaces, but not be `.` or `..`.",
+        examples=["card_arrival"],
+    ),
+]
+QueryLabel = Annotated[
+    str,
+    AfterValidator(clean_name),
+    Query(alias="label", description="Any label.", examples=["card_arrival"]),
 ]
 TaskName = Annotated[str, Query(pattern=TASK_PATTERN, description="Label set.")]
 Reason = Annotated[str, AfterValidator(as_line)]
@@ -39,7 +53,9 @@ Reason = Annotated[str, AfterValidator(as_line)]
 async def list_labels(request: Request, task: TaskName = DEFAULT_TASK) -> Response:
     """Every label that has samples or was decided about, renamed, merged and retired ones included."""
     found = await service_of(request).ports.labels.summaries(task)
-    return json_response({"task": task, "items": found})
+    active = {one.name: sum(one.samples.values()) for one in found if one.state is LabelState.ACTIVE}
+    same = probably_the_same(task, active)
+    return json_response({"task": task, "items": found, "probably_the_same": same})
 
 
 @router.post(
@@ -47,7 +63,7 @@ async def list_labels(request: Request, task: TaskName = DEFAULT_TASK) -> Respon
     status_code=201,
     summary="Add a label",
     response_model=LabelChangeOut,
-    responses={201: _LOCATION, **problems(*BODY, 409, 429, 503)},
+    responses={201: LOCATION, **problems(*BODY, 409, 429, 503)},
     openapi_extra=document(_NEW),
 )
 async def add_label(request: Request) -> Response:
@@ -57,7 +73,8 @@ async def add_label(request: Request) -> Response:
     """
     service = service_of(request)
     body = await read_body(request, _NEW, service.settings.max_texts)
-    return await _ask(request, LabelRequest(LabelChangeKind.ADD, body.task, body.name, None, body.reason), 201)
+    asked = LabelRequest(LabelChangeKind.ADD, body.task, body.name, None, body.reason, create_task=body.create_task)
+    return await ask_for(request, asked, 201)
 
 
 @router.get(
@@ -76,34 +93,31 @@ async def get_label_change(
 
 
 @router.patch(
-    "/v1/labels/{label:path}",
+    "/v1/labels",
     status_code=202,
     summary="Rename a label, or merge it into another",
     response_model=LabelChangeOut,
-    responses={202: _LOCATION, **problems(*BODY, 404, 409, 429, 503)},
+    responses={202: LOCATION, **problems(*BODY, 404, 409, 429, 503)},
     openapi_extra=document(_PATCH),
 )
-async def change_label(request: Request, label: Label, task: TaskName = DEFAULT_TASK) -> Response:
+async def change_named_label(request: Request, label: QueryLabel, task: TaskName = DEFAULT_TASK) -> Response:
     """The next version answers with the new label, fitted as if every sample had always had it.
 
     Feedback that names the old label is taken for the new one from then on.
     """
-    service = service_of(request)
-    body = await read_body(request, _PATCH, service.settings.max_texts)
-    kind = LabelChangeKind.RENAME if body.name is not None else LabelChangeKind.MERGE
-    return await _ask(request, LabelRequest(kind, task, label, body.name or body.merge_into, body.reason), 202)
+    return await change_label(request, label, task)
 
 
 @router.delete(
-    "/v1/labels/{label:path}",
+    "/v1/labels",
     status_code=202,
     summary="Retire a label",
     response_model=LabelChangeOut,
-    responses={202: _LOCATION, **problems(404, 409, 422, 429, 503)},
+    responses={202: LOCATION, **problems(404, 409, 422, 429, 503)},
 )
-async def retire_label(
+async def retire_named_label(
     request: Request,
-    label: Label,
+    label: QueryLabel,
     task: TaskName = DEFAULT_TASK,
     reason: Annotated[Reason | None, Query(description="Why; kept with the version.")] = None,
 ) -> Response:
@@ -111,9 +125,43 @@ async def retire_label(
 
     Feedback that names it is refused (422) until it is added again.
     """
-    return await _ask(request, LabelRequest(LabelChangeKind.RETIRE, task, label, None, reason), 202)
+    return await retire_label(request, label, task, reason)
 
 
-async def _ask(request: Request, asked: LabelRequest, status: int) -> Response:
+@router.patch(
+    "/v1/labels/{label:path}",
+    status_code=202,
+    summary="Rename a label, or merge it into another",
+    response_model=LabelChangeOut,
+    responses={202: LOCATION, **problems(*BODY, 404, 409, 429, 503)},
+    openapi_extra=document(_PATCH),
+)
+async def change_label(request: Request, label: PathLabel, task: TaskName = DEFAULT_TASK) -> Response:
+    """As `PATCH /v1/labels?label=`."""
+    service = service_of(request)
+    body = await read_body(request, _PATCH, service.settings.max_texts)
+    kind = LabelChangeKind.RENAME if body.name is not None else LabelChangeKind.MERGE
+    return await ask_for(request, LabelRequest(kind, task, label, body.name or body.merge_into, body.reason), 202)
+
+
+@router.delete(
+    "/v1/labels/{label:path}",
+    status_code=202,
+    summary="Retire a label",
+    response_model=LabelChangeOut,
+    responses={202: LOCATION, **problems(404, 409, 422, 429, 503)},
+)
+async def retire_label(
+    request: Request,
+    label: PathLabel,
+    task: TaskName = DEFAULT_TASK,
+    reason: Annotated[Reason | None, Query(description="Why; kept with the version.")] = None,
+) -> Response:
+    """As `DELETE /v1/labels?label=`."""
+    return await ask_for(request, LabelRequest(LabelChangeKind.RETIRE, task, label, None, reason), 202)
+
+
+async def ask_for(request: Request, asked: LabelRequest, status: int) -> Response:
+    """Asks for a change; the answer names it and where it is."""
     change: LabelChange = await service_of(request).ports.labels.request(asked)
     return json_response(change, status, {"location": f"/v1/labels/changes/{change.id}"})

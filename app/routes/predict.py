@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import UnknownTask
+from app.core.domain.errors import OneLabel, UnknownTask
 from app.core.domain.identifiers import PREDICTION_PREFIX, new_identifier
+from app.core.domain.labels import FEWEST_LABELS
 from app.core.domain.predictions import Answer, Prediction
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -53,6 +54,8 @@ async def predict(request: Request) -> Response:
             head = version.manifest.heads.get(body.task)
             if head is None:
                 raise UnknownTask(task=body.task, version=version.number, known=sorted(version.manifest.heads))
+            if len(head.labels) < FEWEST_LABELS:
+                raise OneLabel(task=body.task, label=", ".join(head.labels))
             answers = await _answers(service, version, texts, body.task, min(body.top_k, len(head.labels)))
             number = version.number
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelState
 from app.core.domain.samples import DEFAULT_TASK
-from app.schemas.fields import Line, Request, Task, exactly_one
+from app.schemas.fields import Label, Line, Request, Task, exactly_one
 
 
 class NewLabel(Request):
@@ -16,8 +16,9 @@ class NewLabel(Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "gift_voucher"}]})
 
-    name: Line
+    name: Label
     task: Task = DEFAULT_TASK
+    create_task: bool = Field(default=False, description="The task may be one that is not there yet.")
     reason: Line | None = Field(default=None, description="Why; kept with the change.")
 
 
@@ -35,8 +36,8 @@ class LabelPatch(Request):
         )
     )
 
-    name: Line | None = None
-    merge_into: Line | None = None
+    name: Label | None = None
+    merge_into: Label | None = None
     reason: Line | None = Field(default=None, description="Why; kept with the version.")
 
     @model_validator(mode="after")
@@ -60,15 +61,27 @@ class LabelOut(BaseModel):
     pending: str | None = Field(description="Id of a change that waits for the learner.")
 
 
+class ProbablyTheSame(BaseModel):
+    """Two active labels that differ only by case, white space or the width of their characters."""
+
+    label: str
+    into: str
+    command: str = Field(description="What makes them one.")
+
+
 class LabelPage(BaseModel):
     """The labels of a task, by name."""
 
     task: str
     items: list[LabelOut]
+    probably_the_same: list[ProbablyTheSame] = Field(description="The one with fewer samples first.")
 
 
 class LabelChangeOut(BaseModel):
-    """A change of a label. `version` carried it out; null where no head was concerned."""
+    """A change of a label or, where `label` is empty, of a task (`kind` `drop`; `target`: one source, or null for all).
+
+    `version` carried it out; null where no head was concerned.
+    """
 
     id: str
     kind: LabelChangeKind

@@ -22,6 +22,9 @@ async def carry_out(stores: Stores, change: LabelChange) -> int:
     if change.kind is LabelChangeKind.RETIRE:
         gone = await stores.samples.learned_with_label(change.task, change.label, 100)
         unlearned = {sample.id: "retired" for sample in gone}
+    if change.kind is LabelChangeKind.DROP:
+        learned = await stores.samples.learned(change.task)
+        unlearned = {one.id: "dropped" for one in learned if change.target in {None, one.source}}
     new = candidate(number, live.number if live else None)
     await stores.ledger.promote(new, LedgerChange(unlearned=unlearned, label=change))
     return number

@@ -48,7 +48,7 @@ async def test_an_added_label_is_there_at_once(stores: Stores) -> None:
     await stores.accept("text", "spoken of")
     with pytest.raises(LabelExists):
         await ask(stores, "add", "spoken of")
-    assert (await ask(stores, "add", "new", task="mood")).state is LabelChangeState.APPLIED
+    assert (await ask(stores, "add", "new", task="mood", create_task=True)).state is LabelChangeState.APPLIED
 
 
 @pytest.mark.parametrize(

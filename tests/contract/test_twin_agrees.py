@@ -167,6 +167,8 @@ class TwoStores(RuleBasedStateMachine):
         async def call(stores: Stores, _: dict[int, str]) -> object:
             label, other = names
             target = other if kind in {LabelChangeKind.RENAME, LabelChangeKind.MERGE} else None
+            if kind is LabelChangeKind.DROP:
+                target = {"a": None, "b": "me", "c": "you"}[other]
             change = await stores.labels.request(LabelRequest(kind, "default", label, target))
             if change.state is LabelChangeState.PENDING and how == "with a version":
                 await carry_out(stores, change)
@@ -200,6 +202,10 @@ class TwoStores(RuleBasedStateMachine):
                 [(event.id, event.type) for event in await stores.ledger.events(0, 1000)],
                 await store.label_counts("default"),
                 await store.backlog(),
+                [replace(one, pending=None) for one in await stores.labels.tasks()],
+                [replace(one, pending=None) for one in await stores.labels.tasks("me")],
+                [await store.makes_first_version(n) for n in (2, 5)],
+                [one.seq for one in await store.first_samples(3)],
                 [replace(one, pending=None) for one in await stores.labels.summaries("default")],
                 await store.quarantine_counts(),
                 versions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -95,8 +96,11 @@ class Classifier:
         ]
 
     def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
-        """Embeds and answers, in the order of the texts. Raises `UnknownTask`."""
-        return self.answer(self.embed(texts), task, top_k)
+        """Embeds and answers, in the order of the texts, which are read in NFC as the service does.
+
+        Raises `UnknownTask`.
+        """
+        return self.answer(self.embed([unicodedata.normalize("NFC", text) for text in texts]), task, top_k)
 
 
 def load_classifier(

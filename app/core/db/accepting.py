@@ -16,7 +16,8 @@ from app.core.db.labels import lock_labels
 from app.core.db.sample_rows import lock_samples, move_samples
 from app.core.db.tables import idempotency_keys
 from app.core.db.tables import samples as table
-from app.core.db.task_facts import facts_of, is_live, known_tasks
+from app.core.db.task_facts import facts_of, is_live
+from app.core.db.task_names import known_tasks
 from app.core.domain.admission import Admission, admit, clean_all
 from app.core.domain.errors import IdempotencyConflict
 from app.core.domain.forms import Fault

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from app.core.db.promotion import LABEL_CHANGED, LABEL_FAILED, LABEL_REQUESTED, label_payload
-from app.core.domain.errors import CandidateStale, QueueFull
+from app.core.domain.errors import CandidateStale, InvalidInput, QueueFull
+from app.core.domain.forms import clean_name, clean_task
 from app.core.domain.identifiers import LABEL_CHANGE_PREFIX, new_identifier
 from app.core.domain.labels import (
     BECOMES,
@@ -20,6 +21,7 @@ from app.core.domain.labels import (
     LabelState,
     LabelSummary,
     check_request,
+    drop_reason,
     retirement_reason,
 )
 from app.core.domain.samples import ACTIVE_STATES, SampleState
@@ -31,7 +33,7 @@ _RETRY_AFTER_SECONDS = 5
 
 
 def accepted_change(request: LabelRequest, facts: LabelFacts, waiting: int, now: datetime) -> LabelChange:
-    """The request as a change under way. Raises what `check_request` raises, and `QueueFull`."""
+    """The request, from `in_form`, as a change under way. Raises what `check_request` raises, and `QueueFull`."""
     check_request(request, facts)
     if waiting >= _MOST_PENDING:
         raise QueueFull(queue="label changes", limit=_MOST_PENDING, retry_after=_RETRY_AFTER_SECONDS)
@@ -50,6 +52,19 @@ def accepted_change(request: LabelRequest, facts: LabelFacts, waiting: int, now:
     )
 
 
+def in_form(request: LabelRequest) -> LabelRequest:
+    """The request with the names as they are kept. Raises `InvalidInput`."""
+    try:
+        return replace(
+            request,
+            task=clean_task(request.task),
+            label="" if request.kind is LabelChangeKind.DROP else clean_name(request.label),
+            target=None if request.target is None else clean_name(request.target),
+        )
+    except ValueError as error:
+        raise InvalidInput(problem=str(error)) from None
+
+
 def check_pending(change: LabelChange) -> None:
     """Raises `CandidateStale` for a change that somebody settled meanwhile."""
     if change.state is not LabelChangeState.PENDING:
@@ -59,14 +74,14 @@ def check_pending(change: LabelChange) -> None:
 
 
 def stale_learned(change: LabelChange) -> CandidateStale:
-    """Samples of the label are learned that the promotion does not know of."""
-    problem = f"samples of {change.label!r} were learned since label change {change.id} was prepared"
+    """Samples of the label or task are learned that the promotion does not know of."""
+    problem = f"samples of {change.label or change.task!r} were learned since label change {change.id} was prepared"
     return CandidateStale(parent=None, live=None, problem=problem)
 
 
 def leaving_states(change: LabelChange) -> dict[SampleState, tuple[SampleState, str]]:
-    """What becomes of the samples of a retired label that are in no head."""
-    reason = retirement_reason(change)
+    """What becomes of the samples of a retired label, or a dropped task, that are in no head."""
+    reason = drop_reason(change) if change.kind is LabelChangeKind.DROP else retirement_reason(change)
     return {
         SampleState.QUEUED: (SampleState.REJECTED, reason),
         SampleState.QUARANTINED: (SampleState.REJECTED, reason),
@@ -80,6 +95,8 @@ def present_records(
     """The records of a task that a change writes: the label's own; its target's, where that is a new name or was none
     any more; and those of the names that stood for the label, which now stand for its target.
     """
+    if change.kind is LabelChangeKind.DROP:
+        return []
 
     def record(name: str, state: LabelState, stands_for: str | None = None) -> LabelRecord:
         return LabelRecord(change.task, name, state, stands_for, version, change.reason, now)

@@ -16,6 +16,7 @@ from app.core.db.label_rules import (
     ACTIVE_STATES_SQL,
     accepted_change,
     check_pending,
+    in_form,
     leaving_states,
     present_records,
     request_events,
@@ -24,6 +25,8 @@ from app.core.db.label_rules import (
     summarise,
 )
 from app.core.db.tables import CHANGE_PENDING, label_changes, labels, samples
+from app.core.db.task_names import known_tasks
+from app.core.db.tasks import TaskTable, drop_samples, has_source
 from app.core.domain.errors import LabelChangeNotFound
 from app.core.domain.labels import (
     LabelChange,
@@ -42,7 +45,7 @@ _CHANGE = [label_changes.c[field.name] for field in fields(LabelChange)]
 _RECORD = [labels.c[field.name] for field in fields(LabelRecord)]
 
 
-class SqlLabelStore:
+class SqlLabelStore(TaskTable):
     """`LabelStore` on SQLite or PostgreSQL."""
 
     def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:
@@ -51,7 +54,8 @@ class SqlLabelStore:
 
     async def request(self, request: LabelRequest) -> LabelChange:
         """See `LabelStore.request`."""
-        now = self._clock.now()
+        now, request = self._clock.now(), in_form(request)
+        source = request.target if request.kind is LabelChangeKind.DROP else None
         async with writing(self._engine) as connection:
             await lock_labels(connection, [request.task])
             pending = await _changes(connection, label_changes.c.state == LabelChangeState.PENDING.value)
@@ -61,6 +65,8 @@ class SqlLabelStore:
                 in_use={label for label, _ in counts},
                 learned={label for label, state in counts if state == SampleState.LEARNED.value},
                 pending=[one for one in pending if one.task == request.task],
+                tasks=await known_tasks(connection),
+                has_source=source is not None and await has_source(connection, request.task, source),
             )
             change = accepted_change(request, facts, len(pending), now)
             await connection.execute(insert(label_changes).values(_row(change)))
@@ -95,7 +101,10 @@ class SqlLabelStore:
             change = await _get(connection, change_id)
             await lock_labels(connection, [change.task])
             learned = (samples.c.task == change.task, samples.c.state == SampleState.LEARNED.value)
-            if await connection.scalar(select(exists().where(*learned, samples.c.label == change.label))):
+            own = samples.c.label == change.label
+            if change.kind is not LabelChangeKind.DROP and await connection.scalar(
+                select(exists().where(*learned, own))
+            ):
                 raise stale_learned(change)
             await apply_label_change(connection, change, None, self._clock.now())
             change = await _get(connection, change_id)
@@ -146,7 +155,9 @@ async def apply_label_change(
     Raises `CandidateStale` when it is not pending any more, or when a retired label still has learned samples.
     """
     check_pending(await _get(connection, change.id, lock=True))
-    if change.kind is LabelChangeKind.RETIRE:
+    if change.kind is LabelChangeKind.DROP:
+        await drop_samples(connection, change, now)
+    elif change.kind is LabelChangeKind.RETIRE:
         await _retire_samples(connection, change, now)
     elif change.target is not None:
         await _relabel_samples(connection, change.task, change.label, change.target)

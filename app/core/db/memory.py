@@ -23,12 +23,13 @@ from app.core.domain.predictions import Prediction
 from app.core.domain.quarantine import Doubt, QuarantineKind
 from app.core.domain.samples import (
     ACTIVE_STATES,
+    DEFAULT_TASK,
     Backlog,
     Receipt,
     Sample,
     SampleState,
 )
-from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version
+from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version, VersionState
 from app.core.ports import Clock, Floats
 
 
@@ -65,6 +66,12 @@ class MemoryDatabase:
     def move(self, sample_id: str, state: SampleState, reason: str | None, now: datetime) -> None:
         """Gives a sample another state."""
         self.samples[sample_id] = replace(self.samples[sample_id], state=state, reason=reason, updated_at=now)
+
+    def known_tasks(self) -> list[str]:
+        """Tasks for which samples may come."""
+        active = {one.task for one in self.samples.values() if one.state in ACTIVE_STATES}
+        heads = {task for one in self.versions.values() if one.state is VersionState.LIVE for task in one.heads}
+        return sorted({DEFAULT_TASK, *active, *heads, *(task for task, _ in self.labels)})
 
     def note(self, kinds: Mapping[str, QuarantineKind], doubts: Mapping[str, Doubt]) -> None:
         """What put samples into quarantine, and what spoke against some."""

@@ -12,9 +12,9 @@ from app.core.db.memory_imports import MemoryImports
 from app.core.domain.admission import Admission, TaskFacts, admit, clean_all
 from app.core.domain.errors import IdempotencyConflict
 from app.core.domain.imports import NewImport
+from app.core.domain.labels import LabelChangeState, is_whole
 from app.core.domain.samples import (
     ACTIVE_STATES,
-    DEFAULT_TASK,
     IdempotencyKey,
     NewSample,
     Receipt,
@@ -77,17 +77,17 @@ class MemoryAccepting(MemoryImports):
         clean, faults = clean_all(items, self._most_bytes)
         live = next((one for one in database.versions.values() if one.state is VersionState.LIVE), None)
         facts = {task: self._facts(task, live) for task in {item.task for item in clean}}
-        active = {one.task for one in database.samples.values() if one.state in ACTIVE_STATES}
-        tasks = {DEFAULT_TASK, *active, *(task for task, _ in database.labels), *(live.heads if live else ())}
-        return admit(clean, faults, facts, tasks, closed=self._closed_labels and live is not None)
+        return admit(clean, faults, facts, database.known_tasks(), closed=self._closed_labels and live is not None)
 
     def _facts(self, task: str, live: Version | None) -> TaskFacts:
         database = self._database
         active = (one for one in database.samples.values() if one.task == task and one.state in ACTIVE_STATES)
+        drops = (one for one in database.label_changes.values() if is_whole(one) and one.task == task)
         return TaskFacts(
             labels=frozenset(one.label for one in active),
             records={name: record for (of, name), record in database.labels.items() if of == task},
             head=live.labels.get(task) if live else None,
+            leaving=next((one.id for one in drops if one.state is LabelChangeState.PENDING), None),
         )
 
     def _standings(self, items: Sequence[NewSample]) -> list[Standing]:

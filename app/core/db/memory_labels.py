@@ -11,6 +11,7 @@ from app.core.db.engine import SystemClock
 from app.core.db.label_rules import (
     accepted_change,
     check_pending,
+    in_form,
     leaving_states,
     present_records,
     request_events,
@@ -28,8 +29,10 @@ from app.core.domain.labels import (
     LabelRecord,
     LabelRequest,
     LabelSummary,
+    TaskSummary,
 )
 from app.core.domain.samples import ACTIVE_STATES, Sample, SampleState
+from app.core.domain.versions import VersionState
 from app.core.ports import Clock
 
 
@@ -42,7 +45,8 @@ class MemoryLabelStore:
 
     async def request(self, request: LabelRequest) -> LabelChange:
         """See `LabelStore.request`."""
-        database, now = self._database, self._clock.now()
+        database, now, request = self._database, self._clock.now(), in_form(request)
+        source = request.target if request.kind is LabelChangeKind.DROP else None
         waiting = await self.pending()
         counts = _counts(database, request.task)
         facts = LabelFacts(
@@ -50,6 +54,8 @@ class MemoryLabelStore:
             in_use={label for label, _ in counts},
             learned={label for label, state in counts if state == SampleState.LEARNED.value},
             pending=[one for one in waiting if one.task == request.task],
+            tasks=database.known_tasks(),
+            has_source=source is not None and bool(_in_task(database, request.task, source)),
         )
         change = accepted_change(request, facts, len(waiting), now)
         database.label_changes[change.id] = change
@@ -80,7 +86,7 @@ class MemoryLabelStore:
     async def apply(self, change_id: str) -> LabelChange:
         """See `LabelStore.apply`."""
         change, now = await self.get(change_id), self._clock.now()
-        if any(one.state is SampleState.LEARNED for one in _of(self._database, change.task, [change.label])):
+        if any(one.state is SampleState.LEARNED for one in _concerned(self._database, change)):
             raise stale_learned(change)
         change = apply_label_change(self._database, change, None, now)
         self._database.add_event(*settlement_event(change), now)
@@ -99,6 +105,21 @@ class MemoryLabelStore:
         """See `LabelStore.records`."""
         return {name: record for (of, name), record in self._database.labels.items() if of == task}
 
+    async def tasks(self, source: str | None = None) -> list[TaskSummary]:
+        """See `LabelStore.tasks`."""
+        database = self._database
+        live = next((one for one in database.versions.values() if one.state is VersionState.LIVE), None)
+        pending = {one.task: one.id for one in await self.pending() if one.kind is LabelChangeKind.DROP}
+        found = []
+        for name in database.known_tasks():
+            own = _in_task(database, name, source)
+            if own or source is None:
+                counts = Counter(one.state for one in own)
+                states = {state.value: counts[state] for state in ACTIVE_STATES}
+                served = live is not None and name in live.heads
+                found.append(TaskSummary(name, len({one.label for one in own}), states, served, pending.get(name)))
+        return found
+
     async def summaries(self, task: str) -> list[LabelSummary]:
         """See `LabelStore.summaries`."""
         since: dict[str, int] = {}
@@ -112,8 +133,8 @@ class MemoryLabelStore:
 def check_label_change(database: MemoryDatabase, change: LabelChange, leaving: Sequence[str]) -> None:
     """Raises `CandidateStale` where `apply_label_change` would, before anything is written."""
     check_pending(database.label_changes[change.id])
-    learned = {one.id for one in _of(database, change.task, [change.label]) if one.state is SampleState.LEARNED}
-    if change.kind is LabelChangeKind.RETIRE and learned - set(leaving):
+    learned = {one.id for one in _concerned(database, change) if one.state is SampleState.LEARNED}
+    if change.kind in {LabelChangeKind.RETIRE, LabelChangeKind.DROP} and learned - set(leaving):
         raise stale_learned(change)
 
 
@@ -122,11 +143,14 @@ def apply_label_change(
 ) -> LabelChange:
     """Carries out a pending change: samples, decisions, and the change itself."""
     check_label_change(database, change, ())
-    if change.kind is LabelChangeKind.RETIRE:
+    if change.kind in {LabelChangeKind.RETIRE, LabelChangeKind.DROP}:
         after = leaving_states(change)
-        for sample in _of(database, change.task, [change.label]):
+        for sample in _concerned(database, change):
             state, reason = after[sample.state]
             database.move(sample.id, state, reason, now)
+        if change.kind is LabelChangeKind.DROP and not _in_task(database, change.task, None):
+            for key in [key for key in database.labels if key[0] == change.task]:
+                del database.labels[key]
     elif change.target is not None:
         _relabel(database, change.task, change.label, change.target)
     own = {name: record for (task, name), record in database.labels.items() if task == change.task}
@@ -148,6 +172,19 @@ def _relabel(database: MemoryDatabase, task: str, old: str, new: str) -> None:
         newest[sample.text_digest] = sample.id
     for sample in _of(database, task, [old]):
         database.samples[sample.id] = replace(sample, label=new)
+
+
+def _concerned(database: MemoryDatabase, change: LabelChange) -> list[Sample]:
+    """Active samples of the label, or of the task, that is to change."""
+    if change.kind is LabelChangeKind.DROP:
+        return _in_task(database, change.task, change.target)
+    return _of(database, change.task, [change.label])
+
+
+def _in_task(database: MemoryDatabase, task: str, source: str | None) -> list[Sample]:
+    """Active samples of a task, of any source or of one."""
+    active = (one for one in database.samples.values() if one.task == task and one.state in ACTIVE_STATES)
+    return [one for one in active if source is None or one.source == source]
 
 
 def _of(database: MemoryDatabase, task: str, names: Sequence[str]) -> list[Sample]:

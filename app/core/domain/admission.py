@@ -9,10 +9,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
-from app.core.domain.errors import ItemsRefused, LabelRetired, TaskLeaving, TaskNotCreated, UnknownLabel
-from app.core.domain.forms import Fault, cleaned, likeness
+from app.core.domain.errors import ItemsRefused, LabelRetired, TaskLeaving, UnknownLabel
+from app.core.domain.forms import Fault, cleaned, likeness, no_such_task
 from app.core.domain.labels import LabelRecord, LabelState, resolve
 from app.core.domain.samples import DEFAULT_TASK, NewSample
 
@@ -106,18 +105,25 @@ def admit(
     return admission
 
 
-def no_such_task(task: str, tasks: Collection[str]) -> TaskNotCreated:
-    """What is said to those who name a task that does not exist."""
-    near = get_close_matches(task, sorted(tasks), n=1, cutoff=0.5)
-    nearest = f"; did you mean {near[0]!r}?" if near else ""
-    return TaskNotCreated(task=task, known=", ".join(sorted(tasks)) or "none", nearest=nearest)
-
-
 def merge_command(task: str, label: str, into: str) -> str:
     """The command that makes two labels one."""
     own = [] if task == DEFAULT_TASK else ["--task", task]
     guard = ["--"] if label.startswith("-") or into.startswith("-") else []
     return shlex.join(["pawl", "labels", "merge", *own, *guard, label, into])
+
+
+def probably_the_same(task: str, samples: Mapping[str, int]) -> list[dict[str, str]]:
+    """Labels (with their number of samples) that are alike, two by two: the one with fewer samples, the other, and the
+    command that makes them one.
+    """
+    groups: dict[str, list[str]] = {}
+    for label in sorted(samples, key=lambda label: (-samples[label], label)):
+        groups.setdefault(likeness(label), []).append(label)
+    return [
+        {"label": label, "into": group[0], "command": merge_command(task, label, group[0])}
+        for group in groups.values()
+        for label in group[1:]
+    ]
 
 
 def _task_problem(task: str, known: TaskFacts, created: Collection[str], tasks: Collection[str]) -> str | None:

@@ -17,6 +17,8 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- LabelNotFound
     |   |-- LabelChangeNotFound
     |   |-- SampleNotFound
+    |   |-- SourceNotFound
+    |   |-- TaskNotFound
     |   `-- VersionNotFound
     |-- Conflict
     |   |-- NoLiveVersion
@@ -26,6 +28,7 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- LabelExists
     |   |-- LabelChangePending
     |   |-- TooFewLabels
+    |   |-- OneLabel
     |   |-- NotQuarantined
     |   `-- ParentNotLive
     |       `-- CandidateStale
@@ -120,6 +123,14 @@ class SampleNotFound(NotFound):
     """There is no feedback {sample_id!r}."""
 
 
+class SourceNotFound(NotFound):
+    """No sample of task {task!r} is from the source {source!r}."""
+
+
+class TaskNotFound(NotFound):
+    """There is no task {task!r}; there are: {known}."""
+
+
 class VersionNotFound(NotFound):
     """There is no version {number}."""
 
@@ -154,6 +165,10 @@ class LabelChangePending(Conflict):
 
 class TooFewLabels(Conflict):
     """Without the label {label!r} task {task!r} would have fewer than {fewest} labels with samples."""
+
+
+class OneLabel(Conflict):
+    """The task {task!r} has one label so far ({label}), so there is nothing to tell apart; send samples of another."""
 
 
 class NotQuarantined(Conflict):

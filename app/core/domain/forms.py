@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
+from app.core.domain.errors import TaskNotCreated
 from app.core.domain.samples import NewSample
 
 TASK_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -102,6 +105,13 @@ def cleaned(item: NewSample, index: int, most_bytes: int | None) -> tuple[NewSam
     if most_bytes is not None and len(str(values.get("text", "")).encode()) > most_bytes:
         faults.append(Fault(index, "text", f"it is longer than {most_bytes} bytes"))
     return (item if faults else replace(item, **values)), faults
+
+
+def no_such_task(task: str, tasks: Collection[str]) -> TaskNotCreated:
+    """What is said to those who name a task that does not exist."""
+    near = get_close_matches(task, sorted(tasks), n=1, cutoff=0.5)
+    nearest = f"; did you mean {near[0]!r}?" if near else ""
+    return TaskNotCreated(task=task, known=", ".join(sorted(tasks)) or "none", nearest=nearest)
 
 
 def _string(value: object) -> str:

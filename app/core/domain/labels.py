@@ -18,9 +18,12 @@ from app.core.domain.errors import (
     LabelExists,
     LabelNotFound,
     LabelRetired,
+    SourceNotFound,
+    TaskNotFound,
     TooFewLabels,
     UnknownMergeTarget,
 )
+from app.core.domain.forms import no_such_task
 
 FEWEST_LABELS = 2
 """Labels with samples that a task keeps: with one there is nothing to tell apart."""
@@ -42,6 +45,8 @@ class LabelChangeKind(StrEnum):
     RENAME = "rename"
     MERGE = "merge"
     RETIRE = "retire"
+    DROP = "drop"
+    """Not of a label (`label` is empty): the task itself goes or, with a `target`, what that source said in it."""
 
 
 class LabelChangeState(StrEnum):
@@ -79,13 +84,16 @@ class LabelRecord:
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """What is asked for. `target` is the new name of a rename, the surviving label of a merge, else None."""
+    """What is asked for. `target` is the new name of a rename, the surviving label of a merge, the source whose samples
+    are dropped, else None. `create_task`: the task of an added label may be new.
+    """
 
     kind: LabelChangeKind
     task: str
     label: str
     target: str | None = None
     reason: str | None = None
+    create_task: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +127,28 @@ class LabelSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """A task as it is listed: its labels and active samples by state; `pending` is the id of a request to drop it."""
+
+    name: str
+    labels: int
+    samples: dict[str, int]
+    served: bool
+    pending: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LabelFacts:
     """What a request is checked against: the records of its task, labels with active samples, those with learned ones,
-    and the changes under way.
+    and the changes under way; all tasks there are, and whether the source that is to be dropped has said anything.
     """
 
     records: Mapping[str, LabelRecord]
     in_use: Collection[str]
     learned: Collection[str]
     pending: Sequence[LabelChange]
+    tasks: Collection[str] = ()
+    has_source: bool = False
 
     def knows(self, label: str) -> bool:
         """Whether it can be answered or sent now."""
@@ -140,12 +161,13 @@ def check_request(request: LabelRequest, facts: LabelFacts) -> None:
     for other in facts.pending:
         if _clash(request, other):
             raise LabelChangePending(label=request.label, change=other.id, kind=other.kind.value, other=other.label)
-    known = facts.knows(request.label)
-    if request.kind is LabelChangeKind.ADD:
-        if known:
-            raise LabelExists(label=request.label, task=request.task, advice="there is nothing to add.")
+    if request.kind is LabelChangeKind.DROP:
+        _check_drop(request, facts)
         return
-    if not known:
+    if request.kind is LabelChangeKind.ADD:
+        _check_add(request, facts)
+        return
+    if not facts.knows(request.label):
         raise LabelNotFound(label=request.label, task=request.task)
     if request.target == request.label:
         raise InvalidInput(problem=f"{request.label!r} is its own target.")
@@ -167,6 +189,20 @@ def check_enough_stay(request: LabelRequest | LabelChange, learned: Iterable[str
         raise TooFewLabels(label=request.label, task=request.task, fewest=FEWEST_LABELS)
 
 
+def _check_add(request: LabelRequest, facts: LabelFacts) -> None:
+    if facts.knows(request.label):
+        raise LabelExists(label=request.label, task=request.task, advice="there is nothing to add.")
+    if request.task not in facts.tasks and not request.create_task:
+        raise no_such_task(request.task, facts.tasks)
+
+
+def _check_drop(request: LabelRequest, facts: LabelFacts) -> None:
+    if request.task not in facts.tasks:
+        raise TaskNotFound(task=request.task, known=", ".join(sorted(facts.tasks)) or "none")
+    if request.target is not None and not facts.has_source:
+        raise SourceNotFound(source=request.target, task=request.task)
+
+
 def _check_new_name(request: LabelRequest, facts: LabelFacts) -> None:
     target = request.target or ""
     if facts.knows(target):
@@ -179,6 +215,8 @@ def _check_new_name(request: LabelRequest, facts: LabelFacts) -> None:
 
 def _clash(request: LabelRequest, other: LabelChange) -> bool:
     """Whether the outcome would depend on which comes first. Two labels may be merged into one third at a time."""
+    if LabelChangeKind.DROP in (request.kind, other.kind):
+        return True
     if request.label in {other.label, other.target} or request.target == other.label:
         return True
     both_merge = request.kind is LabelChangeKind.MERGE and other.kind is LabelChangeKind.MERGE
@@ -188,6 +226,17 @@ def _clash(request: LabelRequest, other: LabelChange) -> bool:
 def retirement_reason(change: LabelChange) -> str:
     """What a sample says that left with its label."""
     return f"the label {change.label!r} was retired ({change.id})"
+
+
+def is_whole(change: LabelChange) -> bool:
+    """Whether it drops a whole task."""
+    return change.kind is LabelChangeKind.DROP and change.target is None
+
+
+def drop_reason(change: LabelChange) -> str:
+    """What a sample says that left with its task, or with its source."""
+    what = f"the task {change.task!r}" if change.target is None else f"what {change.target!r} said"
+    return f"{what} was dropped ({change.id})"
 
 
 def resolve(records: Mapping[str, LabelRecord], task: str, label: str) -> str:
@@ -205,6 +254,8 @@ def present_names(labels: Sequence[str], changes: Sequence[LabelChange]) -> list
     """What a head's labels are called after these changes, in their order; None for the retired."""
     names: list[str | None] = list(labels)
     for change in changes:
-        if change.kind is not LabelChangeKind.ADD:
+        if change.kind is LabelChangeKind.DROP:
+            names = names if change.target is not None else [None] * len(names)
+        elif change.kind is not LabelChangeKind.ADD:
             names = [change.target if name == change.label else name for name in names]
     return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.core.domain.labels import LabelChange, LabelRecord, LabelRequest, LabelSummary
+from app.core.domain.labels import LabelChange, LabelRecord, LabelRequest, LabelSummary, TaskSummary
 
 
 class LabelStore(Protocol):
@@ -39,6 +39,9 @@ class LabelStore(Protocol):
 
     async def records(self, task: str) -> dict[str, LabelRecord]:
         """All decisions of a task, by name."""
+
+    async def tasks(self, source: str | None = None) -> list[TaskSummary]:
+        """Every task there is, by name; with a `source`, those in which it has samples, with these alone."""
 
     async def summaries(self, task: str) -> list[LabelSummary]:
         """Every label of a task that has samples or was decided about, by name."""
