@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import file_commands, label_group, task_group
+from app.commands import encoder_group, file_commands, label_group, task_group
 from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.core.child_processes import module_command
@@ -29,6 +29,7 @@ cli = typer.Typer(
 cli.add_typer(label_group.labels)
 cli.add_typer(task_group.tasks)
 cli.add_typer(task_group.demo)
+cli.add_typer(encoder_group.encoder)
 cli.command("import")(file_commands.import_)
 cli.add_typer(file_commands.export)
 cli.command()(file_commands.predict)
@@ -94,12 +95,12 @@ def serve(
 @cli.command()
 def work() -> None:
     """Run the learner alone (settings from PAWL_...)."""
+    from app.commands.encoder import ready_to_learn
     from app.commands.learning import require_worker
-    from app.commands.stores import migrate
 
     settings = settings_with()
     require_worker()
-    asyncio.run(migrate(settings))
+    asyncio.run(ready_to_learn(settings))
     os.execv(sys.executable, module_command("worker"))  # noqa: S606 - becomes the learner, no shell
 
 

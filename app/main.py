@@ -43,7 +43,7 @@ from app.core.ports import (
 from app.core.settings import Settings
 from app.core.streams.sql_alone import open_stream
 from app.core.threads import calm_blas
-from app.routes import docs, events, feedback, health, model, predict, quarantine
+from app.routes import docs, encoder, events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
 from app.routes import versions as version_routes
@@ -58,7 +58,19 @@ from app.serving.service import Ports, Service
 log = structlog.get_logger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
-_ROUTES = (predict, feedback, quarantine, version_routes, model, label_routes, task_routes, events, health, docs)
+_ROUTES = (
+    predict,
+    feedback,
+    quarantine,
+    version_routes,
+    model,
+    label_routes,
+    task_routes,
+    encoder,
+    events,
+    health,
+    docs,
+)
 _DESCRIPTION = """Classifies texts, learns from corrections, and never slips back.
 
 Send a text to `/v1/predict`; send the right label to `/v1/feedback`; the next version has learned it. Every error is

@@ -151,7 +151,7 @@ def new_learner(
     labels: Any = Fused(SqlLabelStore(engine), fuse, meanwhile)
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
     stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
-    snapshots = Snapshots(settings.snapshots_path)
+    snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
     publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
     learning = Learning(samples, ledger, publisher, recovery, settings)

@@ -23,6 +23,7 @@ import torch
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.child_processes import module_command
 from app.core.classifier.backends import Backends
+from app.core.contradictions import refuse_contradictions
 from app.core.db.engine import SystemClock, connect
 from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import check_current
@@ -68,7 +69,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     stream = open_stream(settings, ledger)
     labels = SqlLabelStore(engine, clock)
     artefacts = FolderArtefactStore(settings.artefacts_path)
-    snapshots = Snapshots(settings.snapshots_path)
+    snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
     publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
@@ -77,8 +78,14 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     def empty_state() -> LearnerState:
         return first_state(settings, open_encoder)
 
+    checked = asyncio.Event()
+
     async def check_schema() -> None:
         await check_current(engine)
+        if not checked.is_set():  # at the start: a roll-back to a version of another encoder stops nobody
+            for plan in await refuse_contradictions(settings, ledger, artefacts, samples):
+                log.warning("setting_not_in_effect_yet", setting=plan.setting, problem=str(plan))
+        checked.set()
 
     learning = Learning(samples, ledger, publisher, recovery, settings)
     place = Place(ledger, partial(rehearse, learning, publisher))

@@ -1,4 +1,5 @@
-"""The parent's side of a consolidation: starts the child, relays its progress, and turns its result into a version.
+"""The parent's side of a new encoder, trained or chosen: starts the child, relays its progress, and turns its result
+into a version.
 
 The child (`python -m worker.consolidation`) has its own memory and its own crash. It writes into a job folder only, so
 whatever happens to it, the live version and the store stay as they are.
@@ -13,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from app.core.child_processes import module_command
+from app.core.domain.encoders import EncoderRequest
 from app.core.domain.errors import ParentNotLive, PawlError
 from app.core.domain.manifest import ENCODER_FOLDER
 from app.core.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
@@ -30,8 +33,9 @@ from app.core.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
 from worker.consolidation.turns import follow_pressure
 from worker.learning import Learning
+from worker.requests import Requests
 from worker.state import LearnerState
-from worker.succession import Succession
+from worker.succession import Cause, Succession
 
 _EVENT_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
@@ -45,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class Consolidator:
-    """At most one consolidation at a time."""
+    """At most one new encoder at a time: a consolidation, or one that somebody asked for."""
 
     def __init__(
         self,
@@ -62,7 +66,10 @@ class Consolidator:
         self._open_encoder = open_encoder
         self._clock = clock
         self._settings = settings
+        self._requests = Requests(ledger)
+        self._request: EncoderRequest | None = None
         self._folder: Path | None = None
+        self._version = 0
         self._trigger = ""
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -102,16 +109,35 @@ class Consolidator:
         self._seen, self._looked = seen, now
         return trigger
 
+    async def requested(self, state: LearnerState) -> bool:
+        """Whether somebody asked for another encoder, and it is to be tried now."""
+        if self._child is not None:
+            return False
+        self._request = await self._requests.next(state)
+        if self._request is None:
+            return False
+        self._trigger = f"encoder set ({self._request.id})"
+        return True
+
+    async def carry_out(self, learning: Learning, stream: FeedbackStream) -> None:
+        """Does what was asked for, to its end; returns when nothing is asked for any more."""
+        while (state := await learning.catch_up()) is not None and await self.requested(state):
+            await self.start(state, stream)
+            if self._watch is not None:
+                await asyncio.wait([self._watch])
+            await self.conclude(learning)
+
     async def start(self, state: LearnerState, stream: FeedbackStream) -> None:
         """Starts the child on the live version; it stands still while the stream tells of pressure."""
         self._folder = folder = self.prepare(state, self._trigger)
+        self._version = state.version
         self._child = await asyncio.create_subprocess_exec(
             *module_command("worker.consolidation", str(folder)), stdout=asyncio.subprocess.PIPE
         )
         self._watch = asyncio.create_task(self._relay(self._child))
         self._pressure = asyncio.create_task(follow_pressure(folder, stream))
-        await self._ledger.append_event(CONSOLIDATION_STARTED, {"version": state.version, "trigger": self._trigger})
-        log.info("consolidation_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
+        await self._tell("started", {"version": state.version, "trigger": self._trigger})
+        log.info(f"{self._what}_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
 
     def prepare(self, state: LearnerState, trigger: str) -> Path:
         """The folder of a new job on the live version."""
@@ -123,6 +149,7 @@ class Consolidator:
             "watermark": state.watermark,
             "seed": self._settings.seed,
             "parent": os.getpid(),
+            "encoder": None if self._request is None else asdict(self._request.choice),
         }
         (folder / JOB_FILE).write_text(json.dumps(job))
         return folder
@@ -134,14 +161,18 @@ class Consolidator:
             return
         try:
             self._check(child)
-            await self.adopt(learning, folder, self._trigger)
+            version = await self.adopt(learning, folder, Cause(self._version, self._trigger, self._request))
+            if self._request is not None and version is not None:
+                await self._requests.settle(self._request, version)
         except (PawlError, OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
-            log.exception("consolidation_failed")
-            await self._ledger.append_event("consolidation_failed", {"problem": str(error)[:500]})
+            log.exception(f"{self._what}_failed")
+            if self._request is not None:
+                await self._requests.failed(self._request, str(error), for_good=bool(self.progress.get("for_good")))
+            await self._tell("failed", {"problem": str(error)[:500]})
         finally:
             self._clear()
 
-    async def adopt(self, learning: Learning, folder: Path, trigger: str) -> Version | None:
+    async def adopt(self, learning: Learning, folder: Path, cause: Cause) -> Version | None:
         """Passes the result of a job through the gate: the version, live or refused, or None where it made none.
 
         Raises what reading and publishing raise.
@@ -150,7 +181,7 @@ class Consolidator:
         if state is None:
             raise RuntimeError("there is no live version to consolidate")
         result = json.loads((folder / RESULT_FILE).read_text())
-        if result["encoder_digest"] == state.encoder.digest:
+        if result["encoder_digest"] == state.encoder.digest and cause.request is None:
             state.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
             await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
             log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
@@ -160,7 +191,7 @@ class Consolidator:
         await self._samples.put_embeddings(encoder.digest, embeddings)
         for _ in range(_TRIES):
             try:
-                return await self._succession.take_over(learning, encoder, folder / ENCODER_FOLDER, result, trigger)
+                return await self._succession.take_over(learning, encoder, folder / ENCODER_FOLDER, result, cause)
             except ParentNotLive:  # a roll-back or another learner came in between
                 await learning.catch_up()
         return None
@@ -209,12 +240,20 @@ class Consolidator:
             except ValueError:
                 continue
             new_phase = said.get("phase") != self.progress.get("phase")
-            self.progress = said
+            self.progress = said | {"work": self._what}
             if new_phase or time.monotonic() - told > _EVENT_SECONDS:
                 told = time.monotonic()
                 with contextlib.suppress(PawlError):  # progress is for the eye; training goes on without SQL
-                    await self._ledger.append_event("consolidation_progress", said)
+                    await self._tell("progress", said)
         await child.wait()
+
+    @property
+    def _what(self) -> str:
+        return "consolidation" if self._request is None else "encoder"
+
+    async def _tell(self, what: str, payload: dict[str, Any]) -> None:
+        about = {} if self._request is None else {"id": self._request.id, "encoder": self._request.choice.encoder}
+        await self._ledger.append_event(f"{self._what}_{what}", payload | about)
 
     def _check(self, child: asyncio.subprocess.Process) -> None:
         if child.returncode != 0:
@@ -226,7 +265,7 @@ class Consolidator:
             self._pressure.cancel()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = self._child = self._watch = self._pressure = None
+        self._folder = self._child = self._watch = self._pressure = self._request = None
         self.progress = {}
 
 

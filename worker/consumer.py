@@ -148,6 +148,7 @@ class Consumer:
                     break  # what is left cannot be learned yet: too little for a first version, or nowhere to put it
             self._place.check()
             await progress((await self._samples.backlog()).length)
+            await self._consolidator.carry_out(self._learning, self._stream)
             await self._housekeeping.finish(self._learning.state)
 
     async def _turn(self) -> None:
@@ -156,7 +157,7 @@ class Consumer:
             return
         entries, redis = await self._receive()
         state = self._learning.state
-        if state is not None and await self._consolidator.wanted(state):
+        if state is not None and (await self._consolidator.requested(state) or await self._consolidator.wanted(state)):
             await self._consolidator.start(state, self._stream)
         swept = await self._sweep(redis)
         relabel = self._housekeeping.due("labels", _LABELS_SECONDS) and await self._labelling.is_asked()

@@ -1,4 +1,4 @@
-"""The encoder a first version starts from, exported once per home."""
+"""Encoders as they were published, exported once per home, and the features that are made of what they give."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
+from app.core.classifier.encoder_source import find_encoder
 from app.core.classifier.export import encoder_digest, export_encoder
 from app.core.classifier.features import RandomFeatures
+from app.core.domain.encoders import EncoderChoice, EncoderOrigin
 from app.core.ports import Encoder
 from app.core.settings import Settings
 from worker.state import LearnerState
@@ -20,25 +22,42 @@ Open = Callable[[Path, str], Encoder]
 
 def first_state(settings: Settings, open_encoder: Open) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
-    chosen = (
-        settings.encoder, settings.encoder_sha256, settings.max_tokens, settings.pooled_layers, settings.precision
-    )  # fmt: skip
-    name = hashlib.sha256("\n".join(map(str, chosen)).encode()).hexdigest()
-    folder = settings.home_path / "encoders" / name[:16]
+    folder, origin = exported(settings.encoder_choice, settings.home_path)
+    encoder = open_encoder(folder, encoder_digest(folder))
+    return LearnerState(0, encoder, folder, features_for(folder, origin.choice), settings, made_with=origin)
+
+
+def features_for(folder: Path, choice: EncoderChoice) -> RandomFeatures:
+    """The random features of a choice, on the encoder in a folder."""
+    spec = EncoderSpec.from_file(folder / SPEC_FILE)
+    return RandomFeatures.create(spec.hidden, choice.random_features, choice.seed, spec.dimension)
+
+
+def exported(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:
+    """The folder with an encoder's export, which is made where this home has none of it; and what it is made of.
+
+    What is exported is known by its contents: an encoder that was moved is not exported again, and one whose folder
+    has other contents than before is.
+
+    Raises `EncoderRejected`.
+    """
+    found = find_encoder(choice.encoder, choice.encoder_sha256)
+    origin = EncoderOrigin(choice, found.digest(), found.weights_sha256)
+    parts = (origin.source_digest, choice.max_tokens, choice.pooled_layers, choice.precision, choice.encoder_prefix)
+    name = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    folder = home / "encoders" / name[:16]
     if not folder.is_dir():
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         export_encoder(
-            settings.encoder,
+            choice.encoder,
             unfinished,
-            max_tokens=settings.max_tokens,
-            pooled_layers=settings.pooled_layers,
-            sha256=settings.encoder_sha256,
-            precision=settings.precision,
+            max_tokens=choice.max_tokens,
+            pooled_layers=choice.pooled_layers,
+            sha256=choice.encoder_sha256,
+            precision="int8" if choice.precision == "int8" else "float32",
+            prefix=choice.encoder_prefix,
         )
         unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
-    encoder = open_encoder(folder, encoder_digest(folder))
-    spec = EncoderSpec.from_file(folder / SPEC_FILE)
-    features = RandomFeatures.create(spec.hidden, settings.random_features, settings.seed, spec.dimension)
-    return LearnerState(0, encoder, folder, features, settings)
+    return folder, origin

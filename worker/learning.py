@@ -200,11 +200,7 @@ class Learning:
                 await self._publisher.refuse(written, report, harmful, step.doubts)
                 step.finish(commit=False)
                 return None, report
-            promoted = await self._publisher.promote(
-                written,
-                report,
-                step.change(),
-            )
+            promoted = await self._publisher.promote(written, report, step.change())
         except BaseException:
             step.finish(commit=False)
             raise
@@ -260,7 +256,8 @@ class Learning:
             heads=step.staying(state.heads(dict(step.candidates), dict(temperatures))),
             features=state.features,
             novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
-            settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction", "max_tokens"}),
+            settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction"}),
+            made_with=state.made_with,
             watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
             samples_new=len(step.adds),
             metrics=chosen

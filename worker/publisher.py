@@ -19,6 +19,7 @@ import structlog
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
+from app.core.domain.encoders import MADE_WITH, EncoderOrigin
 from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
@@ -29,7 +30,7 @@ from app.core.rollback import promote_again
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 PROBATION_FAILED = "probation_failed"
-_LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION)
+_LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION, VersionKind.ENCODER)
 _LASTING_KEPT = 10
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class Draft:
     novelty: Mapping[str, Novelty]
     settings: Json
     watermark: int
+    made_with: EncoderOrigin | None
     samples_new: int = 0
     samples_replayed: int = 0
     metrics: Json = field(default_factory=dict)
@@ -218,7 +220,7 @@ class Publisher:
                 kind=draft.kind,
                 encoder_digest=draft.encoder_digest,
                 heads=heads,
-                settings=draft.settings,
+                settings=draft.settings | ({MADE_WITH: draft.made_with.to_json()} if draft.made_with else {}),
                 watermark=draft.watermark,
                 libraries=self._libraries,
             )

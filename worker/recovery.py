@@ -17,8 +17,9 @@ import torch
 
 from app.core.classifier.backends import Backends
 from app.core.classifier.classifier import load_classifier
+from app.core.domain.encoders import EncoderOrigin
 from app.core.domain.labels import LabelState
-from app.core.domain.manifest import ENCODER_FOLDER
+from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from app.core.domain.samples import Sample
 from app.core.domain.versions import LedgerAction, Version
 from app.core.ports import ArtefactStore, Encoder, LabelStore, SampleStore, VersionLedger
@@ -58,7 +59,9 @@ class Recovery:
     async def open(self, version: Version, encoder: Encoder | None = None) -> LearnerState:
         """The state of a live version after a start; `encoder` is reused where it is the version's."""
         state = await self._empty(version, encoder)
-        snapshot = await asyncio.to_thread(self._snapshots.newest, version.encoder_digest, version.number)
+        snapshot = await asyncio.to_thread(
+            self._snapshots.newest, version.encoder_digest, state.features.digest, version.number
+        )
         if snapshot is not None and not await self._labels.applied(snapshot.version, version.number):
             state.version = snapshot.version
             await asyncio.to_thread(snapshot.restore, state)
@@ -78,7 +81,7 @@ class Recovery:
         It is needed after a change of labels: SQL holds the labels of now, so it cannot be told any more which rows of
         a young class weighed what before it was merged. The learner that makes such a change keeps a snapshot of it.
         """
-        if state.encoder.digest != version.encoder_digest:
+        if state.encoder.digest != version.encoder_digest or not await self._has_features(state, version):
             return False
         if await self._labels.applied(state.version, version.number):
             return False
@@ -190,6 +193,11 @@ class Recovery:
         """Text digests of samples."""
         return frozenset(sample.text_digest for sample in await self._samples.get_many(sample_ids))
 
+    async def _has_features(self, state: LearnerState, version: Version) -> bool:
+        """Whether a version's random features are the state's: the same encoder may have been given others."""
+        manifest = await asyncio.to_thread(self._artefacts.manifest, version.number)
+        return manifest.files.get(FEATURES_FILE) == state.features.digest
+
     async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
         folder = await asyncio.to_thread(self._artefacts.open, version.number)
         same = encoder if encoder is not None and encoder.digest == version.encoder_digest else None
@@ -204,6 +212,7 @@ class Recovery:
             self._settings,
             trained=trained,
             encoder_watermark=int(version.metrics.get("encoder_watermark", 0)),
+            made_with=EncoderOrigin.of(folder.manifest.settings),
         )
 
     async def _counts(self, state: LearnerState, task: str) -> Counter[str]:

@@ -64,10 +64,11 @@ class Packed:
 
 
 class Snapshots:
-    """The newest few snapshots in a folder."""
+    """The newest few snapshots in a folder; `young_class_size` is what the learner weighs its samples by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, young_class_size: int) -> None:
         self._folder = folder
+        self._weighed = young_class_size
 
     def save(self, state: LearnerState) -> Path:
         """Packs a state and writes it."""
@@ -86,13 +87,15 @@ class Snapshots:
             old.with_suffix(".safetensors").unlink(missing_ok=True)
         return path
 
-    def newest(self, encoder_digest: str, up_to: int) -> Snapshot | None:
-        """The newest usable snapshot of this encoder, not newer than a version."""
+    def newest(self, encoder_digest: str, features_digest: str, up_to: int) -> Snapshot | None:
+        """The newest usable snapshot of this encoder and these features, not newer than a version."""
         for path in sorted(self._folder.glob("*.json"), reverse=True):
             try:
                 about = json.loads(path.read_bytes())
                 if about["format"] != _FORMAT or about["encoder"] != encoder_digest or about["version"] > up_to:
                     continue
+                if (about["features"], about["young_class_size"]) != (features_digest, self._weighed):
+                    continue  # other numbers, or another weight of every young class, are in these statistics
                 content = path.with_suffix(".safetensors").read_bytes()
                 if about.pop("sha256") == _digest(about, content):
                     return Snapshot(int(about["version"]), about, load(content))
@@ -120,6 +123,7 @@ def pack(state: LearnerState) -> Packed:
             "panel": [item.sample_id for item in learner.panel.items],
         }
     about = {"format": _FORMAT, "version": state.version, "encoder": state.encoder.digest, "tasks": tasks}
+    about |= {"features": state.features.digest, "young_class_size": state.settings.young_class_size}
     return Packed(about, tensors)
 
 

@@ -13,6 +13,7 @@ import torch
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
+from app.core.domain.encoders import EncoderOrigin
 from app.core.domain.samples import Sample, Split
 from app.core.ports import Encoder, Floats, SampleStore
 from app.core.settings import Settings
@@ -44,7 +45,8 @@ class LearnerState:
     """The live version's encoder and the learners on it. `version` is 0 before there is one.
 
     `trained` are digests of the texts that this encoder, or one it descends from, was trained on; `unsaved` counts the
-    samples that came or went since the last snapshot. `encoder_watermark` is the largest `seq` that a
+    samples that came or went since the last snapshot. `made_with` is what was chosen for encoder and features, before
+    any training; None of a version that does not say so. `encoder_watermark` is the largest `seq` that a
     consolidation, whether it came to something or not, has looked at.
     """
 
@@ -57,6 +59,7 @@ class LearnerState:
     trained: frozenset[str] = frozenset()
     watermark: int = 0
     encoder_watermark: int = 0
+    made_with: EncoderOrigin | None = None
     unsaved: int = 0
     novelty: dict[str, Ranked] = field(default_factory=dict)
     recent: dict[str, Floats] = field(default_factory=dict)

@@ -1,20 +1,25 @@
-"""From a newly trained encoder to a version: heads refitted on its features, judged against the live, published."""
+"""From a trained or chosen encoder to a version: heads refitted on its features, judged against the live, published."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
-from app.core.domain.versions import LedgerChange, Version, VersionKind
+from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
+from app.core.domain.encoders import MADE_WITH, EncoderOrigin, EncoderRequest
+from app.core.domain.samples import SampleState
+from app.core.domain.versions import LedgerAction, LedgerChange, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from app.core.settings.consolidation import ConsolidationSettings
+from worker.encoders import features_for
 from worker.gate import Evidence, judge
 from worker.learner import TaskLearner
 from worker.learning import Learning
@@ -22,11 +27,23 @@ from worker.proposals import Judged
 from worker.publisher import Draft, Publisher
 from worker.recovery import Recovery
 from worker.selection import choose_regularisation, choose_temperature
-from worker.state import LearnerState
+from worker.state import LearnerState, embeddings_of
 
 _TIMED_TEXTS = 64
 _TIMED_ROUNDS = 3
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a new encoder came of: the live version that its job started from, and who asked for it.
+
+    `request` is there where it was not trained but chosen.
+    """
+
+    version: int
+    trigger: str
+    request: EncoderRequest | None = None
 
 
 class Succession:
@@ -47,7 +64,7 @@ class Succession:
         self._settings = settings
 
     async def take_over(
-        self, learning: Learning, encoder: Encoder, folder: Path, result: Mapping[str, Any], trigger: str
+        self, learning: Learning, encoder: Encoder, folder: Path, result: Mapping[str, Any], cause: Cause
     ) -> Version:
         """Refits, judges and publishes. Samples that came since the child started are in: the heads are made of all.
 
@@ -61,11 +78,13 @@ class Succession:
             live.version,
             encoder,
             folder,
-            live.features,
+            live.features if cause.request is None else features_for(folder, cause.request.choice),
             self._settings,
             trained=live.trained | await self._recovery.digests([*map(str, result["trained"])]),
+            made_with=_made_with(live, result, cause, folder),
         )
         begun = time.perf_counter()
+        await self._fold_in(new, cause.version)
         await self._recovery.rebuild(new, version)
         for learner in new.tasks.values():
             value = await asyncio.to_thread(choose_regularisation, learner)
@@ -74,16 +93,18 @@ class Succession:
             learner.temperature = await asyncio.to_thread(choose_temperature, learner)
         new.novelty = await asyncio.to_thread(new.ranked, {})
         refit = time.perf_counter() - begun
-        written = await self._publisher.write(self._draft(live, new, result, trigger, refit))
+        written = await self._publisher.write(self._draft(live, new, result, cause, refit))
         evidence = {
             task: Evidence(_compare(old, new.tasks[task]), old.temperature, new.tasks[task].temperature, [])
             for task, old in live.tasks.items()
             if task in new.tasks
         }
         ratio = await self._latency_ratio(live, new)
-        report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio)
+        accept = None if cause.request is None else cause.request.accept
+        report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
         if not report.accepted:
-            live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
+            if cause.request is None:
+                live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
             return await self._publisher.refuse(written, report, {})
         promoted = await self._publisher.promote(
             written, report, LedgerChange(trained=tuple(map(str, result["trained"])))
@@ -93,20 +114,29 @@ class Succession:
         new.encoder_folder = self._publisher.encoder_folder(promoted.number)
         learning.state = new
         await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])
-        log.info("consolidated", version=promoted.number, trained=len(result["trained"]))
+        log.info("encoder_replaced", version=promoted.number, trained=len(result["trained"]))
         return promoted
 
+    async def _fold_in(self, new: LearnerState, since: int) -> None:
+        """Embeds what was learned since the child read the store: in a store above `coreset` it would be left out."""
+        rows = await self._ledger.ledger(since)
+        learned = [row.sample_id for row in rows if row.action is LedgerAction.LEARN]
+        present = [one for one in await self._samples.get_many(learned) if one.state is SampleState.LEARNED]
+        await embeddings_of(new, self._samples, present)
+
     def _draft(
-        self, live: LearnerState, new: LearnerState, result: Mapping[str, Any], trigger: str, refit_seconds: float
+        self, live: LearnerState, new: LearnerState, result: Mapping[str, Any], cause: Cause, refit_seconds: float
     ) -> Draft:
         chosen = {
             "regularisation": {name: one.head.regularisation for name, one in new.tasks.items()},
             "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in new.tasks.items()},
         }
         training = {*ConsolidationSettings.model_fields}
+        request = cause.request
+        kind = VersionKind.CONSOLIDATION if request is None else VersionKind.ENCODER
         return Draft(
-            kind=VersionKind.CONSOLIDATION,
-            trigger=trigger,
+            kind=kind,
+            trigger=cause.trigger,
             parent=live.version,
             encoder_folder=new.encoder_folder,
             encoder_digest=new.encoder.digest,
@@ -115,11 +145,14 @@ class Succession:
             novelty={task: one.novelty for task, one in new.novelty.items()},
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
             watermark=live.watermark,
+            made_with=new.made_with,
+            reason=None if request is None else request.reason,
             samples_new=int(result["samples_new"]),
             samples_replayed=int(result["samples_replayed"]),
             metrics=chosen
             | {"encoder_watermark": int(result["watermark"])}
-            | {"consolidation": dict(result["metrics"]), "refit_s": round(refit_seconds, 2)},
+            | {kind.value: dict(result["metrics"]), "refit_s": round(refit_seconds, 2)}
+            | ({} if request is None else {"encoder_request": request.id}),
         )
 
     async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
@@ -127,6 +160,15 @@ class Succession:
         ids = [item.sample_id for one in live.tasks.values() for item in one.panel.items][:_TIMED_TEXTS]
         texts = [sample.text for sample in await self._samples.get_many(ids)]
         return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None
+
+
+def _made_with(live: LearnerState, result: Mapping[str, Any], cause: Cause, folder: Path) -> EncoderOrigin | None:
+    if cause.request is not None:
+        return EncoderOrigin.of({MADE_WITH: result["metrics"]["origin"]})
+    if live.made_with is None:
+        return None
+    precision = EncoderSpec.from_file(folder / SPEC_FILE).precision
+    return replace(live.made_with, choice=replace(live.made_with.choice, precision=precision))
 
 
 def _compare(old: TaskLearner, new: TaskLearner) -> Judged:

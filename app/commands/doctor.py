@@ -22,6 +22,7 @@ from app.commands.stores import Stores, open_stores
 from app.commands.terminal import ago, out, pawl_version, print_json
 from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
+from app.core.contradictions import find_contradictions
 from app.core.domain.errors import PawlError
 from app.core.extras import install_command
 from app.core.settings import Settings
@@ -110,7 +111,7 @@ async def _database(settings: Settings) -> list[Finding]:
             found = [await check_database(settings, stores, where)]
             if found[0].outcome is Outcome.FAIL:
                 return found
-            for part, check in (("artefacts", _artefacts), ("learner", _learner)):
+            for part, check in (("artefacts", _artefacts), ("settings", _settings), ("learner", _learner)):
                 found.append(await _guarded(part, check(settings, stores)))
             return found
     except PawlError as error:
@@ -141,6 +142,18 @@ async def _artefacts(settings: Settings, stores: Stores) -> Finding:
         )
     files = len(folder.manifest.files)
     return Finding("artefacts", Outcome.OK, f"version {live.number} is whole: {files} files match their digests")
+
+
+async def _settings(settings: Settings, stores: Stores) -> Finding:
+    """Whether they ask for what there is."""
+    found = await find_contradictions(
+        settings, stores.ledger, FolderArtefactStore(settings.artefacts_path), stores.samples
+    )
+    if not found:
+        return Finding("settings", Outcome.OK, "none contradicts what this home was made with")
+    outcome = Outcome.WARN if all(each.is_plan for each in found) else Outcome.FAIL
+    told, remedies = (" ".join(parts) for parts in zip(*((one.sentence, one.remedy) for one in found), strict=True))
+    return Finding("settings", outcome, told, remedies)
 
 
 async def _learner(settings: Settings, stores: Stores) -> Finding:

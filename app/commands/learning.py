@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from typing import Protocol
 
 import httpx
 
@@ -31,8 +32,15 @@ _MOST_BOOTSTRAP_FAILURES = 3
 _EVENT_PAGE = 1000
 
 
+class Awaited(Protocol):
+    """What the learner is to do."""
+
+    async def left(self, stores: Stores) -> int:
+        """How much of it is still to be done."""
+
+
 @dataclass(frozen=True, slots=True)
-class Awaited:
+class AwaitedSamples:
     """Samples that are waited for: all of some imports, and others by their ids."""
 
     import_ids: Sequence[str]
@@ -44,7 +52,7 @@ class Awaited:
 
 
 Told = Callable[[int], None]
-"""Called with the number of samples that still wait."""
+"""Called with how much is left."""
 
 
 def require_worker() -> None:
@@ -60,7 +68,7 @@ def require_worker() -> None:
 async def learn_all(
     settings: Settings, stores: Stores, awaited: Awaited, told: Told, seconds: float | None = None
 ) -> str | None:
-    """Returns when none of the samples is queued any more (None), or why they will not be learned now.
+    """Returns when nothing is left (None), or why it will not be done now.
 
     Where no learner lives, one is started for as long as it takes.
     """

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from app.commands.encoder import check_settings
 from app.commands.files.formats import opened, read_contents
 from app.commands.files.records import Reading
 from app.commands.files.rows import BadRow, Row, read_rows
-from app.commands.learning import Awaited, learn_all, wait_until_served
+from app.commands.learning import AwaitedSamples, learn_all, wait_until_served
 from app.commands.outcome import Summary, tell
 from app.commands.rejected import stop_or_write
 from app.commands.stores import Stores, announce, open_stores
@@ -61,6 +62,7 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         raise CommandFailed(f"--task {request.task!r}: {error}", code=EXIT_USAGE) from None
     name, rows, bad = _read(settings, request)
     async with open_stores(settings, migrate=True) as stores:
+        await check_settings(settings, stores)
         refused = await _refused(stores, [_item(request, name, row) for row in rows], rows)
         bad = sorted([*bad, *refused], key=lambda row: row.line)
         lines = {one.line for one in refused}
@@ -213,7 +215,7 @@ async def _learn(
 ) -> str | None:
     """Waits for what this file brought, also what an interrupted import of it left queued."""
     known = [one.id for one in receipts if not one.is_new and one.state is SampleState.QUEUED]
-    awaited = Awaited([one.id for one in imports], known)
+    awaited = AwaitedSamples([one.id for one in imports], known)
     queued = await awaited.left(stores)
     if not queued:
         return None

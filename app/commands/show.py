@@ -32,6 +32,13 @@ def status(service: Service, as_json: bool) -> None:
         print_line(f"task      {task}: {shown}")
     if model["transport"] == "sql":
         print_line("transport no Redis: SQL alone carries corrections (`pawl doctor` says more)")
+    for each in model["contradictions"]:
+        print_line(f"settings  {each}")
+    _learning(model)
+
+
+def _learning(model: dict[str, Any]) -> None:
+    """The queue and the learner, as the database said last."""
     queue, learner = model["queue"], model["learner"]
     problem = model["transport_problem"] or (learner or {}).get("details", {}).get("redis_problem")
     if problem:
@@ -48,6 +55,14 @@ def status(service: Service, as_json: bool) -> None:
     else:
         alive = learner["state"] if learner["alive"] else "not running; start it with `pawl up` or `pawl work`"
         print_line(f"learner   {alive} (heartbeat {ago(learner['heartbeat_at'])} ago)")
+        if "work" in learner["details"]:
+            print_line(f"work      {_work(learner['details'])}")
+
+
+def _work(details: dict[str, Any]) -> str:
+    """What the learner does besides learning: a consolidation, or another encoder."""
+    done = f" {details['done']}/{details['total']}" if details.get("total") else ""
+    return f"{details['work']}: {details.get('phase')}{done}"
 
 
 def versions(service: Service, limit: int, as_json: bool) -> None:

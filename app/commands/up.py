@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
+from app.commands.encoder import check_settings
 from app.commands.learning import live_learner, require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
@@ -139,9 +140,11 @@ class _Run:
 
     async def _start(self) -> str:
         """Starts all parts in order and returns the line to print when they are ready."""
+        async with open_stores(self._settings, migrate=True) as stores:
+            await check_settings(self._settings, stores)
         await self._start_redis()
         settings = self._settings
-        async with open_stores(settings, migrate=True) as stores:
+        async with open_stores(settings) as stores:
             await self._add_demo(stores)
             if self._members is None:
                 self._supervisor.start("app", lambda: module_command("app.cli", "serve"), self._env)

@@ -65,6 +65,9 @@ class AppMetrics:
         self.leased_versions = Gauge(
             "pawl_leased_versions", "Replaced versions that requests still hold", registry=registry
         )
+        self.contradictions = Gauge(
+            "pawl_settings_contradicted", "Settings that ask for other than what serves", registry=registry
+        )
         self.swaps = Counter("pawl_version_swaps", "Versions put live here", registry=registry)
         self.drained = Counter("pawl_versions_drained", "Replaced versions released", registry=registry)
         self.load_failures = Counter("pawl_version_load_failures", "Failed tries to load a version", registry=registry)

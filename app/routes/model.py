@@ -28,6 +28,7 @@ async def get_model(request: Request) -> Response:
     content = {
         **_served(live),
         **_learning(await service.backlog.newest()),
+        "contradictions": [str(each) for each in service.contradictions.found],
         "transport": "redis" if service.ports.stream.carries else "sql",
         "transport_problem": service.stream.problem,
     }

@@ -47,6 +47,7 @@ class ModelOut(BaseModel):
     serving_since: datetime | None
     encoder_digest: str | None
     tasks: dict[str, list[str]] = Field(description="Labels per task.")
+    contradictions: list[str] = Field(description="Settings that ask for other than what serves, and what to do.")
     queue: QueueOut | None
     learner: LearnerOut | None
     transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")

@@ -16,6 +16,7 @@ from app.core.settings import Settings
 from app.serving.answer_cache import AnswerCache
 from app.serving.background import Background
 from app.serving.batcher import Batcher
+from app.serving.contradictions import ContradictionWatch
 from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
 from app.serving.group_metrics import GroupMetrics, Member
@@ -58,6 +59,7 @@ class Service:
         self.stream = StreamWatch(ports.stream, self.announcer, settings, metrics)
         self.backlog = BacklogWatch(ports.samples, ports.ledger, settings, metrics)
         self.quarantine = QuarantineWatch(ports.samples, metrics)
+        self.contradictions = ContradictionWatch(settings, ports.ledger, ports.artefacts, ports.samples, metrics)
         self.feed = EventFeed(ports.ledger, settings, metrics)
         self.reloader = Reloader(
             engine=self.engine,
@@ -91,6 +93,7 @@ class Service:
         background.start("prediction_log", self.recorder.run)
         background.start("announcer", self.announcer.run)
         background.start("backlog", self.backlog.run)
+        background.start("contradictions", self.contradictions.run)
         background.start("quarantine", self.quarantine.run)
         background.start("stream", self.stream.run)
         background.start("events", self.feed.run)

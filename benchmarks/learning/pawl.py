@@ -45,7 +45,7 @@ from worker.recovery import Recovery
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.steps import Step
-from worker.succession import Succession
+from worker.succession import Cause, Succession
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
@@ -152,7 +152,7 @@ class Pawl:
         self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
         self.ledger = MemoryVersionLedger(database)
         self._artefacts = FolderArtefactStore(root / "artefacts")
-        snapshots, labels = Snapshots(root / "snapshots"), MemoryLabelStore(database)
+        snapshots, labels = Snapshots(root / "snapshots", settings.young_class_size), MemoryLabelStore(database)
         self._publisher = Publisher(
             self.ledger, labels, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
         )
@@ -210,7 +210,7 @@ class Pawl:
         serving = state.encoder
         if isinstance(serving, CachedEncoder):
             state.encoder = serving.encoder  # the gate takes the time of both: not that of looking something up
-        version = await self._consolidator.adopt(self.learning, folder, _TRIGGER)
+        version = await self._consolidator.adopt(self.learning, folder, Cause(state.version, _TRIGGER))
         state.encoder = serving
         shutil.rmtree(folder)
         outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"

@@ -12,6 +12,8 @@ from app.core.metrics import AppMetrics
 from tests.http.world import World
 
 CALLS = {
+    ("/v1/encoder", "get"),
+    ("/v1/encoder", "post"),
     ("/v1/predict", "post"),
     ("/v1/feedback", "post"),
     ("/v1/feedback/{id}", "get"),

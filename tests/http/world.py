@@ -21,6 +21,7 @@ from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_predictions import MemoryPredictionLog
 from app.core.db.memory_versions import MemoryVersionLedger
+from app.core.domain.encoders import MADE_WITH, EncoderOrigin
 from app.core.domain.errors import StoreUnavailable
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind, VersionState
@@ -89,7 +90,9 @@ class World:
         for one in self.switches:
             one.is_up = on
 
-    def write_version(self, number: int, tasks: Mapping[str, Sequence[str]] | None = None) -> NewVersion:
+    def write_version(
+        self, number: int, tasks: Mapping[str, Sequence[str]] | None = None, made_with: EncoderOrigin | None = None
+    ) -> NewVersion:
         """Publishes a folder whose heads are random, seeded with the number."""
         encoder, digest = exported_tiny_encoder()
         rng = np.random.default_rng(number)
@@ -113,7 +116,8 @@ class World:
             for task, head in heads.items()
         }
         parent = next((n for n, one in self.database.versions.items() if one.state is VersionState.LIVE), None)
-        manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos)
+        settings = {MADE_WITH: made_with.to_json()} if made_with is not None else {}
+        manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos, settings)
         folder = self.artefacts.publish(number, manifest, files)
         return NewVersion(
             number=number,

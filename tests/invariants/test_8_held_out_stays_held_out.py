@@ -223,6 +223,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
         novelty={task: one.novelty for task, one in state.ranked({}).items()},
         settings={},
         watermark=state.watermark,
+        made_with=state.made_with,
         metrics=(await _live(learner)).metrics,
     )
     written = await publisher.write(draft)

@@ -20,7 +20,7 @@ from tests.learners import Crash, Fuse, new_learner
 from tests.worker.lives import Lived, assert_exact, assert_same, live, weights_by_label
 from worker.publisher import Publisher
 from worker.state import LearnerState
-from worker.succession import Succession
+from worker.succession import Cause, Succession
 
 
 @pytest.mark.parametrize("snapshot", ["none", "before", "after"])
@@ -117,7 +117,8 @@ async def test_what_a_consolidation_brings_gets_the_labels_of_now(lived: Lived, 
     publisher = Publisher(learner.ledger, learner.labels, learner.artefacts, MemoryFeedbackStream(), keep_versions=100)
     succession = Succession(learner.samples, learner.ledger, publisher, learner.recovery, lived.pawl.settings)
     result = {"trained": trained, "samples_new": 50, "samples_replayed": 0, "watermark": 200, "metrics": {}}
-    made = await succession.take_over(learner.learning, encoder, folder, result, "test")
+    cause = Cause(state.version, "test")
+    made = await succession.take_over(learner.learning, encoder, folder, result, cause)
     assert made.state.value == "live", made.gate["reasons"]
     assert made.kind is VersionKind.CONSOLIDATION
     assert set(made.labels["default"]) == {"bank card", "transfer", "password"}

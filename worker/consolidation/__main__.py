@@ -20,7 +20,7 @@ from app.core.artefacts.folders import FolderArtefactStore
 from app.core.db.engine import connect
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import PawlError
+from app.core.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
 from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
 from worker.consolidation.job import Job
@@ -50,7 +50,7 @@ def main() -> int:
         asyncio.run(_run(folder, settings, progress))
     except PawlError as error:
         log.error("consolidation failed", problem=str(error))  # noqa: TRY400 - expected, the message says it all
-        progress.failed(str(error))
+        progress.failed(str(error), for_good=isinstance(error, EncoderRejected | TrainingFailed | SettingInvalid))
         return 1
     except Exception as error:
         log.exception("consolidation failed")

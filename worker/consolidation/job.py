@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from app.core.domain.encoders import EncoderChoice
 from app.core.domain.errors import InvalidInput
 from app.core.domain.versions import Json
 from app.core.ports import Floats
@@ -27,6 +28,7 @@ class Job:
 
     `parent` is the pid of the learner that asked. It is in the job because the kernel's answer is wrong for a child
     whose parent was killed before it could ask. A job started by hand names none: then it is whoever started it.
+    `encoder` is there where another one is to be taken instead of training the live one.
     """
 
     version: int
@@ -34,6 +36,7 @@ class Job:
     watermark: int
     seed: int
     parent: int
+    encoder: EncoderChoice | None = None
 
     @staticmethod
     def read(folder: Path) -> Job:
@@ -41,7 +44,8 @@ class Job:
         try:
             value = json.loads((folder / JOB_FILE).read_bytes())
             version, watermark, seed = (int(value[name]) for name in ("version", "watermark", "seed"))
-            return Job(version, str(value["trigger"]), watermark, seed, int(value.get("parent", os.getppid())))
+            encoder = EncoderChoice.from_json(value["encoder"]) if value.get("encoder") else None
+            return Job(version, str(value["trigger"]), watermark, seed, int(value.get("parent", os.getppid())), encoder)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(problem=f"{folder / JOB_FILE} is not a consolidation job: {error!r}") from error
 

@@ -39,7 +39,8 @@ class Progress:
         self._stream.write(line + "\n")
         self._stream.flush()
 
-    def failed(self, problem: str) -> None:
-        """Writes the last line of a run that failed."""
-        self._stream.write(json.dumps({"phase": "failed", "problem": problem}) + "\n")
+    def failed(self, problem: str, *, for_good: bool = False) -> None:
+        """Writes the last line of a run that failed; `for_good`: it would fail again, whatever the machine is like."""
+        told = {"phase": "failed", "problem": problem} | ({"for_good": True} if for_good else {})
+        self._stream.write(json.dumps(told) + "\n")
         self._stream.flush()

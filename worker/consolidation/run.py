@@ -1,4 +1,7 @@
-"""One consolidation, top-down: read, select, train, export, embed again, write the result."""
+"""One consolidation, top-down: read, select, train, export, embed again, write the result.
+
+A job that names an encoder has another way: `replacement.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 import structlog
 
 from app.core.classifier.backends import Backends
-from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec
+from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
 from app.core.classifier.export import write_encoder
 from app.core.classifier.torch_encoder import TorchEncoder
 from app.core.domain.manifest import ENCODER_FOLDER
@@ -25,6 +28,7 @@ from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
 from worker.consolidation.material import choose, gather
 from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
+from worker.consolidation.replacement import replace_encoder
 from worker.consolidation.replay import Selection, coreset
 from worker.consolidation.training import Outcome
 
@@ -35,7 +39,7 @@ _HELDOUT_SHARE = 0.3  # of the coreset; 10 % of all samples are held out, so it 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The adapters a consolidation reads from. It writes to none of them."""
+    """The adapters a consolidation reads from. It writes to none of them; another encoder's embeddings alone do."""
 
     samples: SampleStore
     ledger: VersionLedger
@@ -47,6 +51,9 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     (folder / RESULT_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / ENCODER_FOLDER, ignore_errors=True)
     job = Job.read(folder)
+    if job.encoder is not None:
+        await replace_encoder(folder, job, job.encoder, stores.samples, stores.ledger, settings, progress)
+        return
     with progress.phase("loading"):
         live = stores.artefacts.open(job.version)
         inputs = await read_inputs(job, stores.samples, stores.ledger)
@@ -69,7 +76,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
         digest = write_encoder(
             encoder.module.model,
             (live.path / ENCODER_FOLDER / TOKENIZER_FILE).read_text(encoding="utf-8"),
-            replace(encoder.spec, precision=settings.precision),
+            replace(encoder.spec, precision=_precision(settings, encoder.spec)),
             folder / ENCODER_FOLDER,
         )
     chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
@@ -88,6 +95,11 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     )
     result.write(folder)
     progress.write("done", 1, 1)
+
+
+def _precision(settings: Settings, live: EncoderSpec) -> Precision:
+    """As it is served, unless the settings say how."""
+    return settings.precision if "compression" in settings.model_fields_set else live.precision
 
 
 def _leave_unchanged(folder: Path, job: Job, live: VersionFolder, progress: Progress, metrics: Json) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.core.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder
+from app.core.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder, read_manifest
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.domain.manifest import MANIFEST_FILE, Manifest
 from app.core.ports import VersionFolder
@@ -51,6 +51,10 @@ class FolderArtefactStore:
         self._versions = self._root / "versions"
         self._tmp = self._root / "tmp"
         self._sound: dict[tuple[int, int], tuple[int, int, str]] = {}
+
+    def manifest(self, number: int) -> Manifest:
+        """See `ArtefactStore.manifest`."""
+        return read_manifest(self.path(number))
 
     def path(self, number: int) -> Path:
         """Where version `number` lies, if it is kept."""

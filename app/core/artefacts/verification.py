@@ -53,7 +53,7 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
     Raises:
         ArtefactCorrupt: Anything is missing, altered or odd; the message names it.
     """
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     for name, digest in sorted(manifest.files.items()):
         check_path(name, path)
         file = path / name
@@ -74,7 +74,8 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
     return VersionFolder(manifest.version, path, manifest)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Reads the manifest in the version folder `path` and verifies it; raises `ArtefactCorrupt`."""
     file = path / MANIFEST_FILE
     if not _is_plain(file, path):
         raise ArtefactCorrupt(path=file, problem="it is missing")

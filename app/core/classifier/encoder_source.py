@@ -6,12 +6,20 @@ sentence-transformers (`modules.json`, `1_Pooling/config.json`, `sentence_bert_c
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.classifier.encoder_folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Pooling, file_digest
+from app.core.classifier.encoder_folder import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    Pooling,
+    digest_of_files,
+    file_digest,
+)
 from app.core.domain.errors import EncoderRejected
 from app.core.extras import install_command
 
@@ -33,19 +41,33 @@ class EncoderSource:
     lowercase: bool
     prompt: str = ""
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of weights that are in one file, as `PAWL_ENCODER_SHA256` names it."""
+        weights = self.folder / WEIGHTS_FILE
+        return file_digest(weights) if weights.is_file() else None
 
-def find_encoder(source: str, sha256: str | None) -> EncoderSource:
+    def digest(self) -> str:
+        """Of what makes the encoder what it is, wherever its folder lies: weights, tokenizer, and how they are used."""
+        names = [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
+        files = {path.name: file_digest(path) for path in names}
+        used = (self.pooling, self.lowercase, self.prompt, self.max_tokens)
+        return digest_of_files(files | {"": hashlib.sha256(repr(used).encode()).hexdigest()})
+
+
+def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) -> EncoderSource:
     """Finds an encoder and checks that it is one Pawl can use safely.
 
     Args:
         source: `all-MiniLM-L6-v2` (the installed package), a folder, or a hub id.
         sha256: Hex SHA-256 of `model.safetensors`; the default encoder's is always checked as well.
+        here_only: Whether a hub id is looked for on this machine alone.
 
     Raises:
         EncoderRejected: not found, weights that are not safetensors (others would have to be unpickled), no fast
             tokenizer, a wrong digest, or modules that Pawl does not have.
     """
-    folder = _locate(source)
+    folder = _locate(source, here_only)
     for name, problem in (
         (CONFIG_FILE, "it has no config.json"),
         (TOKENIZER_FILE, "it has no tokenizer.json (a fast tokenizer); save one with its tokenizer's library"),
@@ -72,7 +94,7 @@ def find_encoder(source: str, sha256: str | None) -> EncoderSource:
     )
 
 
-def _locate(source: str) -> Path:
+def _locate(source: str, here_only: bool) -> Path:
     """The folder a source names. A hub id is taken from the local cache or downloaded."""
     if source == DEFAULT_ENCODER:
         try:
@@ -86,16 +108,20 @@ def _locate(source: str) -> Path:
         return folder.resolve()
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise EncoderRejected(path=source, problem="there is no such folder")
-    return _download(source)
+    return _download(source, here_only)
 
 
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+def _download(hub_id: str, here_only: bool) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        problem = "no such folder, and a hub id needs huggingface-hub; `pip install 'pawl-server[worker]'`"
+        raise EncoderRejected(path=hub_id, problem=problem) from None
 
     patterns = ["*.json", "model*.safetensors"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=here_only))
     except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
         first_line = str(error).strip().split("\n", 1)[0]
         problem = f"neither a folder nor a hub id that can be reached from here ({type(error).__name__}: {first_line})"

@@ -47,6 +47,7 @@ def export_encoder(
     pooled_layers: int = 1,
     sha256: str | None = None,
     precision: Precision = "float32",
+    prefix: str | None = None,
 ) -> str:
     """Loads a published encoder and writes its `encoder/` folder; returns the encoder's digest.
 
@@ -61,6 +62,7 @@ def export_encoder(
         pooled_layers: k; of L layers the ones numbered L (k - i) / k, i = 0 ... k - 1, are pooled.
         sha256: Hex SHA-256 that the weights must have.
         precision: Of the weight matrices that serve.
+        prefix: Put before every text instead of the prompt that the source names.
 
     Raises:
         EncoderRejected: The source is not found or not usable; the message says why.
@@ -85,7 +87,7 @@ def export_encoder(
         pad_id=int(getattr(model.config, "pad_token_id", None) or 0),
         layers=layers,
         precision=precision,
-        prompt=found.prompt,
+        prompt=found.prompt if prefix is None else prefix,
     )
     return write_encoder(model, tokenizer.to_str(), spec, into)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,11 @@ class RandomFeatures:
     def to_bytes(self) -> bytes:
         """The contents of `features.safetensors`."""
         return tensor_bytes({"projection": self.projection})
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of `features.safetensors`, as manifests name it."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def widened(self) -> int:

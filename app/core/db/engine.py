@@ -69,6 +69,7 @@ class LockSpace(IntEnum):
     TEXT = 0x7061_0003
     EVENTS = 0x7061_0004
     LABELS = 0x7061_0005
+    ENCODERS = 0x7061_0008
 
 
 def redact_url(url: str) -> str:

@@ -15,7 +15,8 @@ from app.core.db.first_version import is_enough
 from app.core.db.memory_accepting import MemoryAccepting
 from app.core.db.memory_imports import MemoryImports
 from app.core.db.memory_quarantine import MemoryQuarantine
-from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES
+from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES, SPLITS_LOOKED_AT
+from app.core.domain.encoders import EncoderRequest
 from app.core.domain.errors import SampleNotFound
 from app.core.domain.imports import Import
 from app.core.domain.labels import LabelChange, LabelRecord
@@ -28,6 +29,7 @@ from app.core.domain.samples import (
     Receipt,
     Sample,
     SampleState,
+    Split,
 )
 from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version, VersionState
 from app.core.ports import Clock, Floats
@@ -50,6 +52,8 @@ class MemoryDatabase:
     """By id, in the order of `seq`."""
     superseded: set[str] = field(default_factory=set)
     imports: dict[str, Import] = field(default_factory=dict)
+    encoder_requests: dict[str, EncoderRequest] = field(default_factory=dict)
+    """By id, in the order of requests."""
     embeddings: dict[tuple[str, str], Floats] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
     answered: dict[str, Answered] = field(default_factory=dict)
@@ -187,6 +191,13 @@ class MemorySampleStore(MemoryAccepting, MemoryQuarantine, MemoryImports):
         elif sample.state in ACTIVE_STATES or sample.was_replaced:
             self._database.move(sample_id, SampleState.RETRACTED, RETRACTED_BY_CLIENT, now)
         return self._database.samples[sample_id]
+
+    async def split_bounds(self) -> tuple[str | None, str | None]:
+        """See `SampleStore.split_bounds`."""
+        oldest = list(self._database.samples.values())[:SPLITS_LOOKED_AT]
+        heldout = [one.text_digest for one in oldest if one.split is Split.HELDOUT]
+        train = [one.text_digest for one in oldest if one.split is Split.TRAIN]
+        return max(heldout, default=None), min(train, default=None)
 
     async def label_counts(self, task: str) -> dict[str, int]:
         """See `SampleStore.label_counts`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.core.db.engine import SystemClock
 from app.core.db.memory import MemoryDatabase, stored
+from app.core.db.memory_encoders import MemoryEncoderRequests
 from app.core.db.memory_labels import apply_label_change, check_label_change
 from app.core.db.promotion import (
     RESTORED,
@@ -35,7 +36,7 @@ from app.core.domain.versions import (
 from app.core.ports import Clock
 
 
-class MemoryVersionLedger:
+class MemoryVersionLedger(MemoryEncoderRequests):
     """`VersionLedger` in memory."""
 
     def __init__(self, database: MemoryDatabase, clock: Clock | None = None) -> None:

@@ -19,10 +19,11 @@ from app.core.db.sample_rows import lock_samples, move_samples, select_samples
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import SampleNotFound
-from app.core.domain.samples import ACTIVE_STATES, Backlog, Sample, SampleState
+from app.core.domain.samples import ACTIVE_STATES, Backlog, Sample, SampleState, Split
 from app.core.domain.versions import LedgerAction
 from app.core.ports import Clock
 
+SPLITS_LOOKED_AT = 5000
 RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
 
@@ -123,6 +124,17 @@ class SqlSampleStore(AcceptingTable, FirstVersionTable, ExportTable, EmbeddingTa
             elif sample.state in ACTIVE_STATES or sample.was_replaced:  # it is not to come back by a roll-back either
                 await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
             return (await select_samples(connection, table.c.id == sample_id))[0]
+
+    async def split_bounds(self) -> tuple[str | None, str | None]:
+        """See `SampleStore.split_bounds`."""
+        oldest = select(table.c.split, table.c.text_digest).order_by(table.c.seq).limit(SPLITS_LOOKED_AT).subquery()
+        bounds = [
+            select(which(oldest.c.text_digest)).where(oldest.c.split == split.value).scalar_subquery()
+            for which, split in ((func.max, Split.HELDOUT), (func.min, Split.TRAIN))
+        ]
+        async with reading(self._engine) as connection:
+            largest, smallest = (await connection.execute(select(*bounds))).one()
+        return largest, smallest
 
     async def label_counts(self, task: str) -> dict[str, int]:
         """See `SampleStore.label_counts`."""

@@ -70,6 +70,7 @@ _IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantin
 QUARANTINED = text("state = 'quarantined'")
 LIVE = text("state = 'live'")
 CHANGE_PENDING = text("state = 'pending'")
+CUT = text("cut IS NOT NULL")
 IMPORTED = text("import_id IS NOT NULL")
 
 samples = Table(
@@ -147,6 +148,9 @@ embeddings = Table(
     Column("sample_id", String(64), primary_key=True),
     # z, shape (d,), little-endian float32
     Column("vector", LargeBinary, nullable=False),
+    # Digest of the tokens that were read, where the encoder takes fewer than the text has.
+    Column("cut", String(64)),
+    Index("ix_embeddings_cut", "encoder_digest", "cut", sqlite_where=CUT, postgresql_where=CUT),
 )
 
 predictions = Table(
@@ -237,6 +241,23 @@ events = Table(
     Column("type", String(64), nullable=False),
     Column("payload", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+encoder_requests = Table(
+    "encoder_requests",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("choice", JSON, nullable=False),
+    Column("reason", Text),
+    Column("accept", Text),
+    Column("state", String(16), nullable=False),
+    Column("version", BigInteger),
+    Column("problem", Text),
+    Column("report", JSON, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
     sqlite_autoincrement=True,
 )
 

@@ -10,6 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.core.db.encoder_requests import EncoderRequestTable
 from app.core.db.engine import SystemClock, among, chunked, insert_many, reading, writing
 from app.core.db.events import EventTable, add_events
 from app.core.db.labels import apply_label_change, lock_labels
@@ -44,7 +45,7 @@ from app.core.ports import Clock
 _SELECT = select(*(versions.c[field.name] for field in fields(Version))).order_by(versions.c.number.desc())
 
 
-class SqlVersionLedger(EventTable, LeaseTable):
+class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
     """`VersionLedger` on SQLite or PostgreSQL."""
 
     def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:

@@ -16,6 +16,7 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |-- NotFound
     |   |-- LabelNotFound
     |   |-- LabelChangeNotFound
+    |   |-- EncoderRequestNotFound
     |   |-- SampleNotFound
     |   |-- SourceNotFound
     |   |-- TaskNotFound
@@ -43,7 +44,8 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |-- DeadlineExceeded
     |-- ArtefactCorrupt
     |-- EncoderRejected
-    `-- SettingInvalid
+    |-- SettingInvalid
+    `-- SettingsContradict
 """
 
 from __future__ import annotations
@@ -117,6 +119,10 @@ class LabelNotFound(NotFound):
 
 class LabelChangeNotFound(NotFound):
     """There is no label change {change_id!r}."""
+
+
+class EncoderRequestNotFound(NotFound):
+    """There is no request {request_id!r} for an encoder."""
 
 
 class SampleNotFound(NotFound):
@@ -243,6 +249,10 @@ class EncoderRejected(PawlError):
 
 class SettingInvalid(PawlError):
     """The setting {name}={value!r} is not valid: {problem}"""
+
+
+class SettingsContradict(PawlError):
+    """The settings contradict what this home was made with: {problem}"""
 
 
 class TrainingFailed(PawlError):

@@ -23,6 +23,7 @@ class VersionKind(StrEnum):
     BOOTSTRAP = "bootstrap"
     HEAD = "head"
     CONSOLIDATION = "consolidation"
+    ENCODER = "encoder"
     ROLLBACK = "rollback"
     IMPORT = "import"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from app.core.ports.classifier import ArtefactStore, Encoder, Floats, VersionFolder
 from app.core.ports.clock import Clock
+from app.core.ports.encoders import EncoderRequests
 from app.core.ports.imports import ImportStore
 from app.core.ports.labels import LabelStore
 from app.core.ports.quarantine import QuarantineStore
@@ -19,6 +20,7 @@ __all__ = [
     "ArtefactStore",
     "Clock",
     "Encoder",
+    "EncoderRequests",
     "FeedbackStream",
     "Floats",
     "ImportStore",

@@ -70,6 +70,9 @@ class ArtefactStore(Protocol):
         Raises `OSError` or `ArtefactCorrupt` where a version could not be written here.
         """
 
+    def manifest(self, number: int) -> Manifest:
+        """The manifest alone, verified by itself; no other file is read. Raises `ArtefactCorrupt`."""
+
     def path(self, number: int) -> Path:
         """The folder a version has or would have."""
 

@@ -78,6 +78,12 @@ class SampleStore(QuarantineStore, ImportStore, Protocol):
         `SampleNotFound`.
         """
 
+    async def split_bounds(self) -> tuple[str | None, str | None]:
+        """Of the oldest samples: the largest text digest that is held out and the smallest one that is not.
+
+        Golden ones are neither. None where there is no such sample.
+        """
+
     async def label_counts(self, task: str) -> dict[str, int]:
         """Learned samples per label."""
 

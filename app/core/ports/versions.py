@@ -14,9 +14,10 @@ from app.core.domain.versions import (
     NewVersion,
     Version,
 )
+from app.core.ports.encoders import EncoderRequests
 
 
-class VersionLedger(Protocol):
+class VersionLedger(EncoderRequests, Protocol):
     """The lineage: versions, what each learned, events, and the learner's lease (SQL)."""
 
     async def live(self) -> Version | None:

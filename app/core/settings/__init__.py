@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
+from app.core.domain.encoders import EncoderChoice
 from app.core.domain.errors import SettingInvalid
 from app.core.settings.consolidation import ConsolidationSettings
 from app.core.settings.probation import ProbationSettings
@@ -51,6 +52,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Encoder of a first version: `all-MiniLM-L6-v2` (from the installed package), a folder, or a hub id."""
     encoder_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Hex SHA-256 the encoder's weights must have; the default encoder's is known and always checked."""
+    encoder_prefix: str | None = Field(default=None, max_length=1000)
+    """Put before every text that is encoded, for encoders that were trained so (`query: ` for the E5 family); unset, it
+    is what the encoder's own folder names, if anything.
+    """
     max_tokens: int = Field(default=256, ge=8, le=8192)
     """Texts are cut to this many tokens."""
     device: str = "auto"
@@ -173,6 +178,20 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     def precision(self) -> Literal["float32", "int8"]:
         """Of the weights that serve."""
         return "int8" if self.compression.endswith("int8") else "float32"
+
+    @property
+    def encoder_choice(self) -> EncoderChoice:
+        """What decides the features of a version that is made with these settings."""
+        return EncoderChoice(
+            encoder=self.encoder,
+            encoder_sha256=self.encoder_sha256,
+            encoder_prefix=self.encoder_prefix,
+            max_tokens=self.max_tokens,
+            pooled_layers=self.pooled_layers,
+            precision=self.precision,
+            random_features=self.random_features,
+            seed=self.seed,
+        )
 
     @property
     def pruned_share(self) -> float:

@@ -1,0 +1,82 @@
+"""Another encoder instead of a trained one: exported as it was published, and the store embedded with it.
+
+Embeddings go into the store page by page, under the digest of the new encoder, which nothing serves yet. So what is
+done stays done when the process ends, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from app.core.classifier.backends import Backends
+from app.core.classifier.encoder_folder import encoder_digest
+from app.core.domain.encoders import EncoderChoice
+from app.core.domain.errors import TrainingFailed
+from app.core.domain.manifest import ENCODER_FOLDER
+from app.core.ports import Encoder, SampleStore, VersionLedger
+from app.core.settings import Settings
+from worker.consolidation.inputs import read_inputs, read_samples
+from worker.consolidation.job import Job, Result, write_embeddings
+from worker.consolidation.progress import Progress
+from worker.encoders import exported
+
+_PAGE = 128
+log = structlog.get_logger(__name__)
+
+
+async def replace_encoder(
+    folder: Path,
+    job: Job,
+    choice: EncoderChoice,
+    samples: SampleStore,
+    ledger: VersionLedger,
+    settings: Settings,
+    progress: Progress,
+) -> None:
+    """Does a job that names an encoder. Raises `EncoderRejected` for one that cannot be used."""
+    with progress.phase("exporting"):
+        source, origin = exported(choice, settings.home_path)
+        shutil.copytree(source, folder / ENCODER_FOLDER)
+        encoder = Backends.of(settings).open(folder / ENCODER_FOLDER, encoder_digest(folder / ENCODER_FOLDER))
+    inputs = await read_inputs(job, samples, ledger)
+    ids = [candidate.id for candidate in (*inputs.learned, *inputs.golden)]
+    with progress.phase("embedding", len(ids)):
+        computed = await embed_into(samples, encoder, ids, progress)
+    log.info("embedded", samples=len(ids), computed=computed)
+    write_embeddings(folder, [], np.zeros((0, encoder.dimension), dtype=np.float32))  # the store has them
+    result = Result(
+        encoder_digest=encoder.digest,
+        trained=(),
+        samples_new=0,
+        samples_replayed=len(ids),
+        watermark=0,  # it has seen none of them
+        metrics={"wall_s": progress.wall_s, "embedded": len(ids), "origin": origin.to_json()},
+    )
+    result.write(folder)
+    progress.write("done", 1, 1)
+
+
+async def embed_into(samples: SampleStore, encoder: Encoder, ids: Sequence[str], progress: Progress) -> int:
+    """Sees to it that each sample has an embedding under the encoder; returns how many had to be computed.
+
+    Raises `TrainingFailed` when a number is not finite: such an encoder must not get as far as the gate.
+    """
+    computed = 0
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        known = await samples.get_embeddings(encoder.digest, page)
+        missing = await read_samples(samples, [sample_id for sample_id in page if sample_id not in known])
+        if missing:
+            z = encoder.encode([sample.text for sample in missing.values()])
+            if not np.isfinite(z).all():
+                raise TrainingFailed(problem="the encoder gives numbers that are not finite")
+            await samples.put_embeddings(encoder.digest, dict(zip(missing, z, strict=True)))
+            computed += len(missing)
+        if progress.due():
+            progress.write("embedding", start + len(page), len(ids))
+    return computed
