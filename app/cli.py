@@ -10,15 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import encoder_group, file_commands, label_group, task_group
+from app.commands import encoder_group, file_commands, label_group, quarantine_group, task_group
 from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
+from app.commands.words import Words
 from app.core.child_processes import module_command
 from app.core.domain.errors import PawlError
 from app.core.domain.samples import DEFAULT_TASK
 
 cli = typer.Typer(
     name="pawl",
+    cls=Words,
     help="Text classification that learns from its corrections and never slips back.\n\n"
     "Start with `pawl up`. Every setting is an environment variable PAWL_..., see the README.",
     no_args_is_help=True,
@@ -27,6 +29,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(label_group.labels)
+cli.add_typer(quarantine_group.quarantine)
 cli.add_typer(task_group.tasks)
 cli.add_typer(task_group.demo)
 cli.add_typer(encoder_group.encoder)
@@ -135,34 +138,6 @@ def feedback(
 
 
 @cli.command()
-def quarantine(
-    action: Annotated[str, typer.Argument(help="list, release or discard.", metavar="[ACTION]")] = "list",
-    ids: Annotated[list[str] | None, typer.Argument(help="Feedback to release or discard.", metavar="[ID]...")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the audit log. Needed for a decision.")] = None,
-    by: Annotated[str | None, typer.Option(help="Who decides. Default: the user name.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that the filters leave, instead of ids.")] = False,
-    task: Annotated[str | None, typer.Option(help="Only this label set.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only from this source.")] = None,
-    label: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only what this put there: gate, flow, source, ...")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to list.")] = 50,
-    as_json: AsJson = False,
-    url: Url = None,
-    home: Home = None,
-) -> None:
-    """List labels in quarantine, release them to be learned after all, or discard them."""
-    from app.commands import review
-
-    filters = {"task": task, "source": source, "label": label, "kind": kind}
-    chosen = {name: value for name, value in filters.items() if value is not None}
-    with service_at(url, home) as service:
-        if action == "list":
-            review.show(service, chosen, limit, as_json)
-        else:
-            review.decide(service, action, ids or [], chosen if everything else None, reason, by, as_json)
-
-
-@cli.command()
 def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
     """What serves, what waits to be learned, how the learner is."""
     from app.commands import show
@@ -173,7 +148,7 @@ def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
 
 @cli.command()
 def versions(
-    number: Annotated[int | None, typer.Argument(help="Show this one with its gate report.", metavar="[N]")] = None,
+    number: Annotated[int | None, typer.Argument(help="Show this one with its gate report.", metavar="N")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many to list.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
@@ -225,6 +200,7 @@ def tune(
 ) -> None:
     """Search the consolidation's settings on your own samples and write the best to HOME/recommended.env.
 
+    It needs 250 samples that the encoder was not trained on, and says at once where there are fewer.
     Learning rate, epochs, weight decay, L2-SP, FGM and, once an encoder was trained, replay, distillation and EWC.
     Each trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes
     nothing by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
@@ -250,7 +226,7 @@ def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point of the console script: errors of Pawl become a sentence and an exit code, not a traceback."""
     try:
-        cli()
+        cli(prog_name="pawl")
     except PawlError as error:
         sys.exit(report(error))
 

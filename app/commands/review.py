@@ -11,7 +11,6 @@ from app.commands.client import Service
 from app.commands.terminal import EXIT_USAGE, CommandFailed, ago, notes, out, print_json, print_line
 
 _PAGE = 500
-_ACTIONS = ("release", "discard")
 
 
 def show(service: Service, filters: dict[str, str], limit: int, as_json: bool) -> None:
@@ -39,19 +38,18 @@ def decide(
     service: Service,
     action: str,
     ids: list[str],
-    filters: dict[str, str] | None,
-    reason: str | None,
+    filters: dict[str, str],
+    everything: bool,
+    reason: str,
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Releases or discards these ids or, where `filters` are given, all that they leave."""
-    if action not in _ACTIONS:
-        raise CommandFailed(f"{action!r} is none of list, release, discard", code=EXIT_USAGE)
-    if reason is None:
-        raise CommandFailed("say why with --reason; it is kept in the audit log", code=EXIT_USAGE)
-    if bool(ids) == (filters is not None):
+    """Releases or discards these ids or, with `everything`, all that the filters leave."""
+    if bool(ids) == everything:
         raise CommandFailed("give either ids or --all (with filters)", code=EXIT_USAGE)
-    chosen = ids if filters is None else _all(service, filters)
+    if filters and not everything:
+        raise CommandFailed("filters go with --all, not with ids", code=EXIT_USAGE)
+    chosen = _all(service, filters) if everything else ids
     body = {"action": action, "reason": reason, "by": by or _user()}
     decided = [service.post(f"/v1/quarantine/{one}", body) for one in chosen]
     if as_json:

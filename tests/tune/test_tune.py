@@ -70,6 +70,13 @@ async def test_too_little_to_compare_on_and_no_version_are_said(tmp_path: Path) 
     with pytest.raises(InvalidInput, match="too few to compare settings on"):
         await open_bench(_stores(world), world.settings)
     await world.engine.dispose()
+    code = "import sys; from worker.tune.__main__ import main; print(main([]), 'torch' in sys.modules)"
+    home = {**world.environment(), "PAWL_HOME": str(tmp_path / "home")}
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], env=home, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "1 False\n", "it is said before torch is loaded"
+    assert "(>= 250)" in done.stderr
 
 
 def _command(*arguments: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,24 +13,18 @@ from app.core.classifier.backends import Backends
 from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.errors import InvalidInput, VersionNotFound
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from app.core.domain.samples import Sample, Split
 from app.core.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
 from app.core.settings import Settings
 from worker.consolidation.fine_tuning import fine_tune
 from worker.consolidation.hardware import choose_device
-from worker.consolidation.inputs import Inputs, read_inputs, read_samples
-from worker.consolidation.job import Job
+from worker.consolidation.inputs import Inputs, read_samples
 from worker.consolidation.material import Material, choose, gather
-from worker.consolidation.replay import balanced, stratified, trainable
+from worker.consolidation.replay import balanced
 from worker.consolidation.ridge import right_answers
 from worker.consolidation.schedule import Evaluation
-
-_DEV_SHARE = 0.2
-_DEV_LIMIT = 1000
-_FEWEST = 50
-_LAST = 2**62
+from worker.tune.apart import set_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +100,15 @@ class Bench:
 
 async def open_bench(stores: Stores, settings: Settings) -> Bench:
     """Reads the store and sets dev aside. Raises `VersionNotFound`, and `InvalidInput` where there is too little."""
-    live = await stores.ledger.live()
-    if live is None:
-        raise VersionNotFound(number="live")
-    job = Job(live.number, "tune", _LAST, settings.seed, os.getpid())
-    inputs = await read_inputs(job, stores.samples, stores.ledger)
-    golden = frozenset(candidate.text_digest for candidate in inputs.golden)
-    seen_texts = {c.text_digest for c in inputs.learned if c.id in inputs.seen}
-    fresh = [c for c in trainable(inputs.learned, golden) if c.text_digest not in seen_texts]
-    chosen = {c.text_digest for c in stratified(fresh, _DEV_SHARE, _DEV_LIMIT, settings.seed)}
-    apart = [c for c in fresh if c.text_digest in chosen]
-    if len(apart) < _FEWEST:
-        least = int(_FEWEST / _DEV_SHARE)
-        problem = f"{len(fresh)} samples that the encoder has not seen are too few to compare settings on (>= {least})"
-        raise InvalidInput(problem=problem)
+    found = await set_apart(stores.samples, stores.ledger, settings)
+    inputs, chosen = found.inputs, {c.text_digest for c in found.dev}
     rest = replace(inputs, learned=tuple(c for c in inputs.learned if c.text_digest not in chosen))
-    held_back = [c for c in rest.learned if c.split is Split.HELDOUT and c.text_digest not in golden]
+    held_back = [c for c in rest.learned if c.split is Split.HELDOUT and c.text_digest not in found.golden]
     judges = balanced(held_back, settings.gate_items, settings.seed)
     dev, heldout = [
-        tuple((await read_samples(stores.samples, [c.id for c in some])).values()) for some in (apart, judges)
+        tuple((await read_samples(stores.samples, [c.id for c in some])).values()) for some in (found.dev, judges)
     ]
-    return Bench(stores, stores.artefacts.open(live.number), rest, heldout, dev, settings.seed)
+    return Bench(stores, stores.artefacts.open(found.live), rest, heldout, dev, settings.seed)
 
 
 def accuracy(right: list[bool]) -> float:
