@@ -48,6 +48,7 @@ from worker.rehearsal import rehearse
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.succession import Succession
+from worker.suitability import Suitability
 from worker.tuning import Tuning
 
 log = structlog.get_logger("worker")
@@ -102,6 +103,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             Consolidator(samples, ledger, succession, open_encoder, clock, settings),
             Housekeeping(tuning, publisher, snapshots, place, settings),
             empty_state,
+            Suitability(ledger, artefacts, empty_state, place, settings),
             place,
             check_schema,
             clock,

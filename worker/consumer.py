@@ -16,9 +16,9 @@ from datetime import timedelta
 
 import structlog
 
-from app.core.domain.errors import ParentNotLive, StoreUnavailable
+from app.core.domain.errors import EncoderRejected, ParentNotLive, StoreUnavailable
 from app.core.domain.samples import Sample
-from app.core.domain.versions import Json
+from app.core.domain.versions import EncoderState, Json
 from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, StreamUnavailable, VersionLedger
 from app.core.settings import Settings
 from worker.attempts import Attempts
@@ -30,6 +30,7 @@ from worker.labelling import Labelling
 from worker.learning import Learning
 from worker.place import DeviceLost, Place
 from worker.state import LearnerState
+from worker.suitability import Suitability
 from worker.tuning import Tuning
 
 _BOOTSTRAP_LIMIT = 20_000
@@ -55,6 +56,7 @@ class Consumer:
         consolidator: Consolidator,
         housekeeping: Housekeeping,
         first_state: Callable[[], LearnerState],
+        suitability: Suitability,
         place: Place,
         check_schema: Callable[[], Awaitable[None]],
         clock: Clock,
@@ -69,6 +71,7 @@ class Consumer:
         self._consolidator = consolidator
         self._housekeeping = housekeeping
         self._first_state = first_state
+        self._suitability = suitability
         self._place = place
         self._check_schema = check_schema
         self._clock = clock
@@ -88,11 +91,13 @@ class Consumer:
     async def run(self) -> None:
         """Works until `stop`. What is wrong with the place is waited out with growing pauses, and learned after it.
 
-        Raises `DeviceLost` where only a new process can go on.
+        Raises `DeviceLost` where only a new process can go on, and `EncoderRejected` where no version can be made with
+        the encoder that was chosen.
         """
         backoff = _SHORTEST_BACKOFF
         async with self._heartbeat.beating():
             try:
+                await self._suitability.settle(self._pause, self._heartbeat.tell, self._stopping.is_set)
                 while not self._stopping.is_set():
                     if await self._survived_turn():
                         backoff = _SHORTEST_BACKOFF
@@ -140,6 +145,7 @@ class Consumer:
         async with self._heartbeat.beating():
             while not self._heartbeat.leading:
                 await self._pause(0.05)
+            await self._suitability.settle(self._pause, self._heartbeat.tell, self._stopping.is_set)
             while (left := (await self._samples.backlog()).length) and not self._stopping.is_set():
                 await progress(left)
                 await self._learning.catch_up()
@@ -236,6 +242,8 @@ class Consumer:
 
     async def _bootstrap(self) -> bool:
         """The first version, once there is enough; what it does not learn is learned by the next ones."""
+        if self._suitability.encoder is EncoderState.REFUSED:
+            return False  # until the settings change, for which the process is started again
         if not await self._samples.makes_first_version(self._settings.bootstrap_samples):
             return False
         found = await self._samples.first_samples(_BOOTSTRAP_LIMIT)
@@ -247,8 +255,11 @@ class Consumer:
             version = await self._tuning.bootstrap(state, [sample.id for sample in found])
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
+        except EncoderRejected as error:
+            await self._suitability.refuse(error)
+            return False
         except Exception as error:
-            # An encoder that cannot be loaded, a full disk: no sample's fault, so none is given up for it.
+            # A full disk: no sample's fault, so none is given up for it.
             if is_device_lost(error):
                 raise
             log.exception("bootstrap_failed", samples=len(found))
@@ -262,7 +273,7 @@ class Consumer:
 
     def _details(self) -> Json:
         """For the heartbeat."""
-        details = self._place.details
+        details = self._place.details | {"encoder": self._suitability.encoder}
         state = self._learning.state
         if state is not None:
             panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)

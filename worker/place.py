@@ -24,6 +24,7 @@ LEARNING = "learning"
 TUNING = "tuning"
 HOUSEKEEPING = "housekeeping"
 FILING = "filing"
+ENCODER = "encoder"
 log = structlog.get_logger(__name__)
 
 

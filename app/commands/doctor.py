@@ -24,6 +24,7 @@ from app.core.artefacts.folders import FolderArtefactStore
 from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
 from app.core.contradictions import find_contradictions
 from app.core.domain.errors import PawlError
+from app.core.domain.versions import EncoderState
 from app.core.extras import install_command
 from app.core.settings import Settings
 
@@ -162,6 +163,12 @@ async def _learner(settings: Settings, stores: Stores) -> Finding:
     if status is None:
         return Finding("learner", Outcome.WARN, f"none has run yet, {queue}", "Start one: `pawl up` or `pawl work`.")
     seen = f"heartbeat {ago(status.heartbeat_at)} ago ({status.holder}), {queue}"
+    if status.problem:
+        refused = status.encoder is EncoderState.REFUSED
+        remedy = (
+            "Choose another encoder, then start it again." if refused else "It goes on by itself once that is mended."
+        )
+        return Finding("learner", Outcome.FAIL, f"{status.problem} ({seen})", remedy)
     if status.expires_at > datetime.now(UTC):
         return Finding("learner", Outcome.OK, f"{status.state}, {seen}")
     outcome = Outcome.FAIL if backlog.length else Outcome.WARN

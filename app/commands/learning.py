@@ -21,7 +21,7 @@ from app.commands.client import service_url
 from app.commands.stores import Stores
 from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes
 from app.core.child_processes import module_command
-from app.core.domain.versions import LearnerStatus
+from app.core.domain.versions import EncoderState, LearnerStatus
 from app.core.extras import install_command
 from app.core.settings import Settings
 from app.supervisor import guarded
@@ -73,7 +73,7 @@ async def learn_all(
     Where no learner lives, one is started for as long as it takes.
     """
     loop = asyncio.get_running_loop()
-    deadline = None if seconds is None else loop.time() + seconds
+    deadline, asked_at = None if seconds is None else loop.time() + seconds, datetime.now(UTC)
     trouble = _Trouble(stores, await stores.ledger.last_event_id())
     child: _Child | None = None
     try:
@@ -83,6 +83,7 @@ async def learn_all(
             if missing := await missing_for_a_first_version(settings, stores):
                 return missing
             await trouble.look()
+            await check_encoder(stores, asked_at)
             if deadline is not None and loop.time() > deadline:
                 return f"{left} rows still waited to be learned after {seconds:g} s"
             learner = await live_learner(stores)
@@ -93,6 +94,7 @@ async def learn_all(
                 require_worker()
                 child = await _Child.start(settings)
             elif child is not None and child.finished.done():
+                await check_encoder(stores, asked_at)  # said in SQL before it ended
                 child.finished.result()
                 if learner is None and await awaited.left(stores):
                     return trouble.told or "the learner ended and left them queued"
@@ -103,6 +105,19 @@ async def learn_all(
     finally:
         if child is not None:
             await child.stop()
+
+
+async def check_encoder(stores: Stores, since: datetime) -> EncoderState:
+    """What a learner that lives, or lived since then, says of the encoder that was chosen.
+
+    Raises `CommandFailed` with the reason where it cannot be used.
+    """
+    status = await stores.ledger.learner_status()
+    if status is None or max(status.expires_at, status.heartbeat_at) < since:
+        return EncoderState.UNKNOWN
+    if status.encoder is EncoderState.REFUSED:
+        raise CommandFailed(status.problem, "Choose another one (PAWL_ENCODER, PAWL_COMPRESSION), then start again.")
+    return status.encoder
 
 
 async def live_learner(stores: Stores) -> LearnerStatus | None:

@@ -57,6 +57,8 @@ def _learning(model: dict[str, Any]) -> None:
         print_line(f"learner   {alive} (heartbeat {ago(learner['heartbeat_at'])} ago)")
         if "work" in learner["details"]:
             print_line(f"work      {_work(learner['details'])}")
+        if learner["details"].get("problem"):
+            print_line(f"problem   {learner['details']['problem']}")
 
 
 def _work(details: dict[str, Any]) -> str:

@@ -20,12 +20,13 @@ from rich.status import Status
 
 from app.commands.client import RUN_FILE, address
 from app.commands.encoder import check_settings
-from app.commands.learning import live_learner, require_worker
+from app.commands.learning import check_encoder, live_learner, require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
 from app.core.child_processes import module_command
 from app.core.domain.errors import StoreUnavailable
+from app.core.domain.versions import EncoderState
 from app.core.parts import PARTS_FILE, Part, write_parts
 from app.core.ports import StreamUnavailable
 from app.core.settings import Settings
@@ -106,6 +107,7 @@ class _Run:
             "PYTHONUNBUFFERED": "1",
         }
         self._status = Status("starting", console=notes)
+        self._begun = datetime.now(UTC)
 
     async def run(self) -> None:
         """Returns after an orderly stop; raises what made it give up."""
@@ -202,6 +204,7 @@ class _Run:
         training = live is None and expected
         async with httpx.AsyncClient(base_url=self._url, timeout=5.0) as client:
             while True:
+                await check_encoder(stores, self._begun)
                 number = await self._served(client)
                 waiting = (await stores.samples.backlog()).length if training else 0
                 live = await stores.ledger.live() if training else live
@@ -218,11 +221,14 @@ class _Run:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _wait_for_learner(self, stores: Stores) -> None:
-        """Until it has shown that it can start: its heartbeat, or another learner's that it stands by for."""
-        self._status.update("waiting for the learner")
+        """Until it has shown that it can start, and with this encoder: its heartbeat, or another learner's that it
+        stands by for.
+        """
+        self._status.update("waiting for the learner, which tries the encoder")
         while True:
             with contextlib.suppress(StoreUnavailable):
-                if await live_learner(stores) is not None:
+                usable = await check_encoder(stores, self._begun) is EncoderState.USABLE
+                if usable and await live_learner(stores) is not None:
                     return
             await asyncio.sleep(_POLL_SECONDS)
 

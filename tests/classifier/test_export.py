@@ -167,7 +167,7 @@ def _remote_code(folder: Path) -> None:
         (_drop_a_weight, "weights are missing"),
         (_change_width, "another shape|cannot load"),
         (_add_dense, "Dense"),
-        (_remote_code, "cannot load"),
+        (_remote_code, "code of its own"),
         (lambda f: (f / "tokenizer.json").unlink(), "fast tokenizer"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "not a tokenizer"),
         (lambda f: (f / "config.json").unlink(), "config.json"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.core.classifier import backends, export, openvino_encoder
+from app.core.classifier import backends, openvino_encoder
 from app.core.classifier.backends import Backends
 from app.core.classifier.encoder_folder import ONNX_FILE, REFERENCE_FILE, SPEC_FILE, EncoderSpec
 from app.core.classifier.export import encoder_digest, export_encoder
@@ -24,6 +24,7 @@ from app.core.classifier.tokenization import TextTokenizer, TokenBatch
 from app.core.domain.errors import ArtefactCorrupt, EncoderFailed, EncoderRejected
 from app.core.ports import Floats
 from tests.classifier.architectures import write_encoder_of
+from tests.classifier.unusable import UNUSABLE
 
 _TEXTS = ["my card has not arrived", "refund " * 60, "why"]
 
@@ -210,33 +211,9 @@ def test_a_refusal_is_tried_again_at_the_next_start(
     assert kept.open(folder, "d").library == "openvino", "proven once, it is not asked again"
 
 
-def _with(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    key = next(key for key in weights if name in key)
-    weights[key] = change(weights[key]).contiguous()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-def _fewer_vectors(folder: Path) -> Path:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    return _with(folder, "word_embeddings.weight", lambda weight: weight[:100])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (lambda f: _with(f, "layer.1.output.dense.weight", lambda w: w * torch.nan), "not a number"),
-        (lambda f: _with(f, "layer.1.output.dense.weight", lambda w: w * torch.inf), "not a number"),
-        (_fewer_vectors, r"ids up to \d+, its weights have vectors for those below 100"),
-    ],
-)
-def test_an_encoder_without_usable_numbers_is_refused_when_it_is_exported(
-    tmp_path: Path, spoil: Callable[[Path], Path], problem: str
-) -> None:
-    source = spoil(write_encoder_of("bert", tmp_path / "source"))
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_an_encoder_that_cannot_be_used_is_refused_when_it_is_exported(tmp_path: Path, kind: str) -> None:
+    write, problem = UNUSABLE[kind]
+    write(tmp_path / "source")
     with pytest.raises(EncoderRejected, match=problem):
-        export.export_encoder(str(source), tmp_path / "encoder", max_tokens=64)
+        export_encoder(str(tmp_path / "source"), tmp_path / "encoder", max_tokens=64)

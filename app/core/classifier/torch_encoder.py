@@ -78,6 +78,9 @@ def load_transformer(folder: Path) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, AttributeError) as error:
+        if "trust_remote_code" in str(error):
+            problem = "it needs code of its own (auto_map in config.json), and the code of a model folder is never run"
+            raise EncoderRejected(path=folder, problem=problem) from error
         raise EncoderRejected(path=folder, problem=f"transformers cannot load it: {error}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

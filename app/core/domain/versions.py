@@ -156,6 +156,14 @@ class Event:
     created_at: datetime
 
 
+class EncoderState(StrEnum):
+    """What a learner that starts finds out about the encoder that was chosen; in its heartbeat's details."""
+
+    UNKNOWN = "unknown"
+    USABLE = "usable"
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True, slots=True)
 class LearnerStatus:
     """The learner's lease and heartbeat; `details` is what it says of itself."""
@@ -165,3 +173,13 @@ class LearnerStatus:
     heartbeat_at: datetime
     expires_at: datetime
     details: Json
+
+    @property
+    def encoder(self) -> EncoderState:
+        """Whether the encoder that was chosen can be used; a learner of a former version does not say."""
+        return EncoderState(self.details.get("encoder", EncoderState.USABLE))
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in its words; empty where nothing is."""
+        return str(self.details.get("problem", ""))
