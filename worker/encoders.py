@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
@@ -46,6 +48,21 @@ def exported(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:
     parts = (origin.source_digest, choice.max_tokens, choice.pooled_layers, choice.precision, choice.encoder_prefix)
     name = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
     folder = home / "encoders" / name[:16]
+    with _alone(folder):
+        _export(choice, folder)
+    return folder, origin
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: a learner and a command that learns for want of one may start together."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _export(choice: EncoderChoice, folder: Path) -> None:
     if not folder.is_dir():
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -60,4 +77,3 @@ def exported(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:
             prefix=choice.encoder_prefix,
         )
         unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
-    return folder, origin
