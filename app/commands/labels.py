@@ -8,7 +8,7 @@ from rich.table import Table
 
 from app.commands.ask import wait_for
 from app.commands.client import Service
-from app.commands.terminal import CommandFailed, out, print_json, print_line
+from app.commands.terminal import CommandFailed, notes, out, print_json, print_line
 
 _PATH = "/v1/labels"
 
@@ -40,6 +40,7 @@ def add(service: Service, label: str, task: str, reason: str | None, create_task
     """A label that exists before its first sample, or that comes back."""
     body: dict[str, Any] = _given(name=label, task=task, reason=reason)
     change = service.post(_PATH, body | ({"create_task": True} if create_task else {}))
+    _warn(change)
     print_json(change) if as_json else print_line(f"{label} can be used in task {task}")
 
 
@@ -58,7 +59,13 @@ def retire(service: Service, label: str, task: str, reason: str | None, wait: bo
     _tell(service, service.delete(_PATH, **_given(label=label, task=task, reason=reason)), wait, as_json)
 
 
+def _warn(change: dict[str, Any]) -> None:
+    for warning in change.get("warnings") or ():
+        notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
 def _tell(service: Service, change: dict[str, Any], wait: bool, as_json: bool) -> None:
+    _warn(change)
     if wait:
         change = follow(service, change["id"])
     if change["state"] == "failed":

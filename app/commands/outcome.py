@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.stores import Stores
-from app.commands.terminal import print_json, print_line
+from app.commands.terminal import notes, print_json, print_line
 from app.core.domain.imports import NewImport, Outcome
 from app.core.domain.samples import REPLACED, NewSample, Receipt, SampleState
 
 _SHOWN_LABELS = 10
+_SHOWN_WARNINGS = 20
+_ID = re.compile(r"\bfb_[0-9a-f]+\b")
 _SHOWN_OUTCOMES = 50
 _REPLACED = "replaced by a newer label"
 
@@ -54,6 +57,11 @@ class Summary:
     def golden(self) -> int:
         """Rows that only judge."""
         return sum(one.state is SampleState.GOLDEN for one in self.receipts)
+
+    @property
+    def warnings(self) -> Counter[str]:
+        """What is to be said about rows, and about how many; rows that differ by their ids alone are told together."""
+        return Counter(_ID.sub("the sample", one) for receipt in self.receipts for one in receipt.warnings)
 
     @property
     def is_partial(self) -> bool:
@@ -97,6 +105,7 @@ class Summary:
                 {"task": o.task, "label": o.label, "state": o.state.value, "reason": o.reason, "count": o.count}
                 for o in self.not_learned
             ],
+            "warnings": [{"warning": text, "count": count} for text, count in self.warnings.most_common()],
             "skipped": self.skipped,
             "rejected_rows": str(self.rejected) if self.rejected else None,
             "waiting": self.waiting,
@@ -122,11 +131,21 @@ async def tell(stores: Stores, summary: Summary, as_json: bool) -> None:
     if summary.kept:
         print_line(f"{summary.kept} stay in quarantine, as in the export")
     _tell_outcome(summary)
+    _tell_warnings(summary)
     if summary.version is not None:
         where = "is served" if summary.served else "is live; start it with `pawl up`"
         print_line(f"version {summary.version} {where}")
     for task in dict.fromkeys(one.task for one in summary.imports):
         await _tell_labels(stores, task)
+
+
+def _tell_warnings(summary: Summary) -> None:
+    found = summary.warnings
+    for warning, count in found.most_common(_SHOWN_WARNINGS):
+        rows = "1 row" if count == 1 else f"{count} rows"
+        notes.print(f"warning, {rows}: {warning}", markup=False, soft_wrap=True)
+    if len(found) > _SHOWN_WARNINGS:
+        notes.print(f"... and {len(found) - _SHOWN_WARNINGS} more warnings; see --json")
 
 
 def _tell_outcome(summary: Summary) -> None:

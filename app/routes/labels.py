@@ -7,16 +7,18 @@ A label that is to be changed is named in the query, where every label can be, o
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.admission import probably_the_same
+from app.core.domain.admission import merge_command, probably_the_same
 from app.core.domain.errors import LabelChangeNotFound
-from app.core.domain.forms import TASK_PATTERN, clean_name
-from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest, LabelState
+from app.core.domain.forms import TASK_PATTERN, clean_name, likeness
+from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest, LabelState, LabelSummary
 from app.core.domain.samples import DEFAULT_TASK
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -163,5 +165,20 @@ async def retire_label(
 
 async def ask_for(request: Request, asked: LabelRequest, status: int) -> Response:
     """Asks for a change; the answer names it and where it is."""
-    change: LabelChange = await service_of(request).ports.labels.request(asked)
-    return json_response(change, status, {"location": f"/v1/labels/changes/{change.id}"})
+    labels = service_of(request).ports.labels
+    change: LabelChange = await labels.request(asked)
+    told: dict[str, Any] = asdict(change)
+    made = {LabelChangeKind.ADD: change.label, LabelChangeKind.RENAME: change.target}.get(change.kind)
+    if made is not None and (warnings := _alike(change, made, await labels.summaries(change.task))):
+        told["warnings"] = warnings
+    return json_response(told, status, {"location": f"/v1/labels/changes/{change.id}"})
+
+
+def _alike(change: LabelChange, made: str, known: Sequence[LabelSummary]) -> list[str]:
+    """What is to be said about a name that is probably another label's."""
+    active = {one.name for one in known if one.state is LabelState.ACTIVE} - {change.label}
+    return [
+        f"{made!r} is probably the same as {other!r}; to make them one: {merge_command(change.task, made, other)}"
+        for other in sorted(active - {made})
+        if likeness(other) == likeness(made)
+    ]

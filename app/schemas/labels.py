@@ -94,3 +94,6 @@ class LabelChangeOut(BaseModel):
     problem: str | None = Field(description="Why it failed.")
     requested_at: datetime
     settled_at: datetime | None
+    warnings: list[str] | None = Field(
+        default=None, description="In the answer to the request alone, where the name is probably another label's."
+    )

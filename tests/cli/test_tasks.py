@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
+
 from tests.cli.processes import Up, environment, pawl, pawl_json
 from tests.intents import labelled
 from tests.tiny_encoder import write_tiny_encoder
@@ -32,7 +34,7 @@ def test_own_data_comes_in_beside_the_demo_and_the_demo_goes(tmp_path: Path, sho
         assert done.returncode == 0, done.stderr
         assert "task topic: taken out in version" in done.stdout
         assert "what is left: default (5 labels" in done.stdout
-        model = pawl_json(env, "status")
+        model = httpx.get(f"{up.url}/v1/model", timeout=30.0).json()
         assert sorted(model["tasks"]["default"]) == sorted({label for _, label in labelled(40)})
         assert set(model["tasks"]) == {"default", "mood"}
         assert "nothing to remove" in pawl(env, "demo", "remove", "--yes").stdout

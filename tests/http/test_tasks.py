@@ -132,6 +132,19 @@ async def test_like_labels_are_told_and_listed_with_the_command(world: World, cl
     ]
 
 
+async def test_a_new_name_that_is_probably_another_label_is_told_so(world: World, client: httpx.AsyncClient) -> None:
+    items = [{"text": label, "label": label} for label in ("refund", "card", "loan")]
+    await client.post("/v1/feedback", json={"items": items})
+    added = await client.post("/v1/labels", json={"name": "Refund"})
+    assert (added.status_code, len(added.json()["warnings"])) == (201, 1)
+    assert "pawl labels merge Refund refund" in added.json()["warnings"][0]
+    renamed = await client.patch("/v1/labels", params={"label": "card"}, json={"name": "LOAN"})
+    LabelChangeOut.model_validate(renamed.json(), extra="forbid")
+    assert "probably the same as 'loan'" in renamed.json()["warnings"][0]
+    own = await client.patch("/v1/labels", params={"label": "loan"}, json={"name": "Loan "})
+    assert "warnings" not in own.json()
+
+
 async def test_names_are_looked_up_as_they_are_kept(world: World, client: httpx.AsyncClient) -> None:
     [receipt] = (await client.post("/v1/feedback", json={"text": "x", "label": "caf\u00e9"})).json()["items"]
     change = await client.patch("/v1/labels", params={"label": " cafe\u0301\u200b"}, json={"name": "bar"})

@@ -85,6 +85,7 @@ def leaving_states(change: LabelChange) -> dict[SampleState, tuple[SampleState, 
     return {
         SampleState.QUEUED: (SampleState.REJECTED, reason),
         SampleState.QUARANTINED: (SampleState.REJECTED, reason),
+        SampleState.DEAD: (SampleState.REJECTED, reason),
         SampleState.GOLDEN: (SampleState.RETRACTED, reason),
     }
 

@@ -77,7 +77,9 @@ class MemoryAccepting(MemoryImports):
         clean, faults = clean_all(items, self._most_bytes)
         live = next((one for one in database.versions.values() if one.state is VersionState.LIVE), None)
         facts = {task: self._facts(task, live) for task in {item.task for item in clean}}
-        return admit(clean, faults, facts, database.known_tasks(), closed=self._closed_labels and live is not None)
+        everyone = all(known.exists(task) for task, known in facts.items())
+        tasks = () if everyone else database.known_tasks()
+        return admit(clean, faults, facts, tasks, closed=self._closed_labels and live is not None)
 
     def _facts(self, task: str, live: Version | None) -> TaskFacts:
         database = self._database

@@ -177,7 +177,9 @@ def _relabel(database: MemoryDatabase, task: str, old: str, new: str) -> None:
 def _concerned(database: MemoryDatabase, change: LabelChange) -> list[Sample]:
     """Active samples of the label, or of the task, that is to change."""
     if change.kind is LabelChangeKind.DROP:
-        return _in_task(database, change.task, change.target)
+        dead = [one for one in database.samples.values() if one.task == change.task and one.state is SampleState.DEAD]
+        dead = [one for one in dead if change.target in {None, one.source}]
+        return [*_in_task(database, change.task, change.target), *dead]
     return _of(database, change.task, [change.label])
 
 

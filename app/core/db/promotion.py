@@ -107,14 +107,17 @@ def replaced_since(
     for it, because a label that is rolled back had replaced it.
 
     `texts` are all samples of the texts of those that are quarantined, as they are after that; `superseded` those that
-    have left their identity to a later sample. A sample stays out whose identity an active one has, and one whose
-    label is not among those of the version any more (renamed or retired since).
+    have left their identity to a later sample. A sample stays out whose identity an active one has, one whose text is
+    golden now, and one whose label is not among those of the version any more (renamed or retired since).
     """
     newest: dict[tuple[str, str], Sample] = {}
     active: set[tuple[str, str, str]] = set()
+    judges: set[tuple[str, str]] = set()
     for sample in sorted(texts, key=lambda one: one.seq):
         if sample.state in ACTIVE_STATES and sample.id not in superseded:
             active.add((sample.task, sample.text_digest, sample.label))
+        if sample.state is SampleState.GOLDEN:
+            judges.add((sample.task, sample.text_digest))
         known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
         if known and sample.was_replaced:
             newest[sample.task, sample.text_digest] = sample
@@ -123,6 +126,7 @@ def replaced_since(
         for sample in newest.values()
         if sample.id not in superseded
         and (sample.task, sample.text_digest, sample.label) not in active
+        and (sample.task, sample.text_digest) not in judges
         and sample.task in version.heads
         and sample.label in version.heads[sample.task].labels
     ]

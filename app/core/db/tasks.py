@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
@@ -15,6 +16,8 @@ from app.core.db.task_names import known_tasks, live_heads
 from app.core.domain.labels import LabelChange, LabelChangeKind, TaskSummary
 from app.core.domain.samples import SampleState
 
+_LEAVING = (*ACTIVE_STATES_SQL, SampleState.DEAD.value)
+"""States from which a dropped sample leaves: a dead one could be brought back."""
 _PENDING = (CHANGE_PENDING, label_changes.c.kind == LabelChangeKind.DROP.value)
 
 
@@ -73,7 +76,7 @@ async def drop_samples(connection: AsyncConnection, change: LabelChange, now: da
 
     Raises `CandidateStale` where something is in the head still.
     """
-    mine = _of(change.task, change.target)
+    mine = _of(change.task, change.target, _LEAVING)
     query = select(samples.c.id, samples.c.state).where(*mine).order_by(samples.c.id).with_for_update()
     rows = (await connection.execute(query)).all()
     if any(row.state == SampleState.LEARNED.value for row in rows):
@@ -86,6 +89,6 @@ async def drop_samples(connection: AsyncConnection, change: LabelChange, now: da
         await connection.execute(delete(labels).where(labels.c.task == change.task))
 
 
-def _of(task: str, source: str | None) -> list[ColumnElement[bool]]:
-    own = [samples.c.task == task, samples.c.state.in_(ACTIVE_STATES_SQL)]
+def _of(task: str, source: str | None, states: Sequence[str] = tuple(ACTIVE_STATES_SQL)) -> list[ColumnElement[bool]]:
+    own = [samples.c.task == task, samples.c.state.in_(states)]
     return own if source is None else [*own, samples.c.source == source]
