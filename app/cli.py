@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import encoder_group, file_commands, label_group, quarantine_group, task_group
+from app.commands import dead_letter_group, encoder_group, file_commands, label_group, quarantine_group, task_group
 from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.commands.words import Words
@@ -30,6 +30,7 @@ cli = typer.Typer(
 )
 cli.add_typer(label_group.labels)
 cli.add_typer(quarantine_group.quarantine)
+cli.add_typer(dead_letter_group.dead_letters)
 cli.add_typer(task_group.tasks)
 cli.add_typer(task_group.demo)
 cli.add_typer(encoder_group.encoder)

@@ -43,7 +43,7 @@ from app.core.ports import (
 from app.core.settings import Settings
 from app.core.streams.sql_alone import open_stream
 from app.core.threads import calm_blas
-from app.routes import docs, encoder, events, feedback, health, model, predict, quarantine
+from app.routes import dead_letters, docs, encoder, events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
 from app.routes import versions as version_routes
@@ -62,6 +62,7 @@ _ROUTES = (
     predict,
     feedback,
     quarantine,
+    dead_letters,
     version_routes,
     model,
     label_routes,

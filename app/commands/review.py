@@ -50,7 +50,7 @@ def decide(
     if filters and not everything:
         raise CommandFailed("filters go with --all, not with ids", code=EXIT_USAGE)
     chosen = _all(service, filters) if everything else ids
-    body = {"action": action, "reason": reason, "by": by or _user()}
+    body = {"action": action, "reason": reason, "by": by or user_name()}
     decided = [service.post(f"/v1/quarantine/{one}", body) for one in chosen]
     if as_json:
         print_json(decided)
@@ -72,7 +72,8 @@ def _all(service: Service, filters: dict[str, str]) -> list[str]:
         position = {"before": page["next"]}
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs the command, for the audit log."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

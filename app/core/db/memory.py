@@ -12,7 +12,7 @@ import numpy as np
 
 from app.core.db.engine import SystemClock, to_json
 from app.core.db.first_version import is_enough
-from app.core.db.memory_accepting import MemoryAccepting
+from app.core.db.memory_dead_letters import MemoryDeadLetters
 from app.core.db.memory_imports import MemoryImports
 from app.core.db.memory_quarantine import MemoryQuarantine
 from app.core.db.samples import RETRACTED_BY_CLIENT, SETTLED_STATES, SPLITS_LOOKED_AT
@@ -98,7 +98,7 @@ def stored(value: Json) -> Json:
     return copy
 
 
-class MemorySampleStore(MemoryAccepting, MemoryQuarantine, MemoryImports):
+class MemorySampleStore(MemoryDeadLetters, MemoryQuarantine, MemoryImports):
     """`SampleStore` in memory."""
 
     def __init__(
@@ -188,7 +188,7 @@ class MemorySampleStore(MemoryAccepting, MemoryQuarantine, MemoryImports):
         if sample.state is SampleState.LEARNED:
             if not sample.retract_requested:
                 self._database.samples[sample_id] = replace(sample, retract_requested=True, updated_at=now)
-        elif sample.state in ACTIVE_STATES or sample.was_replaced:
+        elif sample.can_come_back:
             self._database.move(sample_id, SampleState.RETRACTED, RETRACTED_BY_CLIENT, now)
         return self._database.samples[sample_id]
 

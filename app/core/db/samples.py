@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.accepting import AcceptingTable
+from app.core.db.dead_letters import DeadLetterTable
 from app.core.db.embeddings import EmbeddingTable
 from app.core.db.engine import SystemClock, among, chunked, reading, writing
 from app.core.db.exporting import ExportTable
@@ -19,7 +19,7 @@ from app.core.db.sample_rows import lock_samples, move_samples, select_samples
 from app.core.db.tables import QUEUED, RETRACTION_PENDING, ledger
 from app.core.db.tables import samples as table
 from app.core.domain.errors import SampleNotFound
-from app.core.domain.samples import ACTIVE_STATES, Backlog, Sample, SampleState, Split
+from app.core.domain.samples import Backlog, Sample, SampleState, Split
 from app.core.domain.versions import LedgerAction
 from app.core.ports import Clock
 
@@ -28,7 +28,7 @@ RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
 
 
-class SqlSampleStore(AcceptingTable, FirstVersionTable, ExportTable, EmbeddingTable, QuarantineTable, ImportTable):
+class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingTable, QuarantineTable, ImportTable):
     """`SampleStore` on SQLite or PostgreSQL.
 
     `closed_labels`: no label is new once there is a version; `most_bytes`: the longest text in UTF-8.
@@ -121,7 +121,7 @@ class SqlSampleStore(AcceptingTable, FirstVersionTable, ExportTable, EmbeddingTa
             if sample.state is SampleState.LEARNED:
                 mark = update(table).where(table.c.id == sample_id, table.c.retract_requested.is_(False))
                 await connection.execute(mark.values(retract_requested=True, updated_at=now))
-            elif sample.state in ACTIVE_STATES or sample.was_replaced:  # it is not to come back by a roll-back either
+            elif sample.can_come_back:
                 await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
             return (await select_samples(connection, table.c.id == sample_id))[0]
 

@@ -31,6 +31,8 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- TooFewLabels
     |   |-- OneLabel
     |   |-- NotQuarantined
+    |   |-- NotDead
+    |   |-- SentAgain
     |   `-- ParentNotLive
     |       `-- CandidateStale
     |-- Overloaded
@@ -179,6 +181,14 @@ class OneLabel(Conflict):
 
 class NotQuarantined(Conflict):
     """The feedback {sample_id!r} is not in quarantine (it is {state})."""
+
+
+class NotDead(Conflict):
+    """The feedback {sample_id!r} is no dead letter (it is {state})."""
+
+
+class SentAgain(Conflict):
+    """The text of {sample_id!r} came again as {other!r} ({state}), so it cannot be driven again; discard it."""
 
 
 class ParentNotLive(Conflict):

@@ -133,6 +133,11 @@ class Sample:
     import_id: str | None = None
 
     @property
+    def can_come_back(self) -> bool:
+        """Whether something could still bring it into a head: a review, a roll-back, a dead letter driven again."""
+        return self.state in {*ACTIVE_STATES, SampleState.DEAD} or self.was_replaced
+
+    @property
     def was_replaced(self) -> bool:
         """Whether it is out because a newer label for its text came, and its client has not taken it back."""
         return self.state is SampleState.RETRACTED and (self.reason or "").startswith(REPLACED)

@@ -11,11 +11,12 @@ from app.core.domain.imports import NewImport
 from app.core.domain.predictions import Prediction
 from app.core.domain.samples import Backlog, IdempotencyKey, NewSample, Receipt, Sample, SampleFilter, SampleState
 from app.core.ports.classifier import Floats
+from app.core.ports.dead_letters import DeadLetterStore
 from app.core.ports.imports import ImportStore
 from app.core.ports.quarantine import QuarantineStore
 
 
-class SampleStore(QuarantineStore, ImportStore, Protocol):
+class SampleStore(QuarantineStore, DeadLetterStore, ImportStore, Protocol):
     """The truth about samples (SQL). Raises `StoreUnavailable` when the database cannot be reached."""
 
     async def accept(

@@ -1,0 +1,85 @@
+"""`GET /v1/dead-letters`, `GET` and `POST /v1/dead-letters/{id}`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from app.core.domain.dead_letters import DeadLetterDecision, DeadLetterFilter
+from app.core.domain.errors import NotDead
+from app.core.domain.samples import Sample, SampleState
+from app.openapi import BODY, problems
+from app.routes.access import json_response, service_of
+from app.routes.body import document, read_body
+from app.routes.feedback import SampleId, checked
+from app.schemas.dead_letters import DeadLetterOut, DeadLetterPage, DeadLetterRequest
+
+router = APIRouter(tags=["feedback"])
+
+_BODY = TypeAdapter(DeadLetterRequest)
+_LARGEST = 2**63 - 1
+_LONGEST = 200
+
+
+def _out(sample: Sample) -> dict[str, Any]:
+    return {name: getattr(sample, name) for name in DeadLetterOut.model_fields}
+
+
+@router.get(
+    "/v1/dead-letters",
+    summary="Labels that could not be learned",
+    response_model=DeadLetterPage,
+    responses=problems(422, 503),
+)
+async def list_dead_letters(
+    request: Request,
+    task: Annotated[str | None, Query(max_length=_LONGEST, description="Only this label set.")] = None,
+    source: Annotated[str | None, Query(max_length=_LONGEST, description="Only from this source.")] = None,
+    label: Annotated[str | None, Query(max_length=_LONGEST, description="Only with this label.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most items in the answer.")] = 50,
+) -> Response:
+    """Newest first, each with the error that came again and again with it alone, and not without it."""
+    samples = service_of(request).ports.samples
+    found = await samples.dead_letters(DeadLetterFilter(task, source, label), before, limit + 1)
+    shown = found[:limit]
+    following = shown[-1].seq if len(found) > limit else None
+    count = await samples.dead_count()
+    return json_response({"items": [_out(sample) for sample in shown], "next": following, "count": count})
+
+
+@router.get(
+    "/v1/dead-letters/{id}",
+    summary="One label that could not be learned",
+    response_model=DeadLetterOut,
+    responses=problems(404, 409, 503),
+)
+async def get_dead_letter(request: Request, sample_id: SampleId) -> Response:
+    """409 where it is feedback that is not dead (any more); `GET /v1/feedback/{id}` has that."""
+    sample = await service_of(request).ports.samples.get(checked(sample_id))
+    if sample.state is not SampleState.DEAD:
+        raise NotDead(sample_id=sample.id, state=sample.state.value)
+    return json_response(_out(sample))
+
+
+@router.post(
+    "/v1/dead-letters/{id}",
+    summary="Try again to learn a label, or discard it",
+    response_model=DeadLetterOut,
+    responses=problems(*BODY, 404, 409, 503),
+    openapi_extra=document(_BODY),
+)
+async def decide_dead_letter(request: Request, sample_id: SampleId) -> Response:
+    """Redriven, it is queued again under the name its label has now. The same decision again changes nothing; another
+    one is a 409, as is a label that was sent again meanwhile.
+    """
+    service = service_of(request)
+    body = await read_body(request, _BODY, service.settings.max_texts)
+    decision = DeadLetterDecision(body.action, body.reason, body.by or "api")
+    sample = await service.ports.samples.decide_dead(checked(sample_id), decision)
+    if sample.state is SampleState.QUEUED:
+        service.announcer.announce([sample.id])
+    return json_response(_out(sample))
