@@ -26,6 +26,7 @@ from app.core.contradictions import find_contradictions
 from app.core.domain.errors import PawlError
 from app.core.domain.versions import EncoderState
 from app.core.extras import install_command
+from app.core.parts import read_parts
 from app.core.settings import Settings
 
 _LEAST_BYTES = 200 * 2**20
@@ -36,7 +37,7 @@ async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
     """Prints a finding for each part; false when one of them fails."""
     findings = [_python(), _home(settings), _encoder(settings)]
     findings += await _database(settings)
-    findings += [await check_redis(settings), await _service(settings, url)]
+    findings += [await check_redis(settings), await _service(settings, url), *_parts(settings)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -112,7 +113,13 @@ async def _database(settings: Settings) -> list[Finding]:
             found = [await check_database(settings, stores, where)]
             if found[0].outcome is Outcome.FAIL:
                 return found
-            for part, check in (("artefacts", _artefacts), ("settings", _settings), ("learner", _learner)):
+            checks = {
+                "artefacts": _artefacts,
+                "settings": _settings,
+                "learner": _learner,
+                "dead letters": _dead_letters,
+            }
+            for part, check in checks.items():
                 found.append(await _guarded(part, check(settings, stores)))
             return found
     except PawlError as error:
@@ -128,9 +135,18 @@ async def _guarded(part: str, check: Coroutine[Any, Any, Finding]) -> Finding:
 
 async def _artefacts(settings: Settings, stores: Stores) -> Finding:
     live = await stores.ledger.live()
-    if live is None:
-        return Finding("artefacts", Outcome.WARN, "there is no version yet", "Run `pawl import FILE.csv`.")
     store = FolderArtefactStore(settings.artefacts_path)
+    try:
+        await asyncio.to_thread(store.probe)
+    except (OSError, PawlError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        remedy = "Make room, or give the folder back to the user that Pawl runs as. What waits is learned then."
+        return Finding(
+            "artefacts", Outcome.FAIL, f"no version can be written to {settings.artefacts_path}: {reason}", remedy
+        )
+    if live is None:
+        told = "versions can be written and read back; there is none yet"
+        return Finding("artefacts", Outcome.WARN, told, "Run `pawl import FILE.csv`.")
     try:
         folder = await asyncio.to_thread(store.open, live.number)
     except PawlError as error:
@@ -142,7 +158,11 @@ async def _artefacts(settings: Settings, stores: Stores) -> Finding:
             "or restore the folder from a backup.",
         )
     files = len(folder.manifest.files)
-    return Finding("artefacts", Outcome.OK, f"version {live.number} is whole: {files} files match their digests")
+    return Finding(
+        "artefacts",
+        Outcome.OK,
+        f"versions can be written and read back; {live.number} is whole: {files} files match their digests",
+    )
 
 
 async def _settings(settings: Settings, stores: Stores) -> Finding:
@@ -173,6 +193,25 @@ async def _learner(settings: Settings, stores: Stores) -> Finding:
         return Finding("learner", Outcome.OK, f"{status.state}, {seen}")
     outcome = Outcome.FAIL if backlog.length else Outcome.WARN
     return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
+
+
+async def _dead_letters(settings: Settings, stores: Stores) -> Finding:
+    count = await stores.samples.dead_count()
+    if not count:
+        return Finding("dead letters", Outcome.OK, "none")
+    told = f"{count} labels could not be learned though it went on without them"
+    return Finding("dead letters", Outcome.WARN, told, "See `pawl dead-letters`; then `redrive` or `discard` them.")
+
+
+def _parts(settings: Settings) -> list[Finding]:
+    """What a `pawl up` on this home keeps alive."""
+    logs = settings.home_path / "logs"
+    return [
+        Finding("supervisor", Outcome.OK, f"{part.name}: {part.told()}")
+        if part.is_well
+        else Finding("supervisor", Outcome.FAIL, f"{part.name}: {part.told()}", f"See {logs / part.name}.log.")
+        for part in read_parts(settings.home_path)
+    ]
 
 
 async def _service(settings: Settings, url: str | None) -> Finding:

@@ -38,7 +38,7 @@ def status(service: Service, as_json: bool) -> None:
 
 
 def _learning(model: dict[str, Any]) -> None:
-    """The queue and the learner, as the database said last."""
+    """The queue, the learner, and what is wrong."""
     queue, learner = model["queue"], model["learner"]
     problem = model["transport_problem"] or (learner or {}).get("details", {}).get("redis_problem")
     if problem:
@@ -59,12 +59,20 @@ def _learning(model: dict[str, Any]) -> None:
             print_line(f"work      {_work(learner['details'])}")
         if learner["details"].get("problem"):
             print_line(f"problem   {learner['details']['problem']}")
+    for part in model["parts"]:
+        if not part["well"]:
+            print_line(f"part      {_unwell(part)}")
 
 
 def _work(details: dict[str, Any]) -> str:
     """What the learner does besides learning: a consolidation, or another encoder."""
     done = f" {details['done']}/{details['total']}" if details.get("total") else ""
     return f"{details['work']}: {details.get('phase')}{done}"
+
+
+def _unwell(part: dict[str, Any]) -> str:
+    again = "is started again and again" if part["next_start"] else "runs again"
+    return f"{part['name']} {again}; it ended {part['failures']} times in a row, last: {part['last_end']}"
 
 
 def versions(service: Service, limit: int, as_json: bool) -> None:

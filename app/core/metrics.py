@@ -103,4 +103,9 @@ class AppMetrics:
         self.announce_failures = Counter(
             "pawl_announce_failures", "Ids the stream did not take (the sweep brings them)", registry=registry
         )
+        self.dead_letters = Gauge("pawl_dead_letters", "Labels that could not be learned", registry=registry)
+        self.learner_alive = Gauge("pawl_learner_alive", "Whether a learner's heartbeat is fresh", registry=registry)
+        self.learner_troubled = Gauge(
+            "pawl_learner_troubled", "Whether something keeps the learner from its work", registry=registry
+        )
         self.listeners = Gauge("pawl_event_listeners", "Open event streams", registry=registry)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.core.parts import Part, read_parts
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import ModelOut
@@ -29,6 +32,7 @@ async def get_model(request: Request) -> Response:
         **_served(live),
         **_learning(await service.backlog.newest()),
         "contradictions": [str(each) for each in service.contradictions.found],
+        "parts": [_part(part) for part in await asyncio.to_thread(read_parts, service.settings.home_path)],
         "transport": "redis" if service.ports.stream.carries else "sql",
         "transport_problem": service.stream.problem,
     }
@@ -49,6 +53,10 @@ def _served(live: LoadedVersion | None) -> dict[str, Any]:
     }
 
 
+def _part(part: Part) -> dict[str, Any]:
+    return asdict(part) | {"well": part.is_well}
+
+
 def _learning(known: Learning | None) -> dict[str, Any]:
     if known is None:
         return {"queue": None, "learner": None, "as_of": None, "age_seconds": None}
@@ -59,6 +67,7 @@ def _learning(known: Learning | None) -> dict[str, Any]:
         "alive": learner.expires_at > now,
         "heartbeat_at": learner.heartbeat_at,
         "details": learner.details,
+        "problem": learner.details.get("problem"),
     }
     return {
         "queue": {"length": backlog.length, "oldest_age_seconds": age},

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.domain.versions import VersionKind, VersionState
+from app.core.parts import PartState
 from app.schemas.fields import Line, Request
 
 
@@ -33,6 +34,20 @@ class LearnerOut(BaseModel):
     alive: bool
     heartbeat_at: datetime
     details: dict[str, Any]
+    problem: str | None = Field(description="What keeps it from its work; what waits is learned once that is over.")
+
+
+class PartOut(BaseModel):
+    """A process that `pawl up` keeps alive. `failures` counts its ends in a row; it is 0 once it has recovered."""
+
+    name: str
+    state: PartState
+    well: bool
+    since: datetime
+    restarts: int
+    failures: int
+    last_end: str | None
+    next_start: datetime | None
 
 
 class ModelOut(BaseModel):
@@ -50,6 +65,7 @@ class ModelOut(BaseModel):
     contradictions: list[str] = Field(description="Settings that ask for other than what serves, and what to do.")
     queue: QueueOut | None
     learner: LearnerOut | None
+    parts: list[PartOut] = Field(description="What `pawl up` keeps alive; empty where it does not run here.")
     transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")
     transport_problem: str | None = Field(description="Why Redis does not carry it now; the sweep does, later.")
     as_of: datetime | None

@@ -20,6 +20,7 @@ from app.serving.contradictions import ContradictionWatch
 from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
 from app.serving.group_metrics import GroupMetrics, Member
+from app.serving.health_metrics import LearnerHealth, PartsHealth
 from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
 from app.serving.prediction_log import PredictionRecorder, Retention
 from app.serving.pressure import PressureWatch
@@ -60,6 +61,8 @@ class Service:
         self.backlog = BacklogWatch(ports.samples, ports.ledger, settings, metrics)
         self.quarantine = QuarantineWatch(ports.samples, metrics)
         self.contradictions = ContradictionWatch(settings, ports.ledger, ports.artefacts, ports.samples, metrics)
+        self._health = LearnerHealth(ports.samples, self.backlog, metrics)
+        metrics.registry.register(PartsHealth(settings.home_path))
         self.feed = EventFeed(ports.ledger, settings, metrics)
         self.reloader = Reloader(
             engine=self.engine,
@@ -95,6 +98,7 @@ class Service:
         background.start("backlog", self.backlog.run)
         background.start("contradictions", self.contradictions.run)
         background.start("quarantine", self.quarantine.run)
+        background.start("learner_health", self._health.run)
         background.start("stream", self.stream.run)
         background.start("events", self.feed.run)
         background.start("pressure", self._pressure.run)

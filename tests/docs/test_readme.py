@@ -132,7 +132,7 @@ def test_settings_metrics_and_commands_that_are_named_exist() -> None:
     assert set(re.findall(r"`(pawl_\w+)`", README)) <= metrics
     commands = {command.name or (command.callback and command.callback.__name__) for command in cli.registered_commands}
     commands |= {str(group.typer_instance.info.name) for group in cli.registered_groups if group.typer_instance}
-    used = set(re.findall(r"(?:^\$ |`)pawl ([a-z]+)", README, re.MULTILINE))
+    used = set(re.findall(r"(?:^\$ |`)pawl ([a-z-]+)", README, re.MULTILINE))
     assert used <= commands
     assert commands <= used
 

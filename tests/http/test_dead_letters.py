@@ -44,7 +44,8 @@ async def test_one_is_shown_redriven_announced_and_audited(world: World, client:
     first = await client.post(f"/v1/dead-letters/{sample_id}", json=body)
     assert (first.status_code, first.json()["state"]) == (200, "queued")
     assert (await client.post(f"/v1/dead-letters/{sample_id}", json=body)).status_code == 200
-    await eventually(lambda: sample_id in {id for entry in world.stream.entries for id in entry.sample_ids})
+    entries = await eventually(lambda: world.stream.read("test", 10, 0))
+    assert {one for entry in entries for one in entry.sample_ids} == {sample_id}
     decided = [one for one in await world.ledger.events(0, 100) if one.type == "dead_letter_decided"]
     assert [(one.payload["id"], one.payload["by"], one.payload["reason"]) for one in decided] == [
         (sample_id, "ann", "mended")
