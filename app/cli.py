@@ -168,16 +168,24 @@ def versions(
 @cli.command()
 def promote(
     number: Annotated[int, typer.Argument(help="The version whose model should serve.", metavar="N")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the lineage.")],
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the lineage. Needed but for --dry-run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask (a script is never asked).")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show ids.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
-    """Roll back to version N (or force a refused one). It becomes a new version; numbers only grow."""
-    from app.commands import ask
+    """Roll back to version N (or force a refused one). It becomes a new version; numbers only grow.
 
+    Says what that takes away and what it brings back, by class, and asks on a terminal.
+    """
+    from app.commands import promotion
+
+    if reason is None and not dry_run:
+        raise CommandFailed("give --reason, or --dry-run to see what it would do", code=EXIT_USAGE)
     with service_at(url, home) as service:
-        ask.promote(service, number, reason, as_json)
+        promotion.promote(service, number, reason, dry_run=dry_run, yes=yes, verbose=verbose, as_json=as_json)
 
 
 @cli.command()

@@ -20,7 +20,7 @@ from app.core.db.versions import SqlVersionLedger
 from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from app.core.domain.samples import NewSample
 from app.core.domain.versions import Version
-from app.core.rollback import promote_again
+from app.core.rollback import Stores, promote_again
 from app.core.settings import Settings
 from app.core.streams.memory import MemoryFeedbackStream
 from tests.intents import Labelled, labelled
@@ -130,15 +130,8 @@ class Learner:
 
     async def promote_again(self, number: int, reason: str = "test") -> Version:
         """Rolls back to a version, as the API does."""
-        return await promote_again(
-            number,
-            reason=reason,
-            promoted_by="test",
-            ledger=self.ledger,
-            labels=self.labels,
-            artefacts=self.artefacts,
-            stream=MemoryFeedbackStream(),
-        )
+        stores = Stores(self.ledger, self.labels, self.samples, self.artefacts, MemoryFeedbackStream())
+        return (await promote_again(number, reason=reason, promoted_by="test", stores=stores)).version
 
 
 def new_learner(
@@ -152,7 +145,7 @@ def new_learner(
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
     stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
     snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
-    publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
+    publisher = Publisher(ledger, labels, samples, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
     learning = Learning(samples, ledger, publisher, recovery, settings)
     place = Place(ledger, partial(rehearse, learning, publisher))

@@ -71,7 +71,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     labels = SqlLabelStore(engine, clock)
     artefacts = FolderArtefactStore(settings.artefacts_path)
     snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
-    publisher = Publisher(ledger, labels, artefacts, stream, keep_versions=settings.keep_versions)
+    publisher = Publisher(ledger, labels, samples, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
     open_encoder = Backends.of(settings).open

@@ -46,13 +46,13 @@ class Attempts:
         self._pause = pause
         self._made: Counter[str] = Counter()
 
-    async def learn(self, ids: Sequence[str]) -> bool:
-        """Learns a batch; false where not all are settled.
+    async def learn(self, ids: Sequence[str], *, alone: bool = False) -> bool:
+        """Learns a batch, and what was imported with it unless it is tried `alone`; false where not all are settled.
 
         Raises `PlaceUnwell` where learning does not work here, and what the stores raise.
         """
         try:
-            await self._learning.learn(ids)
+            await self._learning.learn(ids, alone=alone)
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
@@ -67,8 +67,8 @@ class Attempts:
         follows = await self._place.blames(error)
         if len(ids) > 1:
             middle = len(ids) // 2
-            first = await self.learn(ids[:middle])
-            return await self.learn(ids[middle:]) and first
+            first = await self.learn(ids[:middle], alone=True)
+            return await self.learn(ids[middle:], alone=True) and first
         if not follows:
             await self._place.report(error)
             return False

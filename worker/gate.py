@@ -1,4 +1,8 @@
-"""The gate: a candidate serves only if it is shown to be no worse than the live version.
+"""The gate: a candidate serves only if it is shown to be no worse than the version before it.
+
+*Harm* is measured with the label space held fixed: texts of the labels that the version before knows, and these labels
+as the answers. A text that goes to a label which is new in the batch is *overlap*, a trade: it is accepted where that
+label's own leave-one-out gain clearly outweighs it, and reported by name either way (ADR 0022).
 
 Pure functions of scores and targets. Fails closed: a number that is not finite, or a report that cannot be computed,
 refuses the candidate.
@@ -10,7 +14,7 @@ calibration error (Guo et al., ICML 2017), progressive validation (Blum et al., 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +26,11 @@ from app.core.domain.gate_reports import ClassReport, GateReport, PairedTest, Ta
 from app.core.domain.versions import Json
 from app.core.settings import Settings
 from worker.proposals import NEVER, Judged
+from worker.trades import bad_trades, overlaps
 
+_ALL, _GOLDEN = "accuracy", "golden accuracy"
+_KNOWN, _HELDOUT = "accuracy among the known labels", "accuracy on held-out texts"
+_ABSENT = "accuracy on classes without new samples"
 Bools = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 
@@ -44,9 +52,15 @@ def judge(
     size_bytes: int | None = None,
     latency_ratio: float | None = None,
     forced: str | None = None,
+    charged: Mapping[str, Collection[str]] | None = None,
 ) -> GateReport:
-    """Compares a candidate with the live version in every task. `forced` passes all but numbers that are not finite."""
+    """Compares a candidate with the live version in every task. `forced` passes all but numbers that are not finite.
+
+    `charged` is, by task, what a batch was refused for that this is a part of: there the loss was shown to be more than
+    chance, so that no part which adds to it passes as chance.
+    """
     reasons: list[str] = []
+    charges: dict[str, list[str]] = {}
     fatal: list[str] = []
     tasks: dict[str, TaskReport] = {}
     for task, case in evidence.items():
@@ -54,7 +68,9 @@ def judge(
             fatal.append(f"{task}: scores are not finite")
             continue
         tasks[task] = _task_report(case)
-        reasons += [f"{task}: {problem}" for problem in _problems(tasks[task], settings)]
+        found = _charges(tasks[task], settings, _felt(case.judged, (charged or {}).get(task, ())))
+        reasons += [f"{task}: {problem}" for problem in found.values()]
+        charges |= {task: list(found)} if found else {}
     if size_bytes is not None and size_bytes > settings.gate_max_bytes:
         reasons.append(f"the artefact has {size_bytes} bytes, allowed are {settings.gate_max_bytes}")
     if latency_ratio is not None and not latency_ratio <= settings.gate_max_latency_ratio:
@@ -62,9 +78,8 @@ def judge(
             f"a text takes {latency_ratio:.2f} x the live time, allowed is {settings.gate_max_latency_ratio}"
         )
     accepted = not fatal and (forced is not None or not reasons)
-    return GateReport(
-        accepted, fatal + reasons, tasks, size_bytes, latency_ratio, forced, thresholds=_thresholds(settings)
-    )
+    limits = _thresholds(settings)
+    return GateReport(accepted, fatal + reasons, tasks, size_bytes, latency_ratio, forced, limits, charges)
 
 
 def paired_test(live: Bools, candidate: Bools) -> PairedTest:
@@ -90,20 +105,21 @@ def _task_report(case: Evidence) -> TaskReport:
     targets = judged.targets.cpu().numpy()
     live, candidate = judged.live.double().cpu().numpy(), judged.candidate.double().cpu().numpy()
     was, now = _right(live, targets), _right(candidate, targets)
+    known, still = _with_fixed_labels(judged, candidate, targets, now)
     new_targets = judged.new_targets.cpu().numpy()
-    absent = ~np.isin(targets, new_targets)
-    heldout = np.array([item.heldout for item in judged.items], dtype=bool)
-    golden = np.array([item.golden for item in judged.items], dtype=bool)
+    heldout, golden, absent = _groups(judged, targets, known)
     new_live = judged.new_live.double().cpu().numpy()
     new_candidate = judged.new_candidate.double().cpu().numpy()
     hits = _answered_right(judged, new_live, case.served)
     learned = _right(new_candidate, new_targets)[~hits]
     return TaskReport(
         overall=paired_test(was, now),
-        heldout=paired_test(was[heldout], now[heldout]),
+        known=paired_test(was[known], still[known]),
+        heldout=paired_test(was[heldout], still[heldout]),
         golden=paired_test(was[golden], now[golden]),
-        forgetting=paired_test(was[absent], now[absent]),
-        classes=_class_reports(judged.labels, targets, _right_before(judged, was, now), now, new_targets),
+        forgetting=paired_test(was[absent], still[absent]),
+        classes=_class_reports(judged.labels, targets, was, np.where(known, still, now), new_targets),
+        overlaps=overlaps(judged, targets, was, now, candidate) if judged.fresh else (),
         prequential=float(hits.mean()) if len(hits) and new_live.max() > NEVER / 2 else None,
         corrections=len(learned),
         corrections_right=float(learned.mean()) if len(learned) else None,
@@ -115,18 +131,41 @@ def _task_report(case: Evidence) -> TaskReport:
     )
 
 
-def _right_before(judged: Judged, was: Bools, now: Bools) -> Bools:
-    """What the classes are compared with: the present live head or, in a part of a refused batch, the earlier one.
+def _groups(judged: Judged, targets: npt.NDArray[np.int64], known: Bools) -> tuple[Bools, Bools, Bools]:
+    """Which items are held out, which are golden, and which have a label without new samples."""
+    heldout = known & np.array([item.heldout for item in judged.items], dtype=bool)
+    golden = np.array([item.golden for item in judged.items], dtype=bool)
+    return heldout, golden, known & ~np.isin(targets, judged.new_targets.cpu().numpy())
 
-    Otherwise labels that ruin a class together would pass in parts, each of which costs a little less than too much.
-    A part is held to the earlier head in those classes only in which it costs an answer itself. Comparisons over all
-    classes stay with the present: there a batch of new classes, which must cost something, would never get in.
-    """
-    if judged.earlier is None:
-        return was
+
+def _with_fixed_labels(
+    judged: Judged, candidate: Scores, targets: npt.NDArray[np.int64], now: Bools
+) -> tuple[Bools, Bools]:
+    """Which items have a label that the live head knows, and where the candidate is right among these labels alone."""
+    if not judged.fresh:
+        return np.ones(len(targets), dtype=bool), now
+    held = candidate.copy()
+    held[:, list(judged.fresh)] = NEVER
+    return ~np.isin(targets, judged.fresh), _right(held, targets)
+
+
+def _felt(judged: Judged, charged: Collection[str]) -> set[str]:
+    """Of what is charged, that in which this part itself costs answers of the head that it is built on."""
+    if not charged:
+        return set()
     targets = judged.targets.cpu().numpy()
-    then = _right(judged.earlier.double().cpu().numpy(), targets)
-    return np.where(np.isin(targets, targets[then & was & ~now]), then, was)
+    before = (judged.live if judged.present is None else judged.present).double().cpu().numpy()
+    after = judged.candidate.double().cpu().numpy()
+    had, has = _right(before, targets), _right(after, targets)
+    known, held = _with_fixed_labels(judged, before, targets, had)
+    _, holds = _with_fixed_labels(judged, after, targets, has)
+    cost = had.astype(np.int64) - has
+    within = np.where(known, held.astype(np.int64) - holds, cost)
+    heldout, golden, absent = _groups(judged, targets, known)
+    costs = {name: cost[rows].sum() for name, rows in ((_ALL, slice(None)), (_GOLDEN, golden))}
+    costs |= {name: within[rows].sum() for name, rows in ((_KNOWN, known), (_HELDOUT, heldout), (_ABSENT, absent))}
+    costs |= {f"class {label!r}": within[targets == column].sum() for column, label in enumerate(judged.labels)}
+    return {name for name in charged if costs.get(name, 0) > 0}
 
 
 def _class_reports(
@@ -147,27 +186,34 @@ def _class_reports(
     return reports
 
 
-def _problems(report: TaskReport, settings: Settings) -> list[str]:
-    problems = []
-    for name, test in (("accuracy", report.overall), ("golden accuracy", report.golden)):
-        drop = test.live - test.candidate
-        if test.p_value < settings.gate_alpha and drop > settings.gate_max_drop:
-            problems.append(f"{name} falls from {test.live:.4f} to {test.candidate:.4f} (p = {test.p_value:.2g})")
-    test = report.forgetting
-    if test.p_value < settings.gate_alpha and test.live - test.candidate > settings.gate_max_drop:
-        problems.append(f"classes without new samples fall from {test.live:.4f} to {test.candidate:.4f}")
-    problems += [
-        f"recall of {one.label!r} falls from {one.live:.3f} to {one.candidate:.3f} (p = {one.p_value:.2g})"
-        for one in _holm(report.classes, settings.gate_class_alpha)
-        if one.live - one.candidate > settings.gate_max_class_drop
-    ]
+def _charges(report: TaskReport, settings: Settings, charged: Collection[str]) -> dict[str, str]:
+    """What a candidate is refused for, name -> sentence. A loss must be more than chance, but for what is `charged`."""
+    found = {}
+    paired = {
+        _ALL: report.overall,
+        _KNOWN: report.known,
+        _HELDOUT: report.heldout,
+        _GOLDEN: report.golden,
+        _ABSENT: report.forgetting,
+    }
+    if report.known == report.overall:
+        del paired[_KNOWN]  # no label is new: it is the same
+    for name, test in paired.items():
+        is_proven = test.p_value < settings.gate_alpha or name in charged
+        if is_proven and test.live - test.candidate > settings.gate_max_drop:
+            found[name] = f"{name} falls from {test.live:.4f} to {test.candidate:.4f} (p = {test.p_value:.2g})"
+    proven = {one.label for one in _holm(report.classes, settings.gate_class_alpha)}
+    for one in report.classes:
+        name = f"class {one.label!r}"
+        if (one.label in proven or name in charged) and one.live - one.candidate > settings.gate_max_class_drop:
+            found[name] = f"{name} falls from {one.live:.3f} to {one.candidate:.3f} (p = {one.p_value:.2g})"
     if report.ece_live is not None and report.ece_candidate is not None:
         rise = report.ece_candidate - report.ece_live
         if rise > settings.gate_max_ece_rise:
-            problems.append(f"calibration error rises from {report.ece_live:.3f} to {report.ece_candidate:.3f}")
+            found["ece"] = f"calibration error rises from {report.ece_live:.3f} to {report.ece_candidate:.3f}"
     if report.pinned_broken:
-        problems.append(f"pinned samples are now wrong: {', '.join(report.pinned_broken[:5])}")
-    return problems
+        found["pinned"] = f"pinned samples are now wrong: {', '.join(report.pinned_broken[:5])}"
+    return found | {f"overlap {label!r}": why for label, why in bad_trades(report, settings).items()}
 
 
 def _holm(classes: Sequence[ClassReport], alpha: float) -> list[ClassReport]:

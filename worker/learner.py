@@ -294,4 +294,5 @@ class TaskLearner:
             targets,
             new_live,
             new_candidate,
+            tuple(column for column, n in enumerate(padded) if not n and counts[column]),
         )

@@ -15,24 +15,25 @@ from app.core.domain.errors import ArtefactCorrupt, ArtefactsGone
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.quarantine import Doubt
 from app.core.domain.samples import REPLACED, Origin, Sample, SampleState
-from app.core.domain.versions import Json, NewVersion, Version, VersionKind
+from app.core.domain.versions import NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
-from worker.bisecting import least_opposed_first
+from worker.bisecting import RANK_UPDATE_LIMIT, harm
+from worker.drafting import draft_of, measured
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
+from worker.lots import Lot, Lots
 from worker.probation import Probation
-from worker.proposals import Candidate, Standard, measured_by, standard_of
-from worker.publisher import Draft, Publisher
+from worker.proposals import Candidate, Change
+from worker.publisher import Publisher
 from worker.recovery import Recovery
 from worker.screening import Screening
 from worker.selection import temperature_of
+from worker.sifting import sift
 from worker.state import LearnerState, Ranked
 from worker.steps import Step
 from worker.withdrawal import pull, take_out
 
-RANK_UPDATE_LIMIT = 512
-"""Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
 log = structlog.get_logger(__name__)
 
 
@@ -57,6 +58,7 @@ class Learning:
         self._settings = settings
         self._screening = Screening(samples, settings)
         self._probation = Probation(samples, settings)
+        self._lots = Lots(samples, ledger, recovery)
         self._doubts: Mapping[str, Doubt] = {}
         self.state: LearnerState | None = None
 
@@ -70,6 +72,7 @@ class Learning:
             state, self.state = self.state, None
             self._screening.forget()
             self._probation.forget()
+            self._lots.forget()
             encoder = state.encoder if state is not None else encoder
             if state is None or not await self._recovery.follow(state, live):
                 state = await self._recovery.open(live, encoder)
@@ -82,32 +85,39 @@ class Learning:
                 break
         return self.state
 
-    async def learn(self, sample_ids: Sequence[str]) -> None:
-        """Learns what of these is to be learned. Afterwards each is in a final state, or an error says why not.
+    async def learn(self, sample_ids: Sequence[str], *, alone: bool = False) -> None:
+        """Learns what of these is to be learned. Afterwards each is in a final state, or an error says why not; but of
+        an import larger than is judged at once a part stays queued.
 
+        What was imported with these is learned with them, unless they are to be learned `alone`.
         Raises `ParentNotLive` when another learner was faster; call again.
         """
-        state = self.state
+        for own in self._lots.split(await self._samples.get_many(sample_ids)):
+            if self.state is None:
+                raise RuntimeError("there is no version to learn on yet")
+            await self._learn_lot(await self._lots.gather(self.state, own, alone=alone))
+
+    async def _learn_lot(self, lot: Lot) -> None:
+        state, ids = self.state, [sample.id for sample in lot.samples]
         if state is None:
-            raise RuntimeError("there is no version to learn on yet")
-        batch = await self._samples.get_many(sample_ids)
-        rivals = await self._samples.rivals(batch)
-        intake = sort_out(batch, rivals)
+            raise RuntimeError("there is no version to learn on any more")
+        rivals = await self._samples.rivals(lot.samples)
+        intake = sort_out(lot.samples, rivals)
         if intake.retractions:
             reasons = {sample.id: sample.reason or "retracted by the client" for sample in intake.retractions}
             step = await self.propose(state, [], intake.retractions, {})
             # A client's right to take a sample back does not depend on what it does to the accuracy.
             await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
-        left = await self._screening.screen(state, intake, [*batch, *rivals])
+        left = await self._screening.screen(state, intake, [*lot.samples, *rivals])
         if await self._rolled_back(state, left.adds):
-            await self.learn(sample_ids)  # on what serves now
+            await self.learn(ids, alone=True)  # on what serves now
             return
         if left.pulls and await pull(self, state, await self._samples.get_many(list(left.pulls)), left.pulls):
-            await self.learn(sample_ids)  # the head that had nothing against them had learned what is gone now
+            await self.learn(ids, alone=True)  # the head that had nothing against them had learned what is gone now
             return
         self._doubts = left.doubts
         if left.adds:
-            await self._learn(state, left.adds, intake.removes, left.dropped)
+            await self._learn(state, lot, left.adds, intake.removes, left.dropped)
         elif left.dropped:
             await self._samples.settle(SampleState.RETRACTED, left.dropped)
 
@@ -129,33 +139,21 @@ class Learning:
     async def _learn(
         self,
         state: LearnerState,
+        lot: Lot,
         adds: Sequence[Sample],
         removes_of: Callable[[Sequence[Sample]], dict[str, Sample]],
         dropped: Mapping[str, str],
-        standards: Mapping[str, Standard] | None = None,
     ) -> None:
-        """Learns a batch; where the gate refuses it, its halves, so that only what does harm is left out.
-
-        The parts of a refused batch are held to the answers from before it (`standards`, by task) as well.
+        """Judges a batch as a whole, against the version before it. Where that is refused, what of it does no harm
+        becomes one version, in whose transaction the rest goes to quarantine.
         """
-        removes = removes_of(adds)
-        step = await self.propose(state, adds, list(removes.values()), dropped)
-        step = replace(step, removes=_replaced(adds, removes_of))
-        if standards is not None:
-            candidates = {task: measured_by(standards[task], one) for task, one in step.candidates.items()}
-            step = replace(step, candidates=candidates)
+        step = await self.propose(state, adds, list(removes_of(adds).values()), dropped)
+        step = lot.measured(replace(step, removes=_replaced(adds, removes_of)))
         version, report = await self.run(state, step, last=len(adds) == 1)
         if version is None and len(adds) > 1:
-            new = {sample.id for sample in adds}
-            if standards is None:
-                standards = {task: standard_of(one.judged, new) for task, one in step.candidates.items()}
-                adds = await least_opposed_first(state, self._samples, adds)
-            middle = len(adds) // 2
-            await self._learn(state, adds[:middle], removes_of, {}, standards)
-            await self._learn(state, adds[middle:], removes_of, {}, standards)
-            # The dropped stay queued: whether a newer label stands is known only now, so the next sweep decides.
-        elif version is None:
-            log.warning("sample_quarantined", sample=adds[0].id, reasons=list(report.reasons))
+            sifted = await sift(state, step, report, lot.standards, removes_of, self._recovery, self._settings)
+            if sifted.step is None or (await self.run(state, sifted.step, last=False))[0] is None:
+                await self._samples.hold(sifted.holds, dict(step.doubts))
 
     async def propose(
         self,
@@ -168,6 +166,7 @@ class Learning:
     ) -> Step:
         """Works out the change of each task's head; nothing moves yet."""
         candidates: dict[str, Candidate] = {}
+        changes: dict[str, Change] = {}
         temperatures: dict[str, float] = {}
         embed = update = 0.0
         for task in sorted({sample.task for sample in (*adds, *removes)}):
@@ -179,6 +178,7 @@ class Learning:
             many = bulk or len(own_adds) + len(own_removes) > RANK_UPDATE_LIMIT
             if not many:
                 change = replace(change, corrections=_corrections(own_adds))
+            changes[task] = change
             candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
             if many and (fitted := await asyncio.to_thread(temperature_of, candidates[task].judged)):
                 temperatures[task] = fitted
@@ -187,7 +187,10 @@ class Learning:
         kind, trigger = (VersionKind.IMPORT, "import") if imported else (VersionKind.HEAD, "feedback")
         timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
         doubts = {sample.id: self._doubts[sample.id] for sample in adds if sample.id in self._doubts}
-        return Step(kind, trigger, candidates, adds, {}, dropped, {}, doubts, None, temperatures, timings)
+        return Step(
+            kind, trigger, candidates, adds, dropped=dropped, doubts=doubts, temperatures=temperatures, timings=timings,
+            changes=changes,
+        )  # fmt: skip
 
     async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
         """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
@@ -195,9 +198,8 @@ class Learning:
             ranked = await asyncio.to_thread(state.ranked, step.candidates)
             written, report = await self.written(state, step, ranked)
             if not report.accepted:
-                reason = "; ".join(report.reasons)[:500]
-                harmful = {sample.id: reason for sample in step.adds} if last else {}
-                await self._publisher.refuse(written, report, harmful, step.doubts)
+                harmful = {sample.id: harm(sample.task, report) for sample in step.adds} if last else {}
+                await self._publisher.refuse(written, report, step.change(), harmful)
                 step.finish(commit=False)
                 return None, report
             promoted = await self._publisher.promote(written, report, step.change())
@@ -216,7 +218,7 @@ class Learning:
         """Writes a candidate and judges it; nothing serves it yet."""
         temperatures = {name: step.temperatures.get(name, one.temperature) for name, one in state.tasks.items()}
         begun = time.perf_counter()
-        written = await self._publisher.write(self._draft(state, step, temperatures, ranked))
+        written = await self._publisher.write(draft_of(state, step, temperatures, ranked))
         wrote = time.perf_counter()
         evidence = {
             task: Evidence(
@@ -229,7 +231,12 @@ class Learning:
         }
         try:
             report = await asyncio.to_thread(
-                judge, evidence, self._settings, size_bytes=written.size_bytes, forced=step.forced
+                judge,
+                evidence,
+                self._settings,
+                size_bytes=written.size_bytes,
+                forced=step.forced,
+                charged=step.charged,
             )
         except Exception:
             await self._publisher.discard(written)
@@ -237,34 +244,7 @@ class Learning:
         judged = time.perf_counter()
         timings = {name: round(value, 2) for name, value in step.timings.items()}
         timings |= {"write_ms": round((wrote - begun) * 1e3, 2), "gate_ms": round((judged - wrote) * 1e3, 2)}
-        return replace(written, metrics={**written.metrics, **_measured(report), "timings": timings}), report
-
-    def _draft(
-        self, state: LearnerState, step: Step, temperatures: Mapping[str, float], ranked: Mapping[str, Ranked]
-    ) -> Draft:
-        values = {name: one.head.regularisation for name, one in state.tasks.items()}
-        chosen: Json = {
-            "regularisation": values | {name: one.regularisation for name, one in step.candidates.items()},
-            "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in state.tasks.items()},
-        }
-        return Draft(
-            kind=step.kind,
-            trigger=step.trigger,
-            parent=state.version or None,
-            encoder_folder=state.encoder_folder,
-            encoder_digest=state.encoder.digest,
-            heads=step.staying(state.heads(dict(step.candidates), dict(temperatures))),
-            features=state.features,
-            novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
-            settings=chosen | self._settings.model_dump(include={"young_class_size", "prior_correction"}),
-            made_with=state.made_with,
-            watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
-            samples_new=len(step.adds),
-            metrics=chosen
-            | {"encoder_watermark": state.encoder_watermark}
-            | ({"label_change": step.label.id} if step.label else {}),
-            reason=step.label.reason if step.label else None,
-        )
+        return replace(written, metrics={**written.metrics, **measured(report), "timings": timings}), report
 
     def _note(self, state: LearnerState, version: Version, step: Step) -> None:
         state.version, state.watermark = version.number, version.watermark
@@ -275,6 +255,7 @@ class Learning:
         if step.label is not None:  # what was seen names labels that are no more
             self._screening.forget()
             self._probation.forget()
+            self._lots.forget()
 
 
 def _corrections(samples: Sequence[Sample]) -> frozenset[str]:
@@ -287,11 +268,3 @@ def _of(samples: Sequence[Sample], task: str) -> list[Sample]:
 
 def _replaced(adds: Sequence[Sample], removes_of: Callable[[Sequence[Sample]], dict[str, Sample]]) -> dict[str, str]:
     return {old: f"{REPLACED}{new.id}" for new in adds for old in removes_of([new])}
-
-
-def _measured(report: GateReport) -> Json:
-    return {
-        "accuracy": {task: one.overall.candidate for task, one in report.tasks.items() if one.overall.items},
-        "prequential": {task: one.prequential for task, one in report.tasks.items() if one.prequential is not None},
-        "ece": {task: one.ece_candidate for task, one in report.tasks.items() if one.ece_candidate is not None},
-    }

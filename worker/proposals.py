@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,10 +13,6 @@ from worker.panel import PanelItem
 Tensor = torch.Tensor
 NEVER = -1e4
 """Offset of a label without samples: it is never answered."""
-
-
-Standard = Mapping[str, Tensor]
-"""Sample id -> the scores (C,) that the live head gave it at some moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +52,9 @@ class Judged:
     """What the gate sees of a task. Scores are corrected for class priors; leave-one-out on the panel.
 
     items (m), targets (m,), live and candidate (m, C); for what is new: new_targets (k,), new_live and
-    new_candidate (k, C). Columns the live head does not have hold `NEVER`. `earlier` (m, C) is for a part of a refused
-    batch: the live head from before the batch.
+    new_candidate (k, C). Columns the live head does not have hold `NEVER`. `fresh` are the columns of labels that the
+    candidate can answer and the live head cannot. `present` (m, C) is for a part of a batch, whose live head is the
+    one from before the batch: the head that the part is built on.
     """
 
     labels: tuple[str, ...]
@@ -68,7 +65,8 @@ class Judged:
     new_targets: Tensor
     new_live: Tensor
     new_candidate: Tensor
-    earlier: Tensor | None = None
+    fresh: tuple[int, ...] = ()
+    present: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +98,6 @@ def without_live(judged: Judged, first: Judged) -> Judged:
         new_live=torch.full_like(first.new_candidate, NEVER),
         new_candidate=first.new_candidate,
     )
-
-
-def standard_of(judged: Judged, without: Collection[str]) -> Standard:
-    """The live head's scores of the panel, `without` the samples that are only about to be learned."""
-    rows = zip(judged.items, judged.live, strict=True)
-    return {item.sample_id: scores for item, scores in rows if item.sample_id not in without}
-
-
-def measured_by(standard: Standard, candidate: Candidate) -> Candidate:
-    """The same candidate with an earlier live head beside the present one."""
-    judged = candidate.judged
-    earlier = judged.live.clone()
-    for row, item in enumerate(judged.items):
-        then = standard.get(item.sample_id)
-        if then is not None:
-            width = min(len(then), earlier.shape[1])  # columns beyond hold `NEVER` in both
-            earlier[row] = NEVER
-            earlier[row, :width] = then[:width]
-    return replace(candidate, judged=replace(judged, earlier=earlier))
 
 
 def panel_items(examples: Sequence[Example], index: Mapping[str, int]) -> list[PanelItem]:

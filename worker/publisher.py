@@ -23,10 +23,10 @@ from app.core.domain.encoders import MADE_WITH, EncoderOrigin
 from app.core.domain.errors import ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
-from app.core.domain.quarantine import Doubt, QuarantineKind
+from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
-from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, VersionFolder, VersionLedger
-from app.core.rollback import promote_again
+from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionFolder, VersionLedger
+from app.core.rollback import Stores, promote_again
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 PROBATION_FAILED = "probation_failed"
@@ -63,6 +63,7 @@ class Publisher:
         self,
         ledger: VersionLedger,
         labels: LabelStore,
+        samples: SampleStore,
         artefacts: ArtefactStore,
         stream: FeedbackStream,
         *,
@@ -70,6 +71,7 @@ class Publisher:
     ) -> None:
         self._ledger = ledger
         self._labels = labels
+        self._samples = samples
         self._artefacts = artefacts
         self._stream = stream
         self._keep = keep_versions
@@ -116,30 +118,22 @@ class Publisher:
         return promoted
 
     async def refuse(
-        self,
-        version: NewVersion,
-        report: GateReport,
-        quarantined: Mapping[str, str],
-        doubts: Mapping[str, Doubt] | None = None,
+        self, version: NewVersion, report: GateReport, change: LedgerChange, harmful: Mapping[str, str]
     ) -> Version:
-        """Records a candidate the gate refused, and puts the samples that made it bad into quarantine."""
-        change = LedgerChange(quarantined=dict(quarantined), doubts=dict(doubts or {}))
-        refused = await self._ledger.refuse(_judged(version, report), change)
+        """Records a candidate the gate refused, with what it would have changed, and puts the samples that are known to
+        have made it bad into quarantine (id -> why).
+        """
+        refused = await self._ledger.refuse(_judged(version, report), change, harmful)
         log.warning("version_refused", version=refused.number, reasons=list(report.reasons))
         return refused
 
     async def roll_back(self, number: int, reason: str) -> Version:
         """Makes an earlier version's artefacts live again, because the present one failed its probation."""
-        version = await promote_again(
-            number,
-            reason=reason,
-            promoted_by="probation",
-            ledger=self._ledger,
-            labels=self._labels,
-            artefacts=self._artefacts,
-            stream=self._stream,
-            kind=QuarantineKind.PROBATION,
-        )
+        stores = Stores(self._ledger, self._labels, self._samples, self._artefacts, self._stream)
+        kind = QuarantineKind.PROBATION
+        version = (
+            await promote_again(number, reason=reason, promoted_by="probation", stores=stores, kind=kind)
+        ).version
         failed = {"version": version.parent, "back_to": number, "as": version.number, "reason": reason}
         await self._ledger.append_event(PROBATION_FAILED, failed)
         log.warning("probation_failed", **failed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import structlog
@@ -21,9 +21,10 @@ from app.core.domain.encoders import EncoderOrigin
 from app.core.domain.labels import LabelState
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from app.core.domain.samples import Sample
-from app.core.domain.versions import LedgerAction, Version
+from app.core.domain.versions import LedgerAction, Version, has_reweighted
 from app.core.ports import ArtefactStore, Encoder, LabelStore, SampleStore, VersionLedger
 from app.core.settings import Settings
+from worker.chosen import number_map, retune
 from worker.head import RowChange
 from worker.learner import TaskLearner
 from worker.proposals import Change, Example
@@ -78,8 +79,8 @@ class Recovery:
     async def follow(self, state: LearnerState, version: Version) -> bool:
         """Takes the ledger's rows between the state and a version; false where a rebuild is needed instead.
 
-        It is needed after a change of labels: SQL holds the labels of now, so it cannot be told any more which rows of
-        a young class weighed what before it was merged. The learner that makes such a change keeps a snapshot of it.
+        It is needed after a change of labels or of an emphasis: SQL holds those of now, so it cannot be told any more
+        which rows weighed what. The learner that changes labels keeps a snapshot of that version.
         """
         if state.encoder.digest != version.encoder_digest or not await self._has_features(state, version):
             return False
@@ -91,7 +92,7 @@ class Recovery:
             if row.action is not LedgerAction.ENCODER:
                 net[row.sample_id] += 1 if row.action is LedgerAction.LEARN else -1
         moved = {sample_id: step for sample_id, step in net.items() if step}
-        if len(moved) > _TOO_MANY:
+        if len(moved) > _TOO_MANY or has_reweighted(rows):
             return False
         samples = await self._samples.get_many(list(moved))
         for task in sorted({sample.task for sample in samples}):
@@ -103,23 +104,27 @@ class Recovery:
             change = await self.change(state, task, adds, removes)
             proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=len(own) > 512)
             await asyncio.to_thread(proposal.commit)
-        await _tune(state, version)
+        await retune(state, version)
         self._note(state, version)
         return True
 
-    async def change(self, state: LearnerState, task: str, adds: Sequence[Sample], removes: Sequence[Sample]) -> Change:
+    async def change(
+        self,
+        state: LearnerState,
+        task: str,
+        adds: Sequence[Sample],
+        removes: Sequence[Sample],
+        gone: Collection[str] = (),
+    ) -> Change:
         """A change of one task, with the members whose weight it changes.
 
-        Members are read from SQL; whether `adds` are marked learned there already or not makes no difference.
+        Members are read from SQL; whether `adds` are marked learned there already or not makes no difference. `gone`
+        are ids of learned samples that the state, which is then not the live one, does not hold.
         """
         learner = state.task(task)
         if learner.samples > self._settings.coreset:
             removes = await self._in_head(state, removes)
-        moving = {sample.id for sample in (*adds, *removes)}
-        stirred = learner.stirred([s.label for s in adds], [s.label for s in removes])
-        limit = self._settings.young_class_size + len(moving) + 1
-        members = {label: await self._samples.learned_with_label(task, label, limit) for label in stirred}
-        members = {label: [s for s in rows if s.id not in moving] for label, rows in members.items()}
+        members = await self._stirred(state, task, adds, removes, gone)
         everyone = [*adds, *removes, *(sample for rows in members.values() for sample in rows)]
         embeddings = await embeddings_of(state, self._samples, everyone)
         return Change(
@@ -128,10 +133,32 @@ class Recovery:
             members={label: state.examples(rows, embeddings) for label, rows in members.items()},
         )
 
+    async def members(
+        self,
+        state: LearnerState,
+        task: str,
+        adds: Sequence[Sample],
+        removes: Sequence[Sample],
+        gone: Collection[str] = (),
+    ) -> dict[str, list[Example]]:
+        """The learned samples whose weight a change changes; see `change`."""
+        found = await self._stirred(state, task, adds, removes, gone)
+        embeddings = await embeddings_of(state, self._samples, [one for rows in found.values() for one in rows])
+        return {label: state.examples(rows, embeddings) for label, rows in found.items()}
+
+    async def _stirred(
+        self, state: LearnerState, task: str, adds: Sequence[Sample], removes: Sequence[Sample], gone: Collection[str]
+    ) -> dict[str, list[Sample]]:
+        moving = {*gone, *(sample.id for sample in (*adds, *removes))}
+        stirred = state.task(task).stirred([s.label for s in adds], [s.label for s in removes])
+        limit = self._settings.young_class_size + len(moving) + 1
+        found = {label: await self._samples.learned_with_label(task, label, limit) for label in stirred}
+        return {label: [s for s in rows if s.id not in moving] for label, rows in found.items()}
+
     async def rebuild(self, state: LearnerState, version: Version) -> None:
         """Makes all heads anew from the learned samples, page by page."""
-        chosen = _number_map(version, "regularisation")
-        at = _number_map(version, "regularisation_chosen_at")
+        chosen = number_map(version, "regularisation")
+        at = number_map(version, "regularisation_chosen_at")
         for task in await self._samples.tasks():
             counts = await self._counts(state, task)
             if not counts:
@@ -247,20 +274,6 @@ class Recovery:
         state.watermark = version.watermark
 
 
-async def _tune(state: LearnerState, version: Version) -> None:
-    """Lambda and temperatures as the version has them: the ledger tells of samples alone."""
-    chosen = _number_map(version, "regularisation")
-    at = _number_map(version, "regularisation_chosen_at")
-    for task, learner in state.tasks.items():
-        value = chosen.get(task, learner.head.regularisation)
-        if value != learner.head.regularisation:
-            candidate = await asyncio.to_thread(learner.propose_regularisation, value)
-            await asyncio.to_thread(candidate.commit)
-        learner.regularisation_chosen_at = int(at.get(task, learner.regularisation_chosen_at))
-        if task in version.heads:
-            learner.temperature = version.heads[task].temperature
-
-
 def _absorb(learner: TaskLearner, examples: Sequence[Example]) -> None:
     if not examples:
         return
@@ -272,8 +285,3 @@ def _absorb(learner: TaskLearner, examples: Sequence[Example]) -> None:
         torch.tensor([e.weight * levels[index[e.label]] for e in examples], dtype=torch.float64),
     )
     learner.head.absorb(rows, len(learner.labels))
-
-
-def _number_map(version: Version, key: str) -> dict[str, float]:
-    values = version.metrics.get(key, {})
-    return {str(task): float(value) for task, value in values.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from app.core.domain.labels import LabelChange
 from app.core.domain.quarantine import Doubt, Hold
 from app.core.domain.samples import Sample
 from app.core.domain.versions import LedgerChange, VersionKind
-from worker.proposals import Candidate
+from worker.proposals import Candidate, Change
 
 T = TypeVar("T")
 
@@ -36,6 +36,11 @@ class Step:
     label: LabelChange | None = None
     without: str | None = None
     """A task whose head goes."""
+    reason: str | None = None
+    charged: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """By task, what a batch was refused for that this is a part of."""
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    """By task, what `candidates` were made of."""
 
     def staying(self, heads: Mapping[str, T]) -> dict[str, T]:
         """What stays of something by task."""

@@ -102,13 +102,12 @@ class Succession:
         ratio = await self._latency_ratio(live, new)
         accept = None if cause.request is None else cause.request.accept
         report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
+        change = LedgerChange(trained=tuple(map(str, result["trained"])))
         if not report.accepted:
             if cause.request is None:
                 live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
-            return await self._publisher.refuse(written, report, {})
-        promoted = await self._publisher.promote(
-            written, report, LedgerChange(trained=tuple(map(str, result["trained"])))
-        )
+            return await self._publisher.refuse(written, report, change, {})
+        promoted = await self._publisher.promote(written, report, change)
         new.version, new.unsaved = promoted.number, self._settings.snapshot_every
         new.encoder_watermark = int(result["watermark"])
         new.encoder_folder = self._publisher.encoder_folder(promoted.number)

@@ -1,4 +1,4 @@
-"""`pawl predict`, `feedback`, `promote`, `consolidate`: one call to the running service each."""
+"""`pawl predict`, `feedback`, `consolidate`: one call to the running service each."""
 
 from __future__ import annotations
 
@@ -55,15 +55,6 @@ def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[s
         return state if learned is None or (service.served() or 0) >= learned else None
 
     return wait_for(settled, seconds, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")
-
-
-def promote(service: Service, number: int, reason: str, as_json: bool) -> None:
-    """Rolls back to (or forces) a version; prints the number it was given."""
-    version = service.post(f"/v1/versions/{number}/promote", {"reason": reason})
-    if as_json:
-        print_json(version)
-    else:
-        print_line(f"version {version['number']} is live, with the model of version {number}")
 
 
 def consolidate(service: Service, wait: bool) -> None:

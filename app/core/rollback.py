@@ -1,8 +1,7 @@
 """Rolling back goes forward: an older (or refused) version's artefacts become a new version.
 
 Numbers only grow, so nobody who saw version 12 is ever answered by version 7: they are answered by 13, which has 7's
-files and a reason. What the versions between had learned moves to `quarantined`; released, it is learned again. A
-label that one of these had replaced is queued again, so that its text does not end without any.
+files and a reason. What becomes of the samples is worked out in `app/core/effects.py`.
 """
 
 from __future__ import annotations
@@ -30,15 +29,13 @@ from app.core.domain.quarantine import QuarantineKind
 from app.core.domain.versions import (
     HeadInfo,
     Json,
-    LedgerAction,
-    LedgerChange,
-    LedgerRow,
     NewVersion,
     Version,
     VersionKind,
     VersionState,
 )
-from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, VersionFolder, VersionLedger
+from app.core.effects import Effect, content_of, effect_of
+from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionFolder, VersionLedger
 
 PENDING_EVENT = "unlearn_pending"
 _TRIES = 5
@@ -48,78 +45,90 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """How the samples in a target version differ from those in the live one, by the ledger."""
+class Stores:
+    """What a promotion by hand reads and writes."""
 
-    gone: tuple[str, ...]
-    """Learned since, so not in the target's head."""
-    back: tuple[str, ...]
-    """Taken out since, so in the target's head again: retracted labels that come back until the next head update."""
+    ledger: VersionLedger
+    labels: LabelStore
+    samples: SampleStore
+    artefacts: ArtefactStore
+    stream: FeedbackStream
 
 
-def compare(rows: Sequence[LedgerRow]) -> Difference:
-    """The difference that the rows between target and live version make, in the order they were written."""
-    first: dict[str, LedgerAction] = {}
-    last: dict[str, LedgerAction] = {}
-    for row in rows:
-        if row.action is not LedgerAction.ENCODER:
-            first.setdefault(row.sample_id, row.action)
-            last[row.sample_id] = row.action
-    ends = {(LedgerAction.LEARN, LedgerAction.LEARN): "gone", (LedgerAction.UNLEARN, LedgerAction.UNLEARN): "back"}
-    sides = {sample_id: ends.get((first[sample_id], last[sample_id])) for sample_id in last}
-    return Difference(
-        gone=tuple(sample_id for sample_id, side in sides.items() if side == "gone"),
-        back=tuple(sample_id for sample_id, side in sides.items() if side == "back"),
-    )
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """The new version, and what making it live did to the samples."""
+
+    version: Version
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a promotion would do now, in place of the live version."""
+
+    kind: str
+    live: Version | None
+    effect: Effect
+
+
+async def preview(number: int, stores: Stores) -> Preview:
+    """What promoting version `number` would do. Nothing changes; raises as that would, unless its files are damaged."""
+    plan = await _planned(number, "", QuarantineKind.ROLLBACK, stores)
+    return Preview(plan.trigger, plan.live, plan.effect)
 
 
 async def promote_again(
-    number: int,
-    *,
-    reason: str,
-    promoted_by: str,
-    ledger: VersionLedger,
-    labels: LabelStore,
-    artefacts: ArtefactStore,
-    stream: FeedbackStream,
-    kind: QuarantineKind = QuarantineKind.ROLLBACK,
-) -> Version:
+    number: int, *, reason: str, promoted_by: str, stores: Stores, kind: QuarantineKind = QuarantineKind.ROLLBACK
+) -> Promoted:
     """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
 
-    Samples that a client retracted after `number` was made are in its head again; their ids are in the gate report
-    as `pending_unlearn`, and the learner's next head update, which follows the ledger, takes them out. What was learned
-    since then goes into quarantine as `kind`. What was decided about labels since then stands: the heads get the names
-    of now, and no retired label.
+    What that does to the samples is in `app/core/effects.py`; of a roll-back, `kind` is what quarantined them. Samples
+    that are in the head but were taken out for good since are in the gate report as `pending_unlearn`, and the
+    learner's next head update, which follows the ledger, takes them out. What was decided about labels since then
+    stands: the heads get the names of now, and no retired label.
 
     Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
     `ParentNotLive`) when the learner promoted new versions during every one of five tries.
     """
     for attempt in range(1, _TRIES + 1):
-        target = await ledger.get(number)
-        live = await ledger.live()
-        if live is not None and live.number == number:
-            raise AlreadyLive(number=number)
-        kept = await asyncio.to_thread(artefacts.kept)
-        if not target.artefacts_kept or number not in kept:
-            raise ArtefactsGone(number=number)
-        new_number = max(await ledger.next_number(), max(kept) + 1)
-        rows = await ledger.ledger(_content_of(target), live.number if live is not None else None)
-        difference = compare(rows) if live is not None else Difference((), ())
-        plan = _Plan(new_number, target, live, difference, await labels.applied(_content_of(target)))
+        plan = await _planned(number, promoted_by, kind, stores)
         try:
-            folder = await asyncio.to_thread(plan.link, artefacts)
+            folder = await asyncio.to_thread(plan.link, stores.artefacts)
         except FileExistsError:
             continue  # a candidate that the learner is about to promote: its number is left alone
         try:
-            version = await ledger.promote(plan.candidate(folder, reason, promoted_by), plan.change(promoted_by, kind))
+            candidate = plan.candidate(folder, reason, promoted_by)
+            version = await stores.ledger.promote(candidate, plan.effect.change)
         except ParentNotLive:
-            await asyncio.to_thread(artefacts.remove, [folder.number])
+            await asyncio.to_thread(stores.artefacts.remove, [folder.number])
             if attempt == _TRIES:
                 raise
             continue
-        await _tell(version, plan, ledger, stream)
-        return version
+        await _tell(version, plan, stores)
+        return Promoted(version, plan.effect)
     raise Conflict(problem=f"the learner wrote new versions during every one of {_TRIES} tries.")
+
+
+async def _planned(number: int, promoted_by: str, kind: QuarantineKind, stores: Stores) -> _Plan:
+    target = await stores.ledger.get(number)
+    live = await stores.ledger.live()
+    if live is not None and live.number == number:
+        raise AlreadyLive(number=number)
+    kept = await asyncio.to_thread(stores.artefacts.kept)
+    if not target.artefacts_kept or number not in kept:
+        raise ArtefactsGone(number=number)
+    new_number = max(await stores.ledger.next_number(), max(kept) + 1)
+    changes = await stores.labels.applied(content_of(target))
+    names = {
+        task: {name for name in present_names(labels, [one for one in changes if one.task == task]) if name is not None}
+        for task, labels in target.labels.items()
+    }
+    why = f"roll-back to version {number} by {new_number} ({promoted_by})"
+    if target.state is VersionState.REFUSED:
+        why = f"learned again on top of version {number}, which was forced as {new_number} ({promoted_by})"
+    effect = await effect_of(target, live, names, why, kind, stores.ledger, stores.samples)
+    return _Plan(new_number, target, live, effect, changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +136,14 @@ class _Plan:
     number: int
     target: Version
     live: Version | None
-    difference: Difference
+    effect: Effect
     changes: Sequence[LabelChange]
     """Of labels, since the target was made."""
+
+    @property
+    def trigger(self) -> str:
+        """What the new version says it came of."""
+        return "forced" if self.target.state is VersionState.REFUSED else "rollback"
 
     def link(self, artefacts: ArtefactStore) -> VersionFolder:
         """Verifies the target's files in full and links them under the new number."""
@@ -144,12 +158,6 @@ class _Plan:
             return _publish_relabelled(self.number, source, manifest, self.changes, artefacts)
         return artefacts.link(self.number, self.target.number, manifest, exclusive=True)
 
-    def change(self, promoted_by: str, kind: QuarantineKind) -> LedgerChange:
-        why = f"roll-back to version {self.target.number} by {self.number} ({promoted_by})"
-        gone = self.difference.gone
-        quarantined, kinds = dict.fromkeys(gone, why), dict.fromkeys(gone, kind)
-        return LedgerChange(quarantined=quarantined, kinds=kinds, back_to=_content_of(self.target))
-
     def candidate(self, folder: VersionFolder, reason: str, promoted_by: str) -> NewVersion:
         target = self.target
         report = GateReport(accepted=True, reasons=(), tasks={}, forced=reason)
@@ -157,7 +165,7 @@ class _Plan:
             number=self.number,
             parent=folder.manifest.parent,
             kind=VersionKind.ROLLBACK,
-            trigger="forced" if target.state is VersionState.REFUSED else "rollback",
+            trigger=self.trigger,
             encoder_digest=target.encoder_digest,
             heads=dict(folder.manifest.heads),
             manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
@@ -170,8 +178,8 @@ class _Plan:
         )
 
     def pending(self) -> Json:
-        back = self.difference.back
-        pending = {"pending_unlearn": list(back[:_IDS_KEPT]), "pending_unlearn_count": len(back)}
+        out = self.effect.stays_out
+        pending = {"pending_unlearn": list(out[:_IDS_KEPT]), "pending_unlearn_count": len(out)}
         return pending | ({"pending_label_changes": self.concerned} if self.concerned else {})
 
     @property
@@ -211,22 +219,15 @@ def _publish_relabelled(
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)
 
 
-def _content_of(target: Version) -> int:
-    """The version whose ledger says what the target's head has learned, as far as the ledger knows it."""
-    if target.state is VersionState.REFUSED:
-        return target.parent or 0  # a refused batch never entered the ledger
-    return target.number
-
-
-async def _tell(version: Version, plan: _Plan, ledger: VersionLedger, stream: FeedbackStream) -> None:
+async def _tell(version: Version, plan: _Plan, stores: Stores) -> None:
     """Best effort: the version is live, whatever fails here."""
     log.warning("version_promoted_by_hand", version=version.number, target=plan.target.number)
     try:
-        await stream.hint_version(version.number)
+        await stores.stream.hint_version(version.number)
     except ConnectionError:
         log.warning("version_hint_failed", version=version.number)
-    if plan.difference.back:
+    if plan.effect.stays_out:
         try:
-            await ledger.append_event(PENDING_EVENT, {"version": version.number, **plan.pending()})
+            await stores.ledger.append_event(PENDING_EVENT, {"version": version.number, **plan.pending()})
         except StoreUnavailable as error:
             log.warning("event_not_written", type=PENDING_EVENT, problem=str(error))

@@ -10,11 +10,19 @@ from starlette.responses import Response
 
 from app.core.domain.errors import ArtefactCorrupt, Conflict
 from app.core.domain.versions import CONSOLIDATION_ASKED, Version
-from app.core.rollback import promote_again
+from app.core.rollback import Stores, preview, promote_again
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
-from app.schemas.versions import ConsolidationOut, PromoteRequest, VersionOut, VersionPage, VersionSummary
+from app.schemas.versions import (
+    ConsolidationOut,
+    PreviewOut,
+    PromotedOut,
+    PromoteRequest,
+    VersionOut,
+    VersionPage,
+    VersionSummary,
+)
 
 router = APIRouter(tags=["versions"])
 
@@ -57,27 +65,33 @@ async def get_version(request: Request, number: Number) -> Response:
     "/v1/versions/{number}/promote",
     status_code=200,
     summary="Roll back, or force a refused version",
-    response_model=VersionOut,
+    response_model=PromotedOut | PreviewOut,
     responses=problems(*BODY, 404, 409, 503),
     openapi_extra=document(_BODY),
 )
 async def promote_version(request: Request, number: Number) -> Response:
-    """Makes the version's artefacts live under a new number. What was learned since then moves to `quarantined`."""
+    """Makes the version's artefacts live under a new number; `effect` says what that does to the labels.
+
+    What was learned since an earlier version moves to `quarantined`. A refused version is exactly what it was when it
+    was refused, with its samples; what was learned since is queued, to be learned on top of it. `dry_run` changes
+    nothing.
+    """
     service = service_of(request)
     body = await read_body(request, _BODY, service.settings.max_texts)
+    ports = service.ports
+    stores = Stores(ports.ledger, ports.labels, ports.samples, ports.artefacts, ports.stream)
+    if body.dry_run:
+        seen = await preview(number, stores)
+        live = seen.live.number if seen.live is not None else None
+        told = {"dry_run": True, "target": number, "kind": seen.kind, "live": live, "effect": seen.effect.to_json()}
+        return json_response(told)
     try:
-        version = await promote_again(
-            number,
-            reason=body.reason,
-            promoted_by="api",
-            ledger=service.ports.ledger,
-            labels=service.ports.labels,
-            artefacts=service.ports.artefacts,
-            stream=service.ports.stream,
-        )
+        made = await promote_again(number, reason=str(body.reason), promoted_by="api", stores=stores)
     except ArtefactCorrupt as error:
         raise Conflict(problem=f"version {number} cannot serve. {error}") from error
-    return json_response(_full(version), headers={"location": f"/v1/versions/{version.number}"})
+    version = made.version
+    headers = {"location": f"/v1/versions/{version.number}"}
+    return json_response(_full(version) | {"effect": made.effect.to_json()}, headers=headers)
 
 
 @router.post(

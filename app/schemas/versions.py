@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from app.core.domain.versions import VersionKind, VersionState
 from app.core.parts import PartState
@@ -13,11 +13,21 @@ from app.schemas.fields import Line, Request
 
 
 class PromoteRequest(Request):
-    """Why an older or refused version should serve; it is kept with the new version."""
+    """Why an older or refused version should serve; it is kept with the new version. A dry run needs none."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "version 12 confuses refunds"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "version 12 confuses refunds"}, {"dry_run": True}]}
+    )
 
-    reason: Line
+    dry_run: bool = Field(default=False, description="Only say what it would do.")
+    reason: Line | None = Field(default=None, validate_default=True)
+
+    @field_validator("reason")
+    @classmethod
+    def _is_given(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and not info.data.get("dry_run"):
+            raise ValueError("it is needed, but for a dry run")
+        return value
 
 
 class QueueOut(BaseModel):
@@ -107,6 +117,42 @@ class VersionOut(VersionSummary):
     watermark: int
     heads: dict[str, HeadOut]
     gate: dict[str, Any]
+
+
+class MovedOut(BaseModel):
+    """Labels that a promotion moves: how many by state afterwards and by task and class, and the first ids."""
+
+    count: int
+    states: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    ids: list[str]
+    ids_left_out: int
+
+
+class EffectOut(BaseModel):
+    """What a promotion does to the labels. `stays_out` are in the model's files, and out again with the next head
+    update: their clients or a reviewer took them out for good.
+    """
+
+    takes_away: MovedOut
+    brings_back: MovedOut
+    stays_out: MovedOut
+
+
+class PromotedOut(VersionOut):
+    """The new version, and what making it live did."""
+
+    effect: EffectOut
+
+
+class PreviewOut(BaseModel):
+    """What promoting the target would do now, in place of the live version."""
+
+    dry_run: Literal[True] = True
+    target: int
+    kind: Literal["forced", "rollback"]
+    live: int | None
+    effect: EffectOut
 
 
 class VersionPage(BaseModel):

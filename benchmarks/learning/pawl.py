@@ -154,7 +154,12 @@ class Pawl:
         self._artefacts = FolderArtefactStore(root / "artefacts")
         snapshots, labels = Snapshots(root / "snapshots", settings.young_class_size), MemoryLabelStore(database)
         self._publisher = Publisher(
-            self.ledger, labels, self._artefacts, MemoryFeedbackStream(), keep_versions=settings.keep_versions
+            self.ledger,
+            labels,
+            self.samples,
+            self._artefacts,
+            MemoryFeedbackStream(),
+            keep_versions=settings.keep_versions,
         )
         recovery = Recovery(self.samples, self.ledger, self._artefacts, snapshots, labels, settings)
         self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)

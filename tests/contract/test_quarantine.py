@@ -141,9 +141,8 @@ async def test_a_version_says_what_put_its_samples_into_quarantine_and_keeps_dou
         doubts=dict.fromkeys([*ids[1:3], ids[4]], doubt),
     )
     await stores.ledger.promote(candidate(first, None), change)
-    await stores.ledger.refuse(
-        candidate(first + 1, first), LedgerChange(quarantined={ids[4]: "bad"}, doubts={ids[4]: doubt})
-    )
+    refused = LedgerChange(learned=(ids[4],), doubts={ids[4]: doubt})
+    await stores.ledger.refuse(candidate(first + 1, first), refused, {ids[4]: "bad"})
     back = candidate(first + 2, first, VersionKind.ROLLBACK)
     await stores.ledger.promote(back, LedgerChange(quarantined={ids[0]: "back"}))
     found = await stores.samples.get_many(ids)

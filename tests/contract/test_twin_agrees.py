@@ -40,7 +40,7 @@ ITEMS = st.builds(
 )
 PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
 DOUBT = Doubt("a", opposed=True, plausible=False)
-MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained")
+MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained", "restored", "requeued", "reweighted")
 LABELS = st.sampled_from(["a", "b", "c"])
 HEADS = {task: HeadInfo("d" * 64, ("a", "b"), 1.0) for task in ("default", "mood")}
 HOW = ["with a version", "with a version", "without", "not"]
@@ -140,8 +140,9 @@ class TwoStores(RuleBasedStateMachine):
             for (_, id), move in zip(sorted(names.items()), moves, strict=False):
                 if not fitting or fits(await stores.samples.get(id), move):
                     chosen[move].append(id)
-            unlearned, dropped, quarantined = (
-                dict.fromkeys(chosen[move], f"{REPLACED}{move}") for move in ("unlearned", "dropped", "quarantined")
+            unlearned, dropped, quarantined, requeued = (
+                dict.fromkeys(chosen[move], f"{REPLACED}{move}")
+                for move in ("unlearned", "dropped", "quarantined", "requeued")
             )
             learned = tuple(chosen["learned"])
             change = LedgerChange(
@@ -153,6 +154,10 @@ class TwoStores(RuleBasedStateMachine):
                 doubts=dict.fromkeys(learned, DOUBT),
                 emphasis=dict.fromkeys(learned[::2], 2.5),
                 back_to=back_to,
+                restored=tuple(chosen["restored"]),
+                requeued=requeued,
+                reweighted=tuple(chosen["reweighted"]),
+                weighed=dict.fromkeys((*chosen["restored"], *chosen["reweighted"]), 1.5),
             )
             version = replace(candidate(number, live.number if live else None), heads=HEADS)
             return await stores.ledger.promote(version, change)
@@ -182,8 +187,12 @@ class TwoStores(RuleBasedStateMachine):
     @rule(picks=PICKS)
     def refuse(self, picks: list[int]) -> None:
         async def call(stores: Stores, names: dict[int, str]) -> Version:
-            change = LedgerChange(quarantined=dict.fromkeys(self.ids(names, picks), "bad"))
-            return await stores.ledger.refuse(candidate(await stores.ledger.next_number(), None), change)
+            ids = self.ids(names, picks)
+            change, harmful = LedgerChange(learned=tuple(ids)), dict.fromkeys(ids[::2], "bad")
+            version = candidate(await stores.ledger.next_number(), None)
+            refused = await stores.ledger.refuse(version, change, harmful)
+            assert [row.sample_id for row in await stores.ledger.refused(refused.number)] == sorted(ids)
+            return refused
 
         self.agree(call)
 
@@ -243,6 +252,9 @@ def fits(sample: Sample, move: str) -> bool:
         "dropped": {SampleState.QUEUED},
         "quarantined": {SampleState.QUEUED, SampleState.LEARNED},
         "trained": set(SampleState),
+        "restored": {sample.state} if sample.may_return else set(),
+        "requeued": {SampleState.LEARNED},
+        "reweighted": {SampleState.LEARNED},
     }
     return sample.state in allowed[move]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from app.core.domain.versions import (
     LedgerChange,
     LedgerRow,
     NewVersion,
+    RefusedAction,
     Version,
     VersionKind,
     VersionState,
@@ -85,6 +87,8 @@ async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> No
         "unlearned": 0,
         "dropped": 1,
         "quarantined": 0,
+        "restored": 0,
+        "requeued": 0,
     }
     assert told.payload == {"version": 1, "ids": ids[:2], "count": 2}
 
@@ -144,10 +148,10 @@ async def test_of_two_promotions_on_one_parent_exactly_one_wins(
 
 async def test_a_number_is_never_used_twice(stores: Stores) -> None:
     await stores.ledger.promote(candidate(1, None), NOTHING)
-    await stores.ledger.refuse(candidate(2, 1), NOTHING)
+    await stores.ledger.refuse(candidate(2, 1), NOTHING, {})
     assert await stores.ledger.next_number() == 3
     before = await observed(stores)
-    for call in (stores.ledger.promote, stores.ledger.refuse):
+    for call in (stores.ledger.promote, partial(stores.ledger.refuse, harmful={})):
         with pytest.raises(CandidateStale, match="number 2"):
             await call(candidate(2, 1), NOTHING)
     assert await observed(stores) == before
@@ -222,8 +226,8 @@ async def test_a_refusal_is_recorded_with_its_report_and_quarantines(stores: Sto
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.samples.request_retraction(retracted)
     refused = replace(candidate(2, 1), metrics={"loss": float("nan"), "steps": [1.0, float("inf")]}, reason="worse")
-    change = LedgerChange(quarantined={bad: "harmful", retracted: "harmful"}, learned=(waiting,))
-    version = await stores.ledger.refuse(refused, change)
+    change = LedgerChange(learned=(bad, retracted, waiting), emphasis={waiting: 2.5})
+    version = await stores.ledger.refuse(refused, change, {bad: "harmful", retracted: "harmful"})
     assert (version.state, version.promoted_at, version.parent) == (VersionState.REFUSED, None, 1)
     assert version.metrics == {"loss": None, "steps": [1.0, None]}
     assert version.gate == refused.gate
@@ -242,6 +246,18 @@ async def test_a_refusal_is_recorded_with_its_report_and_quarantines(stores: Sto
     assert event.payload["version"] == 2
     assert event.payload["reason"] == "worse"
     assert event.payload["quarantined"] == 1
+    kept = {row.sample_id: row for row in await stores.ledger.refused(2)}
+    assert set(kept) == {bad, retracted, waiting}
+    assert (kept[waiting].action, kept[waiting].emphasis, kept[bad].emphasis) == (RefusedAction.LEARN, 2.5, 1.0)
+    assert await stores.ledger.refused_with([bad]) == sorted([retracted, waiting])
+    assert await stores.ledger.refused(1) == []
+    assert await stores.ledger.refusals_of([waiting]) == [2]
+    await stores.ledger.mark_artefacts_gone([2])
+    assert await stores.ledger.refusals_of([waiting]) == [2], "one of them is in quarantine, and may be released"
+    await stores.samples.request_retraction(bad)
+    await stores.ledger.mark_artefacts_gone([2])
+    assert not await stores.ledger.refused(2)
+    assert not await stores.ledger.refused_with([bad])
 
 
 async def test_versions_are_paged_newest_first(stores: Stores) -> None:

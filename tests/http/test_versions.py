@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
 from app.core.domain.errors import ParentNotLive
+from app.core.domain.quarantine import Review, ReviewAction
 from app.core.domain.samples import NewSample, SampleState
 from app.core.domain.versions import CONSOLIDATION_ASKED, LedgerChange, NewVersion, Version, VersionKind
-from app.core.rollback import PENDING_EVENT, promote_again
-from app.schemas.versions import ModelOut, VersionOut, VersionPage
+from app.core.rollback import PENDING_EVENT, Stores, promote_again
+from app.schemas.versions import ModelOut, PreviewOut, PromotedOut, VersionOut, VersionPage
 from tests.http.world import LABELS, World, assert_problem
 from tests.polling import eventually
 
@@ -67,7 +70,7 @@ async def test_rolling_back_goes_forward(world: World, client: httpx.AsyncClient
     texts = ["where is my card"]
     response = await promote(client, 1)
     assert response.status_code == 200, response.text
-    VersionOut.model_validate(response.json(), extra="forbid")
+    PromotedOut.model_validate(response.json(), extra="forbid")
     made = response.json()
     assert (made["number"], made["parent"], made["kind"], made["trigger"]) == (4, 3, "rollback", "rollback")
     assert (made["reason"], made["promoted_by"], made["state"]) == ("it was better", "api", "live")
@@ -105,16 +108,55 @@ async def test_back_and_forth(world: World, client: httpx.AsyncClient) -> None:
     assert made["gate"]["pending_unlearn"] == [first]
 
 
-async def test_a_refused_version_can_be_forced(world: World, client: httpx.AsyncClient) -> None:
-    first, second = await store(world, "a", "b")
-    await world.serve(1)
+async def test_a_forced_version_is_exactly_what_it_was_when_it_was_refused_with_its_samples(
+    world: World, client: httpx.AsyncClient
+) -> None:
+    old, first, second, later = await store(world, "a", "b", "c", "d")
+    gone, discarded = await store(world, "e", "f")
+    await world.serve(1, LedgerChange(learned=(old,)))
     refused = world.write_version(2)
-    await world.ledger.refuse(refused, LedgerChange(quarantined={first: "it broke refunds"}))
-    await world.serve(3, LedgerChange(learned=(second,)))
+    change = LedgerChange(learned=(first, second, gone, discarded), unlearned={old: "replaced by another"})
+    await world.ledger.refuse(refused, change, {first: "harms: it broke refunds", discarded: "harms: it broke refunds"})
+    await world.serve(3, LedgerChange(learned=(second, later)))
+    await world.samples.request_retraction(gone)
+    await world.samples.review(discarded, Review(ReviewAction.DISCARD, "nonsense", "ann"))
+
+    before = [one.state for one in await world.samples.get_many([old, first, second, later, gone, discarded])]
+    seen = (await client.post("/v1/versions/2/promote", json={"dry_run": True})).json()
+    PreviewOut.model_validate(seen, extra="forbid")
+    assert (seen["target"], seen["kind"], seen["live"]) == (2, "forced", 3)
+    assert [one.state for one in await world.samples.get_many([old, first, second, later, gone, discarded])] == before
+    assert max(world.database.versions) == 3
+
     made = (await promote(client, 2)).json()
+    PromotedOut.model_validate(made, extra="forbid")
     assert (made["number"], made["kind"], made["trigger"]) == (4, "rollback", "forced")
-    assert {(await world.samples.get(one)).state for one in (first, second)} == {SampleState.QUARANTINED}
+    assert made["effect"] == seen["effect"]
+    away, back, out = (made["effect"][name] for name in ("takes_away", "brings_back", "stays_out"))
+    assert (away["count"], away["states"], away["ids"]) == (2, {"queued": 1, "retracted": 1}, sorted([old, later]))
+    assert (back["count"], back["classes"], back["ids"]) == (1, {"default": {"card": 1}}, [first])
+    assert (out["states"], out["ids"]) == ({"retracted": 1, "rejected": 1}, sorted([gone, discarded]))
+    found = {one.id: one for one in await world.samples.get_many([old, first, second, later])}
+    assert {id: found[id].state for id in found} == {
+        old: SampleState.RETRACTED,
+        first: SampleState.LEARNED,
+        second: SampleState.LEARNED,
+        later: SampleState.QUEUED,
+    }
+    assert "on top of version 2" in (found[later].reason or "")
+    assert sorted(made["gate"]["pending_unlearn"]) == sorted([gone, discarded])
     assert (await client.get("/v1/versions/2")).json()["state"] == "refused"
+
+
+async def test_a_dry_run_of_a_roll_back_says_what_it_takes_away(world: World, client: httpx.AsyncClient) -> None:
+    first, second = await store(world, "a", "b")
+    await world.serve(1, LedgerChange(learned=(first,)))
+    await world.serve(2, LedgerChange(learned=(second,)))
+    seen = (await client.post("/v1/versions/1/promote", json={"dry_run": True})).json()
+    assert (seen["kind"], seen["effect"]["takes_away"]["states"]) == ("rollback", {"quarantined": 1})
+    assert (await promote(client, 1)).json()["effect"] == seen["effect"]
+    assert_problem(await client.post("/v1/versions/4/promote", json={"dry_run": True}), 404)
+    assert_problem(await client.post("/v1/versions/1/promote", json={"dry_run": "yes"}), 422)
 
 
 async def test_what_cannot_be_promoted(world: World, client: httpx.AsyncClient) -> None:
@@ -160,15 +202,9 @@ async def test_a_rollback_and_the_learner_at_the_same_time(world: World, races: 
         await world.promote(world.write_version(number))
 
     async def roll_back() -> Version:
-        return await promote_again(
-            1,
-            reason="race",
-            promoted_by="test",
-            ledger=RacingLedger(world, races),  # type: ignore[arg-type]  # a ledger by `__getattr__`
-            labels=world.labels,
-            artefacts=world.artefacts,
-            stream=world.stream,
-        )
+        ledger: Any = RacingLedger(world, races)
+        stores = Stores(ledger, world.labels, world.samples, world.artefacts, world.stream)
+        return (await promote_again(1, reason="race", promoted_by="test", stores=stores)).version
 
     if races == 5:
         with pytest.raises(ParentNotLive):

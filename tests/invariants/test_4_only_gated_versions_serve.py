@@ -41,7 +41,7 @@ async def test_flipped_labels_are_refused_as_a_batch_and_the_harmless_part_of_it
         everything = await stores.learned() + await stores.samples.get_many(ids[:FLIPPED])
     first = versions[-2]
     assert (first.number, first.state, first.samples_new) == (2, VersionState.REFUSED, len(ids))
-    assert any("recall of 'card' falls" in reason for reason in first.gate["reasons"])
+    assert any("class 'card' falls" in reason for reason in first.gate["reasons"])
     refused = {version.number for version in versions if version.state is VersionState.REFUSED}
     assert not refused & load.versions
     assert all(version.gate["accepted"] for version in versions if version.number not in refused)

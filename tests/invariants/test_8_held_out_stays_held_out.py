@@ -211,7 +211,8 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
     shutil.copytree(state.encoder_folder, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
-    publisher = Publisher(learner.ledger, learner.labels, learner.artefacts, MemoryFeedbackStream(), keep_versions=100)
+    stores = (learner.ledger, learner.labels, learner.samples, learner.artefacts)
+    publisher = Publisher(*stores, MemoryFeedbackStream(), keep_versions=100)
     draft = Draft(
         kind=VersionKind.CONSOLIDATION,
         trigger="test",

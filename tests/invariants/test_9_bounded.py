@@ -230,9 +230,8 @@ def test_the_panel_holds_gate_items_at_most() -> None:
 
 async def test_the_oldest_versions_lose_their_files(tmp_path: Path) -> None:
     world = World(tmp_path, keep_versions=2)
-    publisher = Publisher(
-        world.ledger, world.labels, world.artefacts, world.stream, keep_versions=world.settings.keep_versions
-    )
+    stores = (world.ledger, world.labels, world.samples, world.artefacts)
+    publisher = Publisher(*stores, world.stream, keep_versions=world.settings.keep_versions)
     async with world.client() as client:
         for number in range(1, 6):
             await world.serve(number)

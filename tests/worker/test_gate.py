@@ -87,7 +87,7 @@ def test_a_loss_in_one_class_is_refused_though_the_whole_gains() -> None:
     report = judge({"default": evidence(live, candidate, targets)}, SETTINGS)
     assert report.tasks["default"].overall.candidate > report.tasks["default"].overall.live
     assert not report.accepted
-    assert [reason for reason in report.reasons if "recall of 'a'" in reason]
+    assert [reason for reason in report.reasons if "class 'a'" in reason]
 
 
 def test_a_small_loss_that_chance_explains_passes() -> None:

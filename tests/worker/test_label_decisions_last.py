@@ -114,7 +114,8 @@ async def test_what_a_consolidation_brings_gets_the_labels_of_now(lived: Lived, 
     await learner.change_label("rename", "card", "bank card")
     await learner.change_label("merge", "flight", "transfer")
     await learner.change_label("retire", "profit")
-    publisher = Publisher(learner.ledger, learner.labels, learner.artefacts, MemoryFeedbackStream(), keep_versions=100)
+    stores = (learner.ledger, learner.labels, learner.samples, learner.artefacts)
+    publisher = Publisher(*stores, MemoryFeedbackStream(), keep_versions=100)
     succession = Succession(learner.samples, learner.ledger, publisher, learner.recovery, lived.pawl.settings)
     result = {"trained": trained, "samples_new": 50, "samples_replayed": 0, "watermark": 200, "metrics": {}}
     cause = Cause(state.version, "test")

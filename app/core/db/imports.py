@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.db.engine import among, chunked, reading
 from app.core.db.events import add_events
-from app.core.db.sample_rows import lock_samples
+from app.core.db.sample_rows import lock_samples, select_samples
 from app.core.db.tables import imports as table
 from app.core.db.tables import samples
 from app.core.domain.imports import Import, NewImport, Outcome
-from app.core.domain.samples import SampleState
+from app.core.domain.samples import Sample, SampleState
 from app.core.domain.versions import Json
 from app.core.ports import Clock
 
@@ -57,6 +57,12 @@ class ImportTable:
                 rows = await connection.execute(query)
                 found += [Outcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
         return sorted_outcomes(found)
+
+    async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
+        """See `ImportStore.of_import`."""
+        own = (samples.c.import_id == import_id, samples.c.state == state.value, samples.c.seq > after_seq)
+        async with reading(self._engine) as connection:
+            return await select_samples(connection, *own, limit=limit)
 
 
 async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequence[NewImport]) -> None:

@@ -31,7 +31,16 @@ from app.core.domain.samples import (
     SampleState,
     Split,
 )
-from app.core.domain.versions import Event, Json, LearnerStatus, LedgerAction, LedgerRow, Version, VersionState
+from app.core.domain.versions import (
+    Event,
+    Json,
+    LearnerStatus,
+    LedgerAction,
+    LedgerRow,
+    RefusedRow,
+    Version,
+    VersionState,
+)
 from app.core.ports import Clock, Floats
 
 
@@ -59,6 +68,7 @@ class MemoryDatabase:
     answered: dict[str, Answered] = field(default_factory=dict)
     versions: dict[int, Version] = field(default_factory=dict)
     ledger: list[LedgerRow] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     events_written: int = 0
     learner: LearnerStatus | None = None

@@ -69,3 +69,8 @@ class MemoryImports:
                 self._database.samples[id] = replace(sample, reviewed_at=now, import_id=one.id)
             if one.accept_reason is not None:
                 self._database.add_event(*accepted_event(one, len(ids)), now)
+
+    async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
+        """See `ImportStore.of_import`."""
+        own = (one for one in self._database.samples.values() if one.import_id == import_id and one.state is state)
+        return [one for one in own if one.seq > after_seq][:limit]

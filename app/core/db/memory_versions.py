@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.core.db.engine import SystemClock
@@ -13,16 +13,17 @@ from app.core.db.memory_encoders import MemoryEncoderRequests
 from app.core.db.memory_labels import apply_label_change, check_label_change
 from app.core.db.promotion import (
     RESTORED,
+    Promotion,
     Standing,
     named_samples,
     plan_promotion,
     promotion_events,
-    refusal_event,
+    refusal_events,
     replaced_since,
 )
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
 from app.core.domain.quarantine import QuarantineKind
-from app.core.domain.samples import SampleState
+from app.core.domain.samples import ACTIVE_STATES, SampleState
 from app.core.domain.versions import (
     Event,
     Json,
@@ -30,8 +31,11 @@ from app.core.domain.versions import (
     LedgerChange,
     LedgerRow,
     NewVersion,
+    RefusedAction,
+    RefusedRow,
     Version,
     VersionState,
+    refused_rows,
 )
 from app.core.ports import Clock
 
@@ -70,7 +74,7 @@ class MemoryVersionLedger(MemoryEncoderRequests):
         if live_number != version.parent:
             raise ParentNotLive(parent=version.parent, live=live_number)
         known = [database.samples[id] for id in named_samples(change) if id in database.samples]
-        standings = {one.id: Standing(one.state, one.retract_requested) for one in known}
+        standings = {one.id: Standing(one.state, one.retract_requested, one.reason) for one in known}
         plan = plan_promotion(version, change, standings)
         if change.label is not None:
             check_label_change(database, change.label, tuple(change.unlearned))
@@ -78,15 +82,8 @@ class MemoryVersionLedger(MemoryEncoderRequests):
         if live is not None:
             database.versions[live.number] = replace(live, state=VersionState.RETIRED)
         now = self._clock.now()
-        for id in plan.learned:
-            database.move(id, SampleState.LEARNED, None, now)
-            emphasis = database.samples[id].emphasis * plan.emphasis.get(id, 1.0)
-            learned = replace(database.samples[id], learned_in_version=version.number, emphasis=emphasis)
-            database.samples[id] = learned
-        for id, (state, reason) in plan.moves.items():
-            database.move(id, state, reason, now)
-        database.note(plan.kinds, plan.doubts)
-        database.ledger += plan.rows
+        self._yield_identities(change.restored)
+        self._apply(plan, version.number, now)
         if change.back_to is not None:
             texts = {(database.samples[id].task, database.samples[id].text_digest) for id in change.quarantined}
             same = [one for one in database.samples.values() if (one.task, one.text_digest) in texts]
@@ -98,17 +95,62 @@ class MemoryVersionLedger(MemoryEncoderRequests):
             await self.append_event(type, payload)
         return promoted
 
-    async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
+    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
         """See `VersionLedger.refuse`. Samples that are not queued any more are left as they are."""
         refused = self._insert(version, VersionState.REFUSED)
-        samples, now = self._database.samples, self._clock.now()
-        queued = [id for id in change.quarantined if id in samples and samples[id].state is SampleState.QUEUED]
+        samples = self._database.samples
+        before = {id: samples[id].emphasis for id in change.learned}
+        self._database.refused += refused_rows(version.number, change, before)
+        now = self._clock.now()
+        queued = [id for id in harmful if id in samples and samples[id].state is SampleState.QUEUED]
         for id in queued:
-            self._database.move(id, SampleState.QUARANTINED, change.quarantined[id], now)
-        kinds = {id: change.kinds.get(id, QuarantineKind.GATE) for id in queued}
-        self._database.note(kinds, {id: change.doubts[id] for id in queued if id in change.doubts})
-        await self.append_event(*refusal_event(version, len(queued)))
+            self._database.move(id, SampleState.QUARANTINED, harmful[id], now)
+        doubts = {id: change.doubts[id] for id in queued if id in change.doubts}
+        self._database.note(dict.fromkeys(queued, QuarantineKind.GATE), doubts)
+        for type, payload in refusal_events(version, len(queued)):
+            await self.append_event(type, payload)
         return refused
+
+    async def refused(self, number: int) -> list[RefusedRow]:
+        """See `VersionLedger.refused`."""
+        return sorted((row for row in self._database.refused if row.version == number), key=lambda row: row.sample_id)
+
+    async def refusals_of(self, sample_ids: Sequence[str]) -> list[int]:
+        """See `VersionLedger.refusals_of`."""
+        rows = [row for row in self._database.refused if row.action is RefusedAction.LEARN]
+        return sorted({row.version for row in rows if row.sample_id in set(sample_ids)})
+
+    async def refused_with(self, sample_ids: Sequence[str]) -> list[str]:
+        """See `VersionLedger.refused_with`."""
+        rows = [row for row in self._database.refused if row.action is RefusedAction.LEARN]
+        versions = {row.version for row in rows if row.sample_id in set(sample_ids)}
+        return sorted({row.sample_id for row in rows if row.version in versions}.difference(sample_ids))
+
+    def _apply(self, plan: Promotion, number: int, now: datetime) -> None:
+        database = self._database
+        for id in plan.learned:
+            database.move(id, SampleState.LEARNED, None, now)
+            database.samples[id] = replace(database.samples[id], learned_in_version=number)
+        for id, emphasis in plan.emphasis.items():
+            database.samples[id] = replace(database.samples[id], emphasis=database.samples[id].emphasis * emphasis)
+        for id, emphasis in plan.weighed.items():
+            database.samples[id] = replace(database.samples[id], emphasis=emphasis)
+        for id, (state, reason) in plan.moves.items():
+            database.move(id, state, reason, now)
+        database.note(plan.kinds, plan.doubts)
+        database.ledger += plan.rows
+
+    def _yield_identities(self, ids: Sequence[str]) -> None:
+        samples, superseded = self._database.samples, self._database.superseded
+        active = {
+            (one.task, one.text_digest, one.label): one.id
+            for one in samples.values()
+            if one.state in ACTIVE_STATES and one.id not in superseded
+        }
+        superseded.update(
+            id for id in ids
+            if active.get((samples[id].task, samples[id].text_digest, samples[id].label), id) != id
+        )  # fmt: skip
 
     def _insert(self, version: NewVersion, state: VersionState) -> Version:
         if version.number in self._database.versions:
@@ -132,6 +174,9 @@ class MemoryVersionLedger(MemoryEncoderRequests):
         versions = self._database.versions
         for number in versions.keys() & set(numbers):
             versions[number] = replace(versions[number], artefacts_kept=False)
+        rows, samples = self._database.refused, self._database.samples
+        held = {row.version for row in rows if samples[row.sample_id].state is SampleState.QUARANTINED}
+        self._database.refused = [row for row in rows if versions[row.version].artefacts_kept or row.version in held]
 
     async def append_event(self, type: str, payload: Json) -> Event:
         """See `VersionLedger.append_event`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from app.core.domain.errors import CandidateStale
 from app.core.domain.labels import LabelChange
 from app.core.domain.quarantine import Doubt, QuarantineKind
-from app.core.domain.samples import ACTIVE_STATES, Sample, SampleState
+from app.core.domain.samples import ACTIVE_STATES, Sample, SampleState, may_return
 from app.core.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 
 PROMOTED = "version_promoted"
@@ -18,6 +18,8 @@ LABEL_REQUESTED = "label_change_requested"
 LABEL_CHANGED = "label_changed"
 LABEL_FAILED = "label_change_failed"
 RESTORED = "the label that had replaced it was rolled back"
+RETRACTED = "retracted by the client"
+OVERLAP = "labels_overlap"
 _IDS_IN_EVENT = 100
 
 
@@ -27,18 +29,21 @@ class Standing:
 
     state: SampleState
     retract_requested: bool
+    reason: str | None = None
 
 
 @dataclass(slots=True)
 class Promotion:
     """What a promotion does to samples, by id, and the ledger rows in order.
 
-    learned; the emphasis of some of them; (state, reason) of those that leave; `kinds`: what put those that go into
-    quarantine there; `doubts`: what spoke against those that are learned.
+    learned; by what the emphasis of some of them is multiplied, and what that of others becomes; (state, reason) of
+    those that leave; `kinds`: what put those that go into quarantine there; `doubts`: what spoke against those that are
+    learned or quarantined.
     """
 
     learned: tuple[str, ...]
     emphasis: dict[str, float] = field(default_factory=dict)
+    weighed: dict[str, float] = field(default_factory=dict)
     moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
     rows: list[LedgerRow] = field(default_factory=list)
     kinds: dict[str, QuarantineKind] = field(default_factory=dict)
@@ -48,7 +53,7 @@ class Promotion:
 def named_samples(change: LedgerChange) -> list[str]:
     """All ids in a change, sorted (the order in which their rows are locked), each once."""
     names = {*change.learned, *change.unlearned, *change.dropped, *change.quarantined, *change.trained}
-    return sorted(names)
+    return sorted(names.union(change.restored, change.requeued, change.reweighted))
 
 
 def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> Promotion:
@@ -59,12 +64,45 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
 
     Raises `ValueError` when a change names a sample twice, or emphasises one that it does not learn.
     """
+    _check_change(change)
+    _check_standings(version, change, standings)
+    plan = Promotion((*change.learned, *change.restored), change.emphasis, change.weighed)
+    plan.doubts = {
+        name: doubt for name, doubt in change.doubts.items() if name in {*change.learned, *change.quarantined}
+    }
+    default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
+    plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}
+    for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
+        plan.moves[sample_id] = (SampleState.RETRACTED, reason)
+    for sample_id, reason in change.quarantined.items():
+        retracted = standings[sample_id].retract_requested
+        plan.moves[sample_id] = (SampleState.RETRACTED if retracted else SampleState.QUARANTINED, reason)
+    for sample_id, reason in change.requeued.items():
+        leaves = standings[sample_id].retract_requested
+        plan.moves[sample_id] = (SampleState.RETRACTED, RETRACTED) if leaves else (SampleState.QUEUED, reason)
+    rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
+    for action, ids in (
+        (LedgerAction.UNLEARN, (*change.unlearned, *rolled_back, *change.requeued, *change.reweighted)),
+        (LedgerAction.LEARN, (*plan.learned, *change.reweighted)),
+        (LedgerAction.ENCODER, dict.fromkeys(change.trained)),
+    ):
+        plan.rows += [LedgerRow(version.number, sample_id, action) for sample_id in ids]
+    return plan
+
+
+def _check_change(change: LedgerChange) -> None:
     moved = [*change.learned, *change.unlearned, *change.dropped, *change.quarantined]
+    moved += [*change.restored, *change.requeued, *change.reweighted]
     if len(set(moved)) != len(moved):
         raise ValueError("a change names a sample twice")
-    if not change.emphasis.keys() <= set(change.learned):
+    if not change.emphasis.keys() <= set(change.learned) or not change.weighed.keys() <= {
+        *change.restored,
+        *change.reweighted,
+    }:
         raise ValueError("a change emphasises a sample that it does not learn")
 
+
+def _check_standings(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> None:
     def check(ids: Iterable[str], *allowed: SampleState) -> None:
         for sample_id in ids:
             standing = standings.get(sample_id)
@@ -80,24 +118,12 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     check(change.dropped, SampleState.QUEUED)
     check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
     check(change.trained, *SampleState)
-
-    plan = Promotion(change.learned, change.emphasis)
-    plan.doubts = {name: change.doubts[name] for name in change.learned if name in change.doubts}
-    default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
-    plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}
-    for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
-        plan.moves[sample_id] = (SampleState.RETRACTED, reason)
-    for sample_id, reason in change.quarantined.items():
-        retracted = standings[sample_id].retract_requested
-        plan.moves[sample_id] = (SampleState.RETRACTED if retracted else SampleState.QUARANTINED, reason)
-    rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
-    for action, ids in (
-        (LedgerAction.UNLEARN, (*change.unlearned, *rolled_back)),
-        (LedgerAction.LEARN, change.learned),
-        (LedgerAction.ENCODER, dict.fromkeys(change.trained)),
-    ):
-        plan.rows += [LedgerRow(version.number, sample_id, action) for sample_id in ids]
-    return plan
+    check((*change.requeued, *change.reweighted), SampleState.LEARNED)
+    for sample_id in change.restored:
+        standing = standings.get(sample_id)
+        if standing is None or not may_return(standing.state, standing.reason):
+            problem = f"{sample_id} was taken out meanwhile"
+            raise CandidateStale(live=version.parent, parent=version.parent, problem=problem)
 
 
 def replaced_since(
@@ -139,11 +165,13 @@ def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[st
         "unlearned": len(change.unlearned),
         "dropped": len(change.dropped),
         "quarantined": len(change.quarantined),
+        "restored": len(change.restored),
+        "requeued": len(change.requeued),
     }
-    events: list[tuple[str, Json]] = [(PROMOTED, payload)]
-    if change.learned:
-        ids = list(change.learned[:_IDS_IN_EVENT])
-        events.append((LEARNED, {"version": version.number, "ids": ids, "count": len(change.learned)}))
+    events: list[tuple[str, Json]] = [(PROMOTED, payload), *_overlaps(version)]
+    if learned := (*change.learned, *change.restored):
+        ids = list(learned[:_IDS_IN_EVENT])
+        events.append((LEARNED, {"version": version.number, "ids": ids, "count": len(learned)}))
     if change.label is not None:
         events.append((LABEL_CHANGED, label_payload(change.label) | {"version": version.number}))
     return events
@@ -155,9 +183,16 @@ def label_payload(change: LabelChange) -> Json:
     return {"kind": change.kind.value} | {name: getattr(change, name) for name in names}
 
 
-def refusal_event(version: NewVersion, quarantined: int) -> tuple[str, Json]:
-    """Type and payload of the event that a refusal writes."""
-    return REFUSED, _lineage(version) | {"quarantined": quarantined}
+def refusal_events(version: NewVersion, quarantined: int) -> list[tuple[str, Json]]:
+    """Type and payload of the events that a refusal writes."""
+    return [(REFUSED, _lineage(version) | {"quarantined": quarantined}), *_overlaps(version)]
+
+
+def _overlaps(version: NewVersion) -> list[tuple[str, Json]]:
+    """One event for all texts that go to labels which are new in a candidate, if there are such."""
+    found = {task: report["overlaps"] for task, report in version.gate.get("tasks", {}).items() if report["overlaps"]}
+    accepted = bool(version.gate.get("accepted"))
+    return [(OVERLAP, {"version": version.number, "accepted": accepted, "tasks": found})] if found else []
 
 
 def _lineage(version: NewVersion) -> Json:

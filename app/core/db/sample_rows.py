@@ -13,17 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.db.engine import among, chunked
 from app.core.db.tables import samples as table
 from app.core.domain.quarantine import Doubt, QuarantineKind
-from app.core.domain.samples import Origin, Sample, SampleState, Split
+from app.core.domain.samples import ACTIVE_STATES, Origin, Sample, SampleState, Split
 
 _SELECT = select(*(table.c[field.name] for field in fields(Sample)))
 
 
 async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Id, state and retract_requested of samples, locked until the transaction ends.
+    """Id, state, retract_requested and reason of samples, locked until the transaction ends.
 
     Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
     """
-    columns = (table.c.id, table.c.state, table.c.retract_requested)
+    columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.reason)
     query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
     return (await connection.execute(query)).all()
 
@@ -59,6 +59,24 @@ async def keep_doubts(connection: AsyncConnection, doubts: Mapping[str, Doubt]) 
     statement = update(table).where(table.c.id == bindparam("sample_id")).values(doubt=bindparam("against"))
     for chunk in chunked(doubts.items()):
         await connection.execute(statement, [{"sample_id": id, "against": asdict(doubt)} for id, doubt in chunk])
+
+
+async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    """Before samples become active again: one whose text and label were accepted anew meanwhile leaves its identity to
+    that one, as it would have at that time.
+    """
+    twin = table.alias()
+    taken = select(twin.c.id).where(
+        twin.c.task == table.c.task,
+        twin.c.text_digest == table.c.text_digest,
+        twin.c.label == table.c.label,
+        twin.c.id != table.c.id,
+        twin.c.superseded.is_(False),
+        twin.c.state.in_([state.value for state in ACTIVE_STATES]),
+    )
+    for chunk in chunked(ids):
+        own = update(table).where(among(connection, table.c.id, chunk), taken.exists())
+        await connection.execute(own.values(superseded=True))
 
 
 async def select_samples(

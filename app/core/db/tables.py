@@ -204,6 +204,18 @@ ledger = Table(
     sqlite_autoincrement=True,
 )
 
+# What versions that the gate refused would have changed: promoted by hand, they change exactly this.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("version", _Serial, ForeignKey("versions.number"), primary_key=True, autoincrement=False),
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True, index=True),
+    Column("action", String(16), primary_key=True),
+    Column("emphasis", Float, nullable=False),
+    Column("reason", Text),
+    Column("kind", String(16)),
+)
+
 labels = Table(
     "labels",
     metadata,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -21,10 +21,11 @@ from app.core.db.promotion import (
     named_samples,
     plan_promotion,
     promotion_events,
-    refusal_event,
+    refusal_events,
 )
+from app.core.db.refusals import RefusalTable, forget_refused, keep_refused
 from app.core.db.restoration import restore_replaced
-from app.core.db.sample_rows import keep_doubts, lock_samples, move_samples
+from app.core.db.sample_rows import keep_doubts, lock_samples, move_samples, yield_identities
 from app.core.db.tables import ledger, samples, versions
 from app.core.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
 from app.core.domain.quarantine import QuarantineKind
@@ -39,13 +40,14 @@ from app.core.domain.versions import (
     Version,
     VersionKind,
     VersionState,
+    refused_rows,
 )
 from app.core.ports import Clock
 
 _SELECT = select(*(versions.c[field.name] for field in fields(Version))).order_by(versions.c.number.desc())
 
 
-class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
+class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable):
     """`VersionLedger` on SQLite or PostgreSQL."""
 
     def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:
@@ -85,10 +87,11 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
                 await self._take_over(connection, version)
                 standings: dict[str, Standing] = {}
                 for ids in chunked(named_samples(change)):
-                    for id, state, retract_requested in await lock_samples(connection, ids):
-                        standings[id] = Standing(SampleState(state), retract_requested)
+                    for id, state, retract_requested, reason in await lock_samples(connection, ids):
+                        standings[id] = Standing(SampleState(state), retract_requested, reason)
                 plan = plan_promotion(version, change, standings)
                 await self._insert(connection, version, VersionState.LIVE)
+                await yield_identities(connection, change.restored)
                 await self._apply(connection, version.number, plan)
                 if change.back_to is not None:
                     await restore_replaced(connection, version, change, self._clock.now())
@@ -99,21 +102,26 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
         except IntegrityError as error:
             raise _taken(version) from error
 
-    async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
+    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
         """See `VersionLedger.refuse`. Samples that are not queued any more are left as they are."""
         now = self._clock.now()
         try:
             async with writing(self._engine) as connection:
                 await self._insert(connection, version, VersionState.REFUSED)
+                before: dict[str, float] = {}
+                for ids in chunked(change.learned):
+                    query = select(samples.c.id, samples.c.emphasis).where(among(connection, samples.c.id, ids))
+                    rows = await connection.execute(query)
+                    before |= {row.id: row.emphasis for row in rows}
+                await keep_refused(connection, refused_rows(version.number, change, before))
                 moves: dict[str, tuple[SampleState, str]] = {}
-                for ids in chunked(sorted(change.quarantined)):
+                for ids in chunked(sorted(harmful)):
                     for row in await lock_samples(connection, ids):
                         if row.state == SampleState.QUEUED.value:
-                            moves[row.id] = (SampleState.QUARANTINED, change.quarantined[row.id])
-                kinds = {id: change.kinds.get(id, QuarantineKind.GATE) for id in moves}
-                await move_samples(connection, moves, now, kinds)
+                            moves[row.id] = (SampleState.QUARANTINED, harmful[row.id])
+                await move_samples(connection, moves, now, dict.fromkeys(moves, QuarantineKind.GATE))
                 await keep_doubts(connection, {id: change.doubts[id] for id in moves if id in change.doubts})
-                await add_events(connection, self._clock, [refusal_event(version, len(moves))])
+                await add_events(connection, self._clock, refusal_events(version, len(moves)))
                 return (await _select(connection, versions.c.number == version.number))[0]
         except IntegrityError as error:
             raise _taken(version) from error
@@ -157,6 +165,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
         for id, emphasis in plan.emphasis.items():  # of one learning step, and few of it
             more = samples.c.emphasis * emphasis
             await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=more))
+        for id, emphasis in plan.weighed.items():
+            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=emphasis))
         await move_samples(connection, plan.moves, now, plan.kinds)
         await keep_doubts(connection, plan.doubts)
         rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)
@@ -177,6 +187,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable):
             for chunk in chunked(numbers):
                 gone = update(versions).where(versions.c.number.in_(chunk))
                 await connection.execute(gone.values(artefacts_kept=False))
+            await forget_refused(connection)
 
     async def ping(self) -> None:
         """See `VersionLedger.ping`."""

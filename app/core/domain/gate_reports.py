@@ -41,14 +41,43 @@ class ClassReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """A label that is new in the batch and answers texts of an older one.
+
+    `taken` of the older label's `items` on the panel were right before and are answered with the new label now;
+    `gained` of the new label's own `own` texts are answered with it, each without its own sample. `sentence` is what
+    the owner is told.
+    """
+
+    label: str
+    old_label: str
+    taken: int
+    items: int
+    gained: int
+    own: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskReport:
-    """All findings of one task. Rates are in [0, 1]; None where there is nothing to measure."""
+    """All findings of one task. Rates are in [0, 1]; None where there is nothing to measure.
+
+    overall     every panel item, any label allowed as the answer: what the version will do.
+    known       harm: the items whose label the live head knows, the labels it knows allowed as answers.
+    heldout     of these, the held-out ones.
+    forgetting  of these, those whose label got no new samples.
+    golden      golden items; any label allowed, because their owner has said what they are.
+    classes     recall, measured as `known` where the live head knows the label.
+    overlaps    what is no harm but a trade: texts that go to labels that are new in the batch.
+    """
 
     overall: PairedTest
+    known: PairedTest
     heldout: PairedTest
     golden: PairedTest
     forgetting: PairedTest
     classes: Sequence[ClassReport]
+    overlaps: Sequence[Overlap]
     prequential: float | None
     corrections: int
     corrections_right: float | None
@@ -68,6 +97,8 @@ class GateReport:
     latency_ratio: float | None = None
     forced: str | None = None
     thresholds: Json = field(default_factory=dict)
+    charges: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By task, the names of what `reasons` say in sentences."""
 
     def to_json(self) -> Json:
         """Plain JSON values, which share nothing that can be changed with the report."""

@@ -142,6 +142,21 @@ class Sample:
         """Whether it is out because a newer label for its text came, and its client has not taken it back."""
         return self.state is SampleState.RETRACTED and (self.reason or "").startswith(REPLACED)
 
+    @property
+    def may_return(self) -> bool:
+        """See `may_return`."""
+        return may_return(self.state, self.reason)
+
+
+def may_return(state: SampleState, reason: str | None) -> bool:
+    """Whether a sample that is not learned may be made `learned` by a version that was made when it was to be.
+
+    Not against its client, who took it back, a reviewer, who discarded it, or an operator, who retired its label.
+    """
+    if state is SampleState.RETRACTED:
+        return (reason or "").startswith(REPLACED)
+    return state in (SampleState.QUEUED, SampleState.QUARANTINED, SampleState.DEAD)
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -113,6 +114,14 @@ class LedgerRow:
     action: LedgerAction
 
 
+def has_reweighted(rows: list[LedgerRow]) -> bool:
+    """Whether a version took a sample out and learned it again: its weight is another one since."""
+    done = {(row.version, row.sample_id, row.action) for row in rows}
+    return any(
+        (version, id, LedgerAction.UNLEARN) in done for version, id, action in done if action is LedgerAction.LEARN
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerChange:
     """All that one promotion writes besides the version row; one transaction with it.
@@ -132,6 +141,13 @@ class LedgerChange:
     emphasis    id -> emphasis of those of `learned` that have one; 1 for the others.
     back_to     a roll-back's target: what it had learned and a label of `quarantined` has replaced since is queued
                 again.
+    restored    ids that a forced version has learned and the live one has not: from any state but `learned`, unless
+                their client, a reviewer or an operator has taken them out, to `learned`, with a `learn` row.
+    requeued    id -> reason; learned since a forced version was refused: from `learned` to `queued` (with an `unlearn`
+                row), so that they are learned on top of it.
+    reweighted  ids that a forced version and the live one have both learned, with another emphasis: they stay learned,
+                with an `unlearn` and a `learn` row.
+    weighed     id -> the emphasis that those of `restored` and `reweighted` have from now on that had another.
     """
 
     learned: tuple[str, ...] = ()
@@ -144,6 +160,54 @@ class LedgerChange:
     doubts: dict[str, Doubt] = field(default_factory=dict)
     emphasis: dict[str, float] = field(default_factory=dict)
     back_to: int | None = None
+    restored: tuple[str, ...] = ()
+    requeued: dict[str, str] = field(default_factory=dict)
+    reweighted: tuple[str, ...] = ()
+    weighed: dict[str, float] = field(default_factory=dict)
+
+
+class RefusedAction(StrEnum):
+    """What a refused version would have done with a sample."""
+
+    LEARN = "learn"
+    UNLEARN = "unlearn"
+    DROP = "drop"
+    QUARANTINE = "quarantine"
+    ENCODER = "encoder"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """One line of what a refused version would have changed; see `LedgerChange` for what the actions mean.
+
+    `emphasis` is that of a sample it would have learned, `reason` that of one that would have left, `kind` what would
+    have put it into quarantine.
+    """
+
+    version: int
+    sample_id: str
+    action: RefusedAction
+    emphasis: float = 1.0
+    reason: str | None = None
+    kind: QuarantineKind | None = None
+
+
+def refused_rows(version: int, change: LedgerChange, emphasis: Mapping[str, float]) -> list[RefusedRow]:
+    """A change that was not made, as it is kept: each sample once for each action.
+
+    `emphasis` is what those that it would have learned have now, which its own multiplies.
+    """
+    rows = [
+        RefusedRow(version, id, RefusedAction.LEARN, emphasis.get(id, 1.0) * change.emphasis.get(id, 1.0))
+        for id in dict.fromkeys(change.learned)
+    ]
+    rows += [RefusedRow(version, id, RefusedAction.UNLEARN, reason=why) for id, why in change.unlearned.items()]
+    rows += [RefusedRow(version, id, RefusedAction.DROP, reason=why) for id, why in change.dropped.items()]
+    rows += [
+        RefusedRow(version, id, RefusedAction.QUARANTINE, reason=why, kind=change.kinds.get(id, QuarantineKind.GATE))
+        for id, why in change.quarantined.items()
+    ]
+    return rows + [RefusedRow(version, id, RefusedAction.ENCODER) for id in dict.fromkeys(change.trained)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.core.domain.imports import Import, Outcome
+from app.core.domain.samples import Sample, SampleState
 
 
 class ImportStore(Protocol):
@@ -19,3 +20,6 @@ class ImportStore(Protocol):
 
     async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
         """What became of the samples of these imports, by task, label, state and reason."""
+
+    async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
+        """A page of the samples that an import brought and that are in a state, by `seq`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from app.core.domain.versions import (
@@ -12,6 +12,7 @@ from app.core.domain.versions import (
     LedgerChange,
     LedgerRow,
     NewVersion,
+    RefusedRow,
     Version,
 )
 from app.core.ports.encoders import EncoderRequests
@@ -39,14 +40,28 @@ class VersionLedger(EncoderRequests, Protocol):
         is no longer in the state the change starts from; then nothing was written.
         """
 
-    async def refuse(self, version: NewVersion, change: LedgerChange) -> Version:
-        """Records a candidate that the gate refused, with its report; only `quarantined` of the change is used."""
+    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
+        """Records a candidate that the gate refused, with its report and with what it would have changed.
+
+        Of that nothing is carried out; those of the queued samples that are `harmful` (id -> why) are quarantined.
+        """
+
+    async def refused(self, number: int) -> list[RefusedRow]:
+        """What a refused version would have changed; nothing for any other one."""
+
+    async def refusals_of(self, sample_ids: Sequence[str]) -> list[int]:
+        """The refused versions that would have learned any of these samples, as far as they are remembered."""
+
+    async def refused_with(self, sample_ids: Sequence[str]) -> list[str]:
+        """The samples that any refused version would have learned together with one of these, without these."""
 
     async def ledger(self, after_version: int, up_to_version: int | None = None) -> list[LedgerRow]:
         """Ledger rows of versions in (after, up_to], in the order they were written."""
 
     async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
-        """Notes that retention removed these versions' files."""
+        """Notes that retention removed these versions' files. What refused ones would have changed
+        goes with them, once none of it is in quarantine.
+        """
 
     async def append_event(self, type: str, payload: Json) -> Event:
         """Writes one event."""
