@@ -91,6 +91,12 @@ class AppMetrics:
 
     def _count_feedback(self, registry: CollectorRegistry) -> None:
         self.feedback_accepted = Counter("pawl_feedback_accepted", "Feedback items answered 202", registry=registry)
+        self.feedback_faults = Counter(
+            "pawl_feedback_faults", "Faults of feedback items that were refused", ("field",), registry=registry
+        )
+        self.feedback_warnings = Counter(
+            "pawl_feedback_warnings", "Warnings in receipts of feedback", registry=registry
+        )
         self.feedback_backlog = Gauge("pawl_feedback_backlog", "Feedback waiting to be learned", registry=registry)
         self.feedback_limit = Gauge("pawl_feedback_backlog_limit", "Most feedback that may wait", registry=registry)
         self.quarantined = Gauge(

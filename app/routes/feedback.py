@@ -70,10 +70,11 @@ async def give_feedback(
     try:
         receipts = await service.ports.samples.accept(samples, key)
     except ItemsRefused as error:
-        raise _invalid_items(cast("list[Fault]", error.details["faults"]), in_batch=in_batch) from None
+        raise _invalid_items(service, cast("list[Fault]", error.details["faults"]), in_batch=in_batch) from None
     fresh = [one.id for one in receipts if one.is_new]
     service.backlog.add(len(fresh))
     service.metrics.feedback_accepted.inc(len(receipts))
+    service.metrics.feedback_warnings.inc(sum(len(one.warnings) for one in receipts))
     # a repeat is announced too when it still waits: its first announcement may be what got lost
     service.announcer.announce([one.id for one in receipts if one.state is SampleState.QUEUED])
     return json_response(
@@ -92,8 +93,10 @@ def _receipt(one: Receipt) -> dict[str, Any]:
     return told
 
 
-def _invalid_items(faults: Sequence[Fault], *, in_batch: bool) -> Problem:
+def _invalid_items(service: Service, faults: Sequence[Fault], *, in_batch: bool) -> Problem:
     """The 422 that names every fault of every item."""
+    for one in faults:
+        service.metrics.feedback_faults.labels(one.field).inc()
     fields = [
         {"detail": one.problem, "pointer": pointer(*(("items", one.index) if in_batch else ()), one.field)}
         for one in faults
@@ -129,7 +132,7 @@ async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch:
         others = (await service.ports.samples.examine(list(samples.values()))).faults
         places = list(samples)
         faults += [Fault(places[one.index], one.field, one.problem) for one in others]
-        raise _invalid_items(sorted(faults, key=lambda one: one.index), in_batch=in_batch)
+        raise _invalid_items(service, sorted(faults, key=lambda one: one.index), in_batch=in_batch)
     return list(samples.values())
 
 

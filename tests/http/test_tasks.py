@@ -37,6 +37,7 @@ async def test_a_mistyped_task_is_a_422_that_names_the_nearest(world: World, cli
     assert "did you mean 'default'?" in body["detail"]
     assert "create_task" in body["detail"]
     assert not world.database.samples
+    assert 'pawl_feedback_faults_total{field="task"} 1.0' in (await client.get("/metrics")).text
     item = {"text": "a", "label": "b", "task": "mood"}
     assert_problem(await client.post("/v1/labels", json={"name": "b", "task": "mood"}), 422)
     made = await client.post("/v1/feedback", json={"items": [item | {"create_task": True}, item | {"text": "c"}]})
@@ -124,6 +125,7 @@ async def test_like_labels_are_told_and_listed_with_the_command(world: World, cl
         answer = (await client.post("/v1/feedback", json={"text": f"text {n}", "label": label})).json()
         FeedbackResponse.model_validate(answer, extra="forbid")
         assert ("warnings" in answer["items"][0]) == (n in {2, 3})
+    assert "pawl_feedback_warnings_total 3.0" in (await client.get("/metrics")).text
     page = (await client.get("/v1/labels")).json()
     LabelPage.model_validate(page, extra="forbid")
     assert page["probably_the_same"] == [
