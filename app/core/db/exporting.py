@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from sqlalchemy import ColumnElement, func, not_, select
+from sqlalchemy import ColumnElement, and_, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.core.db.faults import translated
 from app.core.db.sample_rows import select_samples
-from app.core.db.tables import RETRACTION_PENDING
 from app.core.db.tables import samples as table
-from app.core.domain.samples import Sample, SampleFilter
+from app.core.domain.samples import Sample, SampleFilter, SampleState
 
 _PAGE = 2000
 
@@ -37,8 +35,9 @@ class ExportTable:
                 after = page[-1].seq
 
 
-def _conditions(where: SampleFilter) -> list[ColumnElement[bool] | Any]:
-    conditions: list[Any] = [table.c.state.in_([state.value for state in where.states]), not_(RETRACTION_PENDING)]
+def _conditions(where: SampleFilter) -> list[ColumnElement[bool]]:
+    leaving = and_(table.c.state == SampleState.LEARNED.value, table.c.retract_requested)
+    conditions = [table.c.state.in_([state.value for state in where.states]), not_(leaving)]
     if where.tasks is not None:
         conditions.append(table.c.task.in_(where.tasks))
     if where.since is not None:
