@@ -135,7 +135,9 @@ def feedback(
     }
     item |= {"create_task": create_task or None}
     with service_at(url, home) as service:
-        ask.feedback(service, {key: value for key, value in item.items() if value is not None}, wait, as_json)
+        sent = {key: value for key, value in item.items() if value is not None}
+        if code := ask.feedback(service, sent, wait, as_json):
+            raise typer.Exit(code)
 
 
 @cli.command()

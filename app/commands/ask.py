@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from app.commands.bulk import in_one
-from app.commands.client import Service
-from app.commands.terminal import CommandFailed, notes, print_json, print_line
+from app.commands.client import Service, ServiceAway
+from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes, print_json, print_line
 
 POLL_SECONDS = 0.1
+_LOOK_SECONDS = 5.0
+_DESERTED_SECONDS = 60.0
 _SHOWN_CHARACTERS = 100
 
 
@@ -28,20 +31,25 @@ def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: 
     print_line(f"version {answer['version']}")
 
 
-def feedback(service: Service, item: dict[str, Any], wait: bool, as_json: bool) -> None:
-    """Sends one label; with `wait`, returns when it was learned and is served."""
+def feedback(service: Service, item: dict[str, Any], wait: bool, as_json: bool) -> int:
+    """Sends one label; with `wait`, returns when it is settled, and served where it was learned.
+
+    Returns the exit code: `EXIT_PARTIAL` where it was waited for and not learned.
+    """
     receipt: dict[str, Any] = service.post("/v1/feedback", item)["items"][0]
     for warning in receipt.get("warnings", ()):
         notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if wait:
         receipt = follow(service, receipt["id"])
+    code = EXIT_PARTIAL if wait and receipt["state"] not in {"learned", "golden"} else 0
     if as_json:
         print_json(receipt)
-        return
+        return code
     learned = receipt.get("learned_in_version")
     reason = f" ({receipt['reason']})" if receipt.get("reason") else ""
     version = f" in version {learned}" if learned is not None else ""
     print_line(f"{receipt['id']} {receipt['state']}{version}{reason}")
+    return code
 
 
 def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[str, Any]:
@@ -67,12 +75,14 @@ def consolidate(service: Service, wait: bool) -> None:
         print_line("asked for a consolidation; follow it with `pawl status` or GET /v1/events")
         return
     service.get("/v1/model")  # says so at once where nothing runs, or where there is nothing to consolidate
-    asked = False
+    asked, deserted = False, _Deserted(service)
     with notes.status("waiting for the learner") as shown:
         for kind, data in service.events():
-            if not asked:  # only now, when nothing it does can be missed
+            if not asked and kind != "quiet":  # only now, when nothing it does can be missed
                 service.post("/v1/consolidations", {})
                 asked = True
+            with suppress(ServiceAway):  # a service that restarts
+                deserted.check()
             if kind == "consolidation_progress":
                 steps = f" {data['done']}/{data['total']}" if data.get("total") else ""
                 shown.update(f"{data.get('phase')}{steps}")
@@ -84,6 +94,30 @@ def consolidate(service: Service, wait: bool) -> None:
             elif data.get("kind") == "consolidation":
                 _tell_outcome(kind, data)
                 return
+
+
+class _Deserted:
+    """Notices, at most every few seconds, that no learner has been alive for a while."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._seen = self._asked = time.monotonic()
+
+    def check(self) -> None:
+        """Raises `CommandFailed` where nobody is there to do what was asked for."""
+        now = time.monotonic()
+        if now - self._asked < _LOOK_SECONDS:
+            return
+        self._asked = now
+        learner = self._service.get("/v1/model")["learner"]
+        if learner is None or learner["alive"]:  # none is known of while the database does not answer
+            self._seen = now
+        elif now - self._seen > _DESERTED_SECONDS:
+            raise CommandFailed(
+                "no learner is running; what was asked for is kept, and the next one does it",
+                "Start it with `pawl up` or `pawl work`.",
+                EXIT_PARTIAL,
+            )
 
 
 def _tell_outcome(kind: str, data: dict[str, Any]) -> None:
@@ -99,11 +133,15 @@ def _tell_outcome(kind: str, data: dict[str, Any]) -> None:
 def wait_for(
     check: Callable[[], dict[str, Any] | None], seconds: float, late: str, every: float = POLL_SECONDS
 ) -> dict[str, Any]:
-    """Polls until the check finds something. Raises `CommandFailed` saying what is `late`."""
+    """Polls until the check finds something, also through a restart of the service.
+
+    Raises `CommandFailed` saying what is `late`: it was asked for, and is not done yet.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = check()
-        if found is not None:
-            return found
+        with suppress(ServiceAway):
+            found = check()
+            if found is not None:
+                return found
         time.sleep(every)
-    raise CommandFailed(late)
+    raise CommandFailed(late, code=EXIT_PARTIAL)

@@ -42,6 +42,10 @@ def running_url(home: Path) -> str | None:
     return url if isinstance(url, str) else None
 
 
+class ServiceAway(CommandFailed):
+    """{problem}"""
+
+
 class Service:
     """A running service. Every method raises `CommandFailed` with what went wrong and what to do."""
 
@@ -91,7 +95,10 @@ class Service:
         return int(_json_object(response, self.url).get("version") or 0) if response.is_success else None
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Type and payload of everything that happens from the first `next` on; opens the stream again if it breaks."""
+        """Type and payload of everything that happens from the first `next` on; opens the stream again if it breaks.
+
+        While nothing happens it yields `quiet` every now and then.
+        """
         last: int | None = None
         while True:
             headers = {} if last is None else {"last-event-id": str(last)}
@@ -103,10 +110,11 @@ class Service:
                         raise CommandFailed(_problem(response), _advice(response.status_code))
                     yield "opened", {}
                     for number, kind, data in _parse_events(response.iter_lines()):
-                        last = number
+                        last = last if number is None else number
                         yield kind, data
             except httpx.HTTPError:
                 time.sleep(_RECONNECT_SECONDS)
+                yield "quiet", {}
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         response = self._request(method, path, **arguments)
@@ -118,20 +126,23 @@ class Service:
         try:
             return self._client.request(method, path, **arguments)
         except httpx.ConnectError as error:
-            raise CommandFailed(
+            raise ServiceAway(
                 f"nothing answers at {self.url}",
                 "Start the service with `pawl up`, or name its address with --url.",
             ) from error
         except httpx.TimeoutException as error:
-            raise CommandFailed(f"{self.url} did not answer in time", "See `pawl doctor`.") from error
+            raise ServiceAway(f"{self.url} did not answer in time", "See `pawl doctor`.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CommandFailed(f"talking to {self.url} failed: {error}") from error
+            raise ServiceAway(f"talking to {self.url} failed: {error}") from error
 
 
-def _parse_events(lines: Iterator[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Server-sent events as (id, type, payload); comments are skipped."""
+def _parse_events(lines: Iterator[str]) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
+    """Server-sent events as (id, type, payload); a comment, which only says that the stream lives, is `quiet`."""
     fields: dict[str, str] = {}
     for line in lines:
+        if line.startswith(":"):
+            yield None, "quiet", {}
+            continue
         if line:
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")

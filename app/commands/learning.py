@@ -29,6 +29,8 @@ from app.supervisor import guarded
 POLL_SECONDS = 0.2
 _SERVE_SECONDS = 60.0
 _MOST_BOOTSTRAP_FAILURES = 3
+_TROUBLE_SECONDS = 60.0
+"""So long a full disk, or whatever stops the learner, is waited for."""
 _EVENT_PAGE = 1000
 
 
@@ -82,11 +84,12 @@ async def learn_all(
             told(left)
             if missing := await missing_for_a_first_version(settings, stores):
                 return missing
-            await trouble.look()
             await check_encoder(stores, asked_at)
             if deadline is not None and loop.time() > deadline:
                 return f"{left} rows still waited to be learned after {seconds:g} s"
             learner = await live_learner(stores)
+            if (problem := await trouble.look(learner)) is not None:
+                return problem
             if child is not None and learner is not None and not child.is_holder(learner):
                 await child.stop()
                 child = None
@@ -143,24 +146,39 @@ class _Trouble:
         self._stores = stores
         self._last = last_event
         self._failures = 0
+        self._since: float | None = None
         self.told = ""
 
-    async def look(self) -> None:
-        """Passes on each new problem; raises `CommandFailed` when the first version fails again and again."""
+    async def look(self, learner: LearnerStatus | None) -> str | None:
+        """Passes on each new problem. Returns one that has lasted too long to be waited for.
+
+        Raises `CommandFailed` when the first version fails again and again.
+        """
+        problem = learner.details.get("problem") if learner is not None else None
+        if problem is None:
+            self._since = None
+        else:
+            now = asyncio.get_running_loop().time()
+            self._since = now if self._since is None else self._since
+            self._tell(str(problem))
+            if now - self._since > _TROUBLE_SECONDS:
+                return f"the learner is in trouble and goes on when it is over: {problem}"
         for event in await self._stores.ledger.events(self._last, _EVENT_PAGE):
             self._last = event.id
-            if event.type != "bootstrap_failed":
-                continue
-            self._failures += 1
-            problem = str(event.payload.get("problem", ""))
-            if self._failures >= _MOST_BOOTSTRAP_FAILURES:
-                raise CommandFailed(
-                    f"the learner cannot make a first version: {problem}",
-                    "The rows are stored and will be learned once that is mended. See `pawl doctor`.",
-                )
-            if problem != self.told:
-                notes.print(f"the learner says: {problem}", markup=False, soft_wrap=True)
-                self.told = problem
+            if event.type == "bootstrap_failed":
+                self._failures += 1
+                self._tell(str(event.payload.get("problem", "")))
+        if self._failures >= _MOST_BOOTSTRAP_FAILURES:
+            raise CommandFailed(
+                f"the learner cannot make a first version: {self.told}",
+                "The rows are stored and will be learned once that is mended. See `pawl doctor`.",
+            )
+        return None
+
+    def _tell(self, problem: str) -> None:
+        if problem != self.told:
+            notes.print(f"the learner says: {problem}", markup=False, soft_wrap=True)
+            self.told = problem
 
 
 class _Child:

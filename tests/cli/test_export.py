@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
-import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from app.commands.files.exported import escaped, unescaped
-from tests.cli.processes import Up, environment, pawl, pawl_json
+from app.core.db.engine import connect
+from app.core.db.samples import SqlSampleStore
+from app.core.domain.quarantine import Hold, QuarantineKind
+from app.core.domain.samples import NewSample
+from app.offline import load
+from tests.cli.processes import Up, environment, eventually, pawl, pawl_json
 
 TEXTS = ["pay the bill 3", "ship it to 7", "where is my parcel", "what is -1", "a good day", "what is =A1?"]
 
 
-def scores(up: Up) -> dict[tuple[str, str], dict[str, float]]:
-    """Every label's score for every text, by task and text."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
+def scores(home: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """Every label's score for every text, by task and text, from the newest version that serves."""
+    with sqlite3.connect(home / "pawl.db") as database:
+        [(number,)] = database.execute("SELECT number FROM versions WHERE state = 'live'").fetchall()
+    database.close()
+    model = load(home / "artefacts" / "versions" / f"{number:08}", threads=1)
+    found = {}
     for task in ("default", "mood"):
-        answer = pawl_json(up.env, "predict", *TEXTS, "--task", task, "--top-k", "10")
-        for text, prediction in zip(TEXTS, answer["predictions"], strict=True):
-            found[task, text] = {each["label"]: each["score"] for each in prediction["scores"]}
+        for text, answer in zip(TEXTS, model.predict(TEXTS, task=task, top_k=10), strict=True):
+            found[task, text] = {each.label: each.score for each in answer.scores}
     return found
 
 
 @pytest.fixture(scope="module")
-def origin(short_folder: Path, tiny_encoder: Path) -> Any:
-    """A home with all that a sample can have: corrections with emphasis, weights, golden, pinned and quarantined
-    samples, renamed and retired labels, two tasks, and a lambda that was chosen when it was smaller.
+def origin(short_folder: Path, tiny_encoder: Path) -> dict[str, str]:
+    """The environment of a home with all that a sample can have: corrections with emphasis, weights, golden and pinned
+    samples, renamed and retired labels, a replaced one, one in quarantine, and two tasks.
     """
-    env = environment(short_folder / "origin", tiny_encoder)
+    env = environment(short_folder / "origin", tiny_encoder, PAWL_QUARANTINE_WINDOW="0")
     folder = short_folder / "origin-files"
     folder.mkdir()
     words = {"pay": "Zahlung", "ship": "Versand", "ask": "Frage", "old": "alt"}
     rows = "".join(f"please {word} it {n},{label}\n" for n in range(12) for word, label in words.items())
     (folder / "first.csv").write_text("text,label\n" + rows)
-    (folder / "mood.csv").write_text(
-        "text,label\n" + "".join(f"{w} day {n},{w}\n" for n in range(8) for w in ("good", "bad"))
-    )
+    moods = "".join(f"{word} day {n},{word}\n" for n in range(8) for word in ("good", "bad"))
+    (folder / "mood.csv").write_text("text,label\n" + moods)
     (folder / "golden.csv").write_text("text,label\nplease pay for gold,Zahlung\n")
     (folder / "pinned.csv").write_text('text,label\n"=1+1, ""please""",Frage\n\'quoted,Frage\n')
     assert pawl(env, "import", str(folder / "first.csv")).returncode == 0
@@ -48,57 +57,72 @@ def origin(short_folder: Path, tiny_encoder: Path) -> Any:
         up.ready()
         assert pawl(env, "import", str(folder / "mood.csv"), "--task", "mood", "--create-task").returncode == 0
         assert pawl(env, "import", str(folder / "golden.csv"), "--golden").returncode == 0
+        with httpx.Client(base_url=up.url, timeout=30) as client:
+            corrections = [{"text": f"-{n} where is {n}", "label": "Versand", "weight": 1.5} for n in range(8)]
+            corrections.append({"text": "please pay it 3", "label": "Versand", "source": "ann"})
+            for correction in corrections:
+                correct(client, correction)
         assert pawl(env, "import", str(folder / "pinned.csv"), "--pin").returncode == 0
-        for n in range(14):
-            sent = pawl(env, "feedback", "--text", f"-{n} where is parcel {n}", "--label", "Versand", "--wait")
-            assert sent.returncode == 0, sent.stderr
-        assert pawl(env, "feedback", "--text", "please pay it 3", "--label", "Versand", "--wait").returncode == 0
         assert pawl(env, "labels", "rename", "Frage", "Rückfrage", "--wait").returncode == 0
         assert pawl(env, "labels", "retire", "alt", "--wait").returncode == 0
-        yield up
+    asyncio.run(
+        put_into_quarantine(env, NewSample("please pay it 5", "held", hold=Hold(QuarantineKind.FLOW, "a flow")))
+    )
+    return env
 
 
+async def put_into_quarantine(env: dict[str, str], sample: NewSample) -> None:
+    """As the screen would, had it held this one."""
+    engine = connect(f"sqlite:///{env['PAWL_HOME']}/pawl.db")
+    await SqlSampleStore(engine).accept([sample])
+    await engine.dispose()
+
+
+def correct(client: httpx.Client, item: dict[str, Any]) -> None:
+    """One correction, learned before the next is sent, so that each gets the emphasis that it needs."""
+    [receipt] = client.post("/v1/feedback", json=item).raise_for_status().json()["items"]
+
+    def state() -> str | None:
+        found = str(client.get(f"/v1/feedback/{receipt['id']}").json()["state"])
+        return None if found == "queued" else found
+
+    assert eventually(state, f"{item} is settled") == "learned"
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
 def test_the_same_file_imports_again_to_the_same_model(
-    origin: Up, short_folder: Path, tiny_encoder: Path, tmp_path: Path
+    origin: dict[str, str], short_folder: Path, tiny_encoder: Path, tmp_path: Path, format: str
 ) -> None:
-    before = scores(origin)
-    counted: dict[str, dict[str, int]] = {}
-    for format in ("jsonl", "csv", "parquet"):
-        file = tmp_path / f"all.{format}"
-        done = pawl(origin.env, "export", "samples", str(file), "--json")
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert told["states"]["golden"] == 1
-        counted[format] = told["states"]
-        env = environment(short_folder / f"copy-{format}", tiny_encoder)
-        with Up(env, "--no-demo") as copy:
-            copy.ready()
-            back = pawl(env, "import", str(file))
-            assert back.returncode == 0, back.stdout + back.stderr
-            assert "an export of Pawl" in back.stderr
-            after = scores(copy)
-            again = pawl_json(env, "export", "samples", str(tmp_path / f"again.{format}"))
-            assert again["states"] == counted[format]
-        assert after.keys() == before.keys()
-        for key, labels in before.items():
-            assert after[key].keys() == labels.keys(), key
-            for label, score in labels.items():
-                assert math.isclose(after[key][label], score, abs_tol=1e-5), (format, key, label)
-    assert len({json.dumps(states, sort_keys=True) for states in counted.values()}) == 1
+    before = scores(Path(origin["PAWL_HOME"]))
+    file = tmp_path / f"all.{format}"
+    told = pawl_json(origin, "export", "samples", str(file))
+    assert {state: told["states"][state] for state in ("golden", "quarantined")} == {"golden": 1, "quarantined": 1}
+    env = environment(short_folder / f"copy-{format}", tiny_encoder)
+    back = pawl(env, "import", str(file))
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert "an export of Pawl" in back.stderr
+    assert "1 stay in quarantine" in back.stdout
+    after = scores(Path(env["PAWL_HOME"]))
+    assert {key: labels.keys() for key, labels in after.items()} == {
+        key: labels.keys() for key, labels in before.items()
+    }
+    worst = max(abs(after[key][label] - score) for key, labels in before.items() for label, score in labels.items())
+    assert worst < 1e-5
+    assert pawl_json(env, "export", "samples", str(tmp_path / f"again.{format}"))["states"] == told["states"]
 
 
-def test_what_is_exported_and_what_is_left_out(origin: Up) -> None:
-    done = pawl(origin.env, "export", "samples", "-", "--task", "mood")
+def test_what_is_exported_and_what_is_left_out(origin: dict[str, str]) -> None:
+    done = pawl(origin, "export", "samples", "-", "--task", "mood")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 16
     assert {row["task"] for row in rows} == {"mood"}
     assert {row["state"] for row in rows} == {"learned"}
-    rest = pawl(origin.env, "export", "samples", "-", "--state", "retracted")
+    rest = pawl(origin, "export", "samples", "-", "--state", "retracted")
     gone = [json.loads(line) for line in rest.stdout.splitlines()]
     assert {row["label"] for row in gone} == {"alt", "Zahlung"}
-    none = pawl(origin.env, "export", "samples", "-", "--since", "2999-01-01")
+    none = pawl(origin, "export", "samples", "-", "--since", "2999-01-01")
     assert (none.returncode, none.stdout) == (0, "")
-    table = pawl(origin.env, "export", "samples", "-", "--format", "csv")
+    table = pawl(origin, "export", "samples", "-", "--format", "csv")
     cells = {row["text"]: row for row in csv.DictReader(io.StringIO(table.stdout.removeprefix("\ufeff"), newline=""))}
     assert '\'=1+1, "please"' in cells
     assert "''quoted" in cells
@@ -115,8 +139,8 @@ def test_what_is_exported_and_what_is_left_out(origin: Up) -> None:
         (["nowhere/a.csv"], "cannot write into nowhere"),
     ],
 )
-def test_a_mistake_is_told(origin: Up, arguments: list[str], problem: str) -> None:
-    done = pawl(origin.env, "export", "samples", *arguments)
+def test_a_mistake_is_told(origin: dict[str, str], arguments: list[str], problem: str) -> None:
+    done = pawl(origin, "export", "samples", *arguments)
     assert done.returncode in {1, 2}
     assert problem in done.stderr
     assert "Traceback" not in done.stderr

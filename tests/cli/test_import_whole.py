@@ -79,20 +79,20 @@ def test_an_import_is_one_thing_all_of_it_or_none_is_accepted_whatever_rule_a_ro
 
 def test_a_killed_import_stored_all_or_nothing(env: dict[str, str], tmp_path: Path) -> None:
     assert pawl(env, "import", str(rows(tmp_path / "first.csv", 1)), "--golden").returncode == 0
-    file = rows(tmp_path / "many.csv", 20_000)
+    file = rows(tmp_path / "many.csv", 6_000)
     log = Path(env["PAWL_HOME"]) / "pawl.db-wal"
     seen = set()
-    for part in range(3):
+    for part in range(2):
         process = subprocess.Popen(command("import", str(file), "--golden"), env=env, cwd=ROOT, stderr=subprocess.PIPE)
         eventually(lambda: log.exists() and log.stat().st_size > 0, "it writes")
         time.sleep(0.15 * part)
         process.kill()
         process.communicate()
         seen.add(sum(states(env).values()))
-    assert seen <= {1, 20_000}
+    assert seen <= {1, 6_000}
     done = pawl(env, "import", str(file), "--golden")
     assert done.returncode == 0, done.stderr
-    assert states(env) == {"golden": 20_000}
+    assert states(env) == {"golden": 6_000}
 
 
 def test_skipping_stops_by_itself_where_too_much_is_bad(env: dict[str, str], tmp_path: Path) -> None:
@@ -155,11 +155,10 @@ def test_what_cannot_be_learned_yet_ends_with_3_beside_a_learner_too(env: dict[s
         assert states(env) == {"learned": 35}
 
 
-@pytest.mark.parametrize("attempt", [1, 2])
-def test_an_import_in_the_first_second_after_ready_ends(env: dict[str, str], tmp_path: Path, attempt: int) -> None:
+def test_an_import_in_the_first_second_after_ready_ends(env: dict[str, str], tmp_path: Path) -> None:
     """Long form: `make chaos`."""
     with Up(env, "--no-demo") as up:
         up.ready()
-        done = pawl(up.env, "import", str(rows(tmp_path / f"{attempt}.csv", 200)))
+        done = pawl(up.env, "import", str(rows(tmp_path / "a.csv", 200)))
         assert done.returncode == 0, done.stderr
         assert "version 1 is served" in done.stdout
