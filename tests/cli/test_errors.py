@@ -57,7 +57,7 @@ def test_commands_say_what_to_do_when_nothing_runs(tmp_path: Path, arguments: li
     [
         (["feedback", "--label", "x"], "--id PREDICTION_ID or --text TEXT"),
         (["import", "nothing.csv"], "cannot read nothing.csv"),
-        (["import", "notes.txt"], "neither .csv nor .jsonl"),
+        (["import", "notes.txt"], "cannot read notes.txt"),
         (["import", "a.csv", "--task", "No Such Name"], "a task's name has"),
         (["status", "--url", "ftp://example"], "ftp://example"),
     ],
