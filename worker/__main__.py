@@ -74,7 +74,8 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     publisher = Publisher(ledger, labels, samples, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
 
-    open_encoder = Backends.of(settings).open
+    backends = Backends.of(settings)
+    open_encoder = backends.open
 
     def empty_state() -> LearnerState:
         return first_state(settings, open_encoder)
@@ -101,7 +102,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             tuning,
             Labelling(learning, labels, samples, recovery, place, settings),
             Consolidator(samples, ledger, succession, open_encoder, clock, settings),
-            Housekeeping(tuning, publisher, snapshots, place, settings),
+            Housekeeping(tuning, publisher, snapshots, place, backends.review, settings),
             empty_state,
             Suitability(ledger, artefacts, empty_state, place, settings),
             place,

@@ -1,4 +1,6 @@
-"""Work for quiet moments: choosing lambda again, snapshots, retention. It gives way as soon as feedback comes."""
+"""Work for quiet moments: choosing lambda again, snapshots, retention, the choice of a backend measured again. It gives
+way as soon as feedback comes.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,12 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
+from app.core.classifier.comparison import Comparison
 from app.core.domain.errors import ParentNotLive, StoreUnavailable
 from app.core.settings import Settings
 from worker.place import FILING, HOUSEKEEPING, Place
@@ -22,7 +27,12 @@ _QUIET = 0.5
 _LONGEST_QUIET = 8.0
 """... at most: after each chore that was interrupted it waits twice as long, because the one who interrupts it waits
 too, and under a steady trickle of feedback every chore would be begun again in each gap and never be done."""
+_FIRST_REVIEW, _LAST_REVIEW = 60.0, 3600.0
+"""Seconds between two looks at a doubtful choice of a backend; they double while it stays doubtful."""
 log = structlog.get_logger(__name__)
+
+Review = Callable[[Path, str, Callable[[], bool]], Comparison | None]
+"""(encoder folder, digest, stop) -> what was measured, if it was."""
 
 
 class Housekeeping:
@@ -32,17 +42,25 @@ class Housekeeping:
     """
 
     def __init__(
-        self, tuning: Tuning, publisher: Publisher, snapshots: Snapshots, place: Place, settings: Settings
+        self,
+        tuning: Tuning,
+        publisher: Publisher,
+        snapshots: Snapshots,
+        place: Place,
+        review: Review,
+        settings: Settings,
     ) -> None:
         self._tuning = tuning
         self._publisher = publisher
         self._snapshots = snapshots
         self._place = place
+        self._review = review
+        self._review_pause = _FIRST_REVIEW
         self._settings = settings
         self._interrupted = threading.Event()
         self._chore: asyncio.Task[None] | None = None
         self._errand: asyncio.Task[None] | None = None
-        self._last: dict[str, float] = {}
+        self._last: dict[str, float] = {"backend": time.monotonic()}  # not while all parts start
         self._busy_at = time.monotonic()
         self._quiet = _QUIET
 
@@ -112,6 +130,8 @@ class Housekeeping:
         if packed is not None or (not self._filing and self.due("retention", 5.0)):
             # Not a chore: what is copied needs the state no more, and a correction must not wait for the disk.
             self._errand = asyncio.create_task(self._file(packed))
+        elif state is not None and not self._filing and self.due("backend", self._review_pause):
+            self._errand = asyncio.create_task(self._review_backend(state.encoder_folder, state.encoder.digest))
 
     @property
     def _filing(self) -> bool:
@@ -129,6 +149,16 @@ class Housekeeping:
             await self._failed(error, FILING)
         else:
             await self._place.recover(FILING)
+
+    async def _review_backend(self, folder: Path, digest: str) -> None:
+        """An errand as well: it gives way after a round, and nobody waits for it."""
+        try:
+            found = await asyncio.to_thread(self._review, folder, digest, self._interrupted.is_set)
+        except Exception as error:  # noqa: BLE001 - the choice that is kept goes on
+            log.warning("backend_review_failed", problem=str(error))
+        else:
+            doubtful = found is not None and found.doubt
+            self._review_pause = min(2 * self._review_pause, _LAST_REVIEW) if doubtful else _FIRST_REVIEW
 
     async def _failed(self, error: Exception, doing: str = HOUSEKEEPING) -> None:
         """Waits longer before the next try; what is no server's is told."""

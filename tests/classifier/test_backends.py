@@ -113,6 +113,67 @@ def test_a_home_that_cannot_be_written_costs_measuring_again(tiny: tuple[Path, s
     assert z.shape == (1, 32)
 
 
+def _kept_as(path: Path, **changes: object) -> None:
+    """The one choice in the record, changed."""
+    record = json.loads(path.read_text())
+    for choice in record["choices"].values():
+        choice["found"] |= {name: value for name, value in changes.items() if name in choice["found"]}
+        choice["at"] = changes.get("at", choice["at"])
+    path.write_text(json.dumps(record))
+
+
+def _choice(path: Path) -> dict[str, object]:
+    [choice] = json.loads(path.read_text())["choices"].values()
+    return dict(choice["found"])
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes do nothing, whatever they do."""
+    monkeypatch.setattr("app.core.classifier.comparison._all_seconds", lambda: 0.0)
+    monkeypatch.setattr("app.core.classifier.comparison._WIDE", 1e9)
+
+
+def _never() -> bool:
+    return False
+
+
+@pytest.mark.parametrize("why", ["it is doubtful", "it is old"])
+def test_a_choice_is_measured_again_when_idle(tiny: tuple[Path, str], tmp_path: Path, quiet: None, why: str) -> None:
+    kept = tmp_path / "backends.json"
+    backends = Backends("auto", 1, kept)
+    backends.open(*tiny)
+    assert backends.review(*tiny, _never) is None, "it is neither doubtful nor old"
+    _kept_as(kept, chosen="onnxruntime", ratio=9.0, rates={"onnxruntime": 9.0, "openvino": 1.0})
+    serving = backends.open(*tiny)
+    _kept_as(kept, **{"doubt": "it was busy"} if why == "it is doubtful" else {"at": "2020-01-01T00:00:00+00:00"})
+    found = backends.review(*tiny, _never)
+    assert found is not None
+    assert found.doubt == ""
+    assert _choice(kept)["ratio"] == found.ratio != 9.0
+    assert serving.library == "onnxruntime", "who has it open goes on with it"
+    assert backends.open(*tiny).library == found.chosen
+    assert backends.review(*tiny, _never) is None
+
+
+def test_on_a_busy_machine_nothing_is_measured_again(
+    tiny: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "backends.json"
+    backends = Backends("auto", 1, kept)
+    backends.open(*tiny)
+    _kept_as(kept, doubt="the machine was busy")
+    seconds = iter(range(0, 10**9, 10**3))
+    monkeypatch.setattr("app.core.classifier.comparison._all_seconds", lambda: float(next(seconds)))
+    before = kept.read_bytes()
+    assert backends.review(*tiny, _never) is None
+    monkeypatch.setattr("app.core.classifier.backends.is_idle", lambda: True)  # and then it is not
+    found = backends.review(*tiny, _never)
+    assert found is not None
+    assert found.rounds == 1, "it gives way"
+    assert kept.read_bytes() == before, "what is as doubtful replaces nothing"
+
+
 def test_app_and_learner_that_start_together_choose_the_same(tiny: tuple[Path, str], tmp_path: Path) -> None:
     """The second waits for the first; measured at once they might choose differently, and the file be half of each."""
     code = (

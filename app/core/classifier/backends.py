@@ -12,7 +12,7 @@ from typing import Literal
 import structlog
 
 from app.core.classifier.backend_record import BackendRecord, Noted, changing, machine, note, with_versions
-from app.core.classifier.comparison import Comparison, compare, is_idle
+from app.core.classifier.comparison import Comparison, OthersLoad, compare, is_idle
 from app.core.classifier.encoder_folder import CONFIG_FILE, SPEC_FILE, EncoderSpec
 from app.core.classifier.onnx_encoder import OnnxEncoder
 from app.core.classifier.proof import Proof, prove
@@ -85,12 +85,13 @@ class Backends:
         able = [name for name, proof in proofs.items() if not proof.found.problem]
         if len(able) < 2 or (kept is not None and not is_due(kept)) or not is_idle() or stop():
             return None
+        others = OthersLoad()
         with changing(self.record) as record:
             opening = _Opening(self, folder, digest, record)
             names = opening.proven(self._candidates(opening.spec)[0])
             if len(names) < 2:
                 return None
-            found = compare({name: opening.encoder(name) for name in names}, stop)
+            found = compare({name: opening.encoder(name) for name in names}, lambda: stop() or others.is_felt)
             if not found.doubt or kept is None:
                 record.choices[self._choice_key(folder, names)] = note(found, machine(self.threads))
         log.info("backend_measured_again", chosen=found.chosen, ratio=found.ratio, doubt=found.doubt)

@@ -57,7 +57,7 @@ def compare(encoders: Mapping[str, Encoder], stop: Callable[[], bool], now: Now 
     rounds: list[list[float]] = []
     for encoder in encoders.values():
         encoder.encode(_TEXTS)  # what the first call pays for
-    watch = _OthersLoad()
+    watch = OthersLoad()
     while len(rounds) < _MOST_ROUNDS and not (rounds and stop()):
         order = names if len(rounds) % 2 == 0 else names[::-1]
         taken = {name: _turn(encoders[name], now) for name in order}
@@ -71,10 +71,10 @@ def compare(encoders: Mapping[str, Encoder], stop: Callable[[], bool], now: Now 
 
 
 def is_idle(seconds: float = 0.5) -> bool:
-    """Whether other processes leave the cores alone; true where that cannot be told."""
-    watch = _OthersLoad()
+    """Whether other processes leave the cores alone for so long; true where that cannot be told."""
+    watch = OthersLoad()
     time.sleep(seconds)
-    return watch.cores() < _BUSY
+    return not watch.is_felt
 
 
 def _turn(encoder: Encoder, now: Now) -> float:
@@ -120,11 +120,16 @@ def _doubt(rounds: int, low: float, high: float, others: float) -> str:
     return ""
 
 
-class _OthersLoad:
+class OthersLoad:
     """How many cores other processes keep busy, from now until it is asked."""
 
     def __init__(self) -> None:
         self._begun, self._own, self._all = time.perf_counter(), _own_seconds(), _all_seconds()
+
+    @property
+    def is_felt(self) -> bool:
+        """Whether it is so much that what is measured beside it is not to be trusted."""
+        return self.cores() >= _BUSY
 
     def cores(self) -> float:
         """0 where the system does not say."""
