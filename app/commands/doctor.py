@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from rich.table import Table
 
+from app.commands.backend_check import check_backend
 from app.commands.client import RUN_FILE, service_url
 from app.commands.findings import Finding, Outcome
 from app.commands.server_checks import check_database, check_redis
@@ -115,6 +116,7 @@ async def _database(settings: Settings) -> list[Finding]:
                 return found
             checks = {
                 "artefacts": _artefacts,
+                "backend": check_backend,
                 "settings": _settings,
                 "learner": _learner,
                 "dead letters": _dead_letters,

@@ -62,6 +62,11 @@ class AppMetrics:
 
     def _count_versions(self, registry: CollectorRegistry) -> None:
         self.live_version = Gauge("pawl_live_version", "Number of the version that answers here", registry=registry)
+        self.backend_failures = Gauge(
+            "pawl_backend_failures",
+            "Batches that the backend of the live encoder failed on and another one embedded, or none",
+            registry=registry,
+        )
         self.leased_versions = Gauge(
             "pawl_leased_versions", "Replaced versions that requests still hold", registry=registry
         )

@@ -84,8 +84,12 @@ class Engine:
         self._max_waiters = max_waiters
         self.absence: Callable[[], PawlError] = not_looked_yet
         """Makes the error that says why there is no version; the reloader knows. `NoLiveVersion`: there is none yet."""
+        metrics.backend_failures.set_function(self._backend_failures)
         metrics.leased_versions.set_function(lambda: len(self._replaced))
         metrics.version_waiters.set_function(lambda: self._waiters)
+
+    def _backend_failures(self) -> int:
+        return int(getattr(self._live.classifier.encoder, "failures", 0)) if self._live is not None else 0
 
     @property
     def live(self) -> LoadedVersion | None:
