@@ -5,6 +5,7 @@ The rows of one command are one transaction. It ends when each of them is in a f
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -74,7 +75,11 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         receipts = await _accept(stores, items, imports)
         await announce(settings, [one.id for one in receipts if one.is_new and one.state is SampleState.QUEUED])
         summary = Summary(name, imports, len(rows), items, receipts, len(bad), rejected)
-        summary.waiting = await _learn(settings, stores, request, receipts, imports)
+        try:
+            summary.waiting = await _learn(settings, stores, request, receipts, imports)
+        except asyncio.CancelledError:
+            notes.print("interrupted; the rows are stored, and will be learned by the next learner")
+            raise
         await summary.look(stores)
         await _tell_encoder(stores, kept)
         live = await stores.ledger.live()

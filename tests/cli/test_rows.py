@@ -131,3 +131,11 @@ def test_files_that_cannot_be_read_at_all(tmp_path: Path, name: str, content: st
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match=r"cannot read .*nothing\.csv"):
         opened(tmp_path / "nothing.csv").__enter__()
+
+
+def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text\none, two; three\n"quoted, too"\n')
+    with opened(tmp_path / "a.csv") as source:
+        contents = read_contents(source, Reading(), MAX_BYTES)
+        assert [record.fields for record in contents.records] == [{"text": "one, two; three"}, {"text": "quoted, too"}]
+    assert contents.described == "CSV, delimiter none, UTF-8"

@@ -16,7 +16,9 @@ from app.commands.files.records import Contents, Reading, Record, Source
 from app.commands.terminal import EXIT_USAGE, CommandFailed
 
 DELIMITERS = (",", ";", "\t", "|")
-_NAMES = {"\t": "tab", "\\t": "\t", "tab": "\t"}
+NONE = "\x1f"
+"""Of a file with one column, whose texts may hold any of the others."""
+_NAMES = {NONE: "none", "\t": "tab", "\\t": "\t", "tab": "\t"}
 _LOOKED_AT = 200
 _TAB_FORMATS = {"tsv"}
 _CHUNK = 2**20
@@ -118,7 +120,7 @@ def _detect_delimiter(source: Source, encoding: Encoding) -> str:
         return known_columns(rows[0]), same, width
 
     best = max(DELIMITERS, key=fitness)
-    return best if fitness(best)[2] else ","
+    return best if fitness(best)[2] else NONE
 
 
 def _header(reader: Iterator[list[str]], name: str) -> list[str]:
