@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -19,6 +19,7 @@ from app.core.domain.versions import NewVersion, Version, VersionKind
 from app.core.ports import Encoder, SampleStore, VersionLedger
 from app.core.settings import Settings
 from worker.bisecting import RANK_UPDATE_LIMIT, harm
+from worker.cuts import note_alike, read_by_task
 from worker.drafting import draft_of, measured
 from worker.gate import Evidence, judge
 from worker.intake import sort_out
@@ -108,6 +109,7 @@ class Learning:
             step = await self.propose(state, [], intake.retractions, {})
             # A client's right to take a sample back does not depend on what it does to the accuracy.
             await self.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
+        await note_alike(state, self._samples, intake.adds)
         left = await self._screening.screen(state, intake, [*lot.samples, *rivals])
         if await self._rolled_back(state, left.adds):
             await self.learn(ids, alone=True)  # on what serves now
@@ -177,7 +179,7 @@ class Learning:
             begun = time.perf_counter()
             many = bulk or len(own_adds) + len(own_removes) > RANK_UPDATE_LIMIT
             if not many:
-                change = replace(change, corrections=_corrections(own_adds))
+                change = replace(change, corrections=_corrections(own_adds, state.alike))
             changes[task] = change
             candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
             if many and (fitted := await asyncio.to_thread(temperature_of, candidates[task].judged)):
@@ -241,10 +243,11 @@ class Learning:
         except Exception:
             await self._publisher.discard(written)
             raise
-        judged = time.perf_counter()
-        timings = {name: round(value, 2) for name, value in step.timings.items()}
-        timings |= {"write_ms": round((wrote - begun) * 1e3, 2), "gate_ms": round((judged - wrote) * 1e3, 2)}
-        return replace(written, metrics={**written.metrics, **measured(report), "timings": timings}), report
+        now = {"write_ms": (wrote - begun) * 1e3, "gate_ms": (time.perf_counter() - wrote) * 1e3}
+        timings = {name: round(value, 2) for name, value in {**step.timings, **now}.items()}
+        read = await asyncio.to_thread(read_by_task, state, step.adds)
+        metrics = {**written.metrics, **measured(report), "reading": read, "timings": timings}
+        return replace(written, metrics=metrics), report
 
     def _note(self, state: LearnerState, version: Version, step: Step) -> None:
         state.version, state.watermark = version.number, version.watermark
@@ -258,8 +261,8 @@ class Learning:
             self._lots.forget()
 
 
-def _corrections(samples: Sequence[Sample]) -> frozenset[str]:
-    return frozenset(sample.id for sample in samples if sample.origin is Origin.FEEDBACK)
+def _corrections(samples: Sequence[Sample], alike: Collection[str]) -> frozenset[str]:
+    return frozenset(sample.id for sample in samples if sample.origin is Origin.FEEDBACK and sample.id not in alike)
 
 
 def _of(samples: Sequence[Sample], task: str) -> list[Sample]:

@@ -63,6 +63,7 @@ class Recovery:
         snapshot = await asyncio.to_thread(
             self._snapshots.newest, version.encoder_digest, state.features.digest, version.number
         )
+        state.alike = await self._samples.cut_conflicts(version.encoder_digest)
         if snapshot is not None and not await self._labels.applied(snapshot.version, version.number):
             state.version = snapshot.version
             await asyncio.to_thread(snapshot.restore, state)
@@ -157,6 +158,7 @@ class Recovery:
 
     async def rebuild(self, state: LearnerState, version: Version) -> None:
         """Makes all heads anew from the learned samples, page by page."""
+        state.alike = await self._samples.cut_conflicts(state.encoder.digest)
         chosen = number_map(version, "regularisation")
         at = number_map(version, "regularisation_chosen_at")
         for task in await self._samples.tasks():

@@ -107,6 +107,7 @@ class Screening:
             screen = self._screens[task] = Screen(self._settings, await self._remembered(state, task))
         screen.clear([one.id for one in adds if one.reviewed_at is not None])
         mine = [one for one in adds if one.reviewed_at is None and one.origin is Origin.FEEDBACK]
+        mine = [one for one in mine if one.id not in state.alike]  # the head speaks of what both texts begin with
         if not mine:
             return Verdict()
         embeddings = await embeddings_of(state, self._samples, mine)

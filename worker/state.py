@@ -13,6 +13,7 @@ import torch
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
+from app.core.classifier.tokenization import reader_of
 from app.core.domain.encoders import EncoderOrigin
 from app.core.domain.samples import Sample, Split
 from app.core.ports import Encoder, Floats, SampleStore
@@ -62,6 +63,8 @@ class LearnerState:
     made_with: EncoderOrigin | None = None
     unsaved: int = 0
     novelty: dict[str, Ranked] = field(default_factory=dict)
+    alike: set[str] = field(default_factory=set)
+    """Ids of samples that read the same as others with another label (`worker/cuts.py`)."""
     recent: dict[str, Floats] = field(default_factory=dict)
     """Embeddings that were asked for last, by sample id: screen, probation and head each ask for those of a batch."""
 
@@ -103,7 +106,7 @@ class LearnerState:
                 heldout=sample.split is Split.HELDOUT,
                 golden=sample.split is Split.GOLDEN,
                 pinned=sample.pinned,
-                eligible=sample.text_digest not in self.trained,
+                eligible=sample.text_digest not in self.trained and sample.id not in self.alike,
             )
             for sample, row in zip(samples, features, strict=True)
         ]
@@ -149,6 +152,13 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(settings.device)
 
 
+def encoded(encoder: Encoder, texts: list[str]) -> tuple[Floats, dict[int, str]]:
+    """Embeddings z of texts and, by row, the digest of what was read of those that are longer than that."""
+    z, reader = encoder.encode(texts), reader_of(encoder)
+    read = [] if reader is None else reader.read(texts)
+    return z, {row: one.cut for row, one in enumerate(read) if one.cut is not None}
+
+
 async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequence[Sample]) -> dict[str, Floats]:
     """Embeddings z of samples under the state's encoder: the kept ones, and the missing ones computed and kept.
 
@@ -161,9 +171,9 @@ async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequen
     missing = [sample for sample in samples if sample.id not in found]
     for start in range(0, len(missing), _ENCODE_CHUNK):  # a chunk at a time: a stop or a crash keeps what is done
         chunk = missing[start : start + _ENCODE_CHUNK]
-        z = await asyncio.to_thread(state.encoder.encode, [sample.text for sample in chunk])
+        z, cuts = await asyncio.to_thread(encoded, state.encoder, [sample.text for sample in chunk])
         fresh = {sample.id: row for sample, row in zip(chunk, z, strict=True)}
-        await store.put_embeddings(state.encoder.digest, fresh)
+        await store.put_embeddings(state.encoder.digest, fresh, {chunk[row].id: cut for row, cut in cuts.items()})
         found |= fresh
     if len(found) <= _ENCODE_CHUNK:
         state.recent = dict(found)

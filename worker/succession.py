@@ -84,6 +84,8 @@ class Succession:
             made_with=_made_with(live, result, cause, folder),
         )
         begun = time.perf_counter()
+        if cause.request is None:
+            await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
         await self._fold_in(new, cause.version)
         await self._recovery.rebuild(new, version)
         for learner in new.tasks.values():

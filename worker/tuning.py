@@ -11,6 +11,7 @@ from dataclasses import replace
 from app.core.domain.samples import Sample
 from app.core.domain.versions import Version, VersionKind
 from app.core.ports import SampleStore
+from worker.cuts import note_alike
 from worker.intake import sort_out
 from worker.learning import Learning
 from worker.proposals import Candidate, without_live
@@ -35,6 +36,7 @@ class Tuning:
         """Makes the first version out of an empty state: statistics, then lambda, then temperatures."""
         batch = await self._samples.get_many(sample_ids)
         intake = sort_out(batch, await self._samples.rivals(batch))
+        await note_alike(state, self._samples, intake.adds)
         step = await self._learning.propose(state, intake.adds, [], intake.dropped, bulk=True)
         candidates: dict[str, Candidate] = {}
         temperatures: dict[str, float] = {}

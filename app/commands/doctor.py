@@ -18,6 +18,7 @@ from rich.table import Table
 from app.commands.backend_check import check_backend
 from app.commands.client import RUN_FILE, service_url
 from app.commands.findings import Finding, Outcome
+from app.commands.reading import look_at_store
 from app.commands.server_checks import check_database, check_redis
 from app.commands.stores import Stores, open_stores
 from app.commands.terminal import ago, out, pawl_version, print_json
@@ -118,6 +119,7 @@ async def _database(settings: Settings) -> list[Finding]:
                 "artefacts": _artefacts,
                 "backend": check_backend,
                 "settings": _settings,
+                "texts": _texts,
                 "learner": _learner,
                 "dead letters": _dead_letters,
             }
@@ -177,6 +179,19 @@ async def _settings(settings: Settings, stores: Stores) -> Finding:
     outcome = Outcome.WARN if all(each.is_plan for each in found) else Outcome.FAIL
     told, remedies = (" ".join(parts) for parts in zip(*((one.sentence, one.remedy) for one in found), strict=True))
     return Finding("settings", outcome, told, remedies)
+
+
+async def _texts(settings: Settings, stores: Stores) -> Finding:
+    """Whether the encoder can read what was learned."""
+    found = await look_at_store(settings, stores)
+    if found is None or not found[0].texts:
+        return Finding("texts", Outcome.OK, "none was learned yet")
+    sums, told = found
+    share = f"{sums.unknown_share:.1%} of the tokens of {sums.texts} learned texts are unknown to the encoder"
+    if not told:
+        return Finding("texts", Outcome.OK, f"{share}, and none of them is longer than it reads")
+    remedy = "Take an encoder that reads them: `pawl encoder set`." if len(told) > sums.is_unknown_language else ""
+    return Finding("texts", Outcome.WARN, f"{share}. " + ". ".join(told), remedy)
 
 
 async def _learner(settings: Settings, stores: Stores) -> Finding:

@@ -18,6 +18,7 @@ from app.commands.files.records import Reading
 from app.commands.files.rows import BadRow, Row, read_rows
 from app.commands.learning import AwaitedSamples, learn_all, wait_until_served
 from app.commands.outcome import Summary, tell
+from app.commands.reading import measure, tokenizer_of
 from app.commands.rejected import stop_or_write
 from app.commands.stores import Stores, announce, open_stores
 from app.commands.terminal import EXIT_PARTIAL, EXIT_USAGE, CommandFailed, notes, progress_bar
@@ -25,6 +26,7 @@ from app.core.domain.errors import ItemsRefused
 from app.core.domain.forms import clean_task
 from app.core.domain.identifiers import IMPORT_PREFIX, new_identifier
 from app.core.domain.imports import NewImport
+from app.core.domain.reading import Readings
 from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
 from app.core.settings import Settings
 
@@ -82,6 +84,7 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
             raise
         await summary.look(stores)
         await _tell_encoder(stores, kept)
+        summary.reading, summary.unread = await _read_by_encoder(settings, stores, items)
         live = await stores.ledger.live()
         if live is not None and not request.golden:
             summary.version = live.number
@@ -176,6 +179,17 @@ async def _restored(stores: Stores, rows: Sequence[Row]) -> str | None:
     """Why rows of an export need no judgement where nothing is learned yet: they were judged where they come from."""
     exported = rows and rows[0].attributes is not None
     return "restored from an export" if exported and await stores.ledger.live() is None else None
+
+
+async def _read_by_encoder(
+    settings: Settings, stores: Stores, items: Sequence[NewSample]
+) -> tuple[Readings | None, list[str]]:
+    """How much of the texts the encoder reads, and what is to be said of that."""
+    tokenizer = await tokenizer_of(settings, stores)
+    if tokenizer is None:
+        return None, []
+    rows = [(item.task, item.text, item.label) for item in items]
+    return await asyncio.to_thread(measure, tokenizer, rows)
 
 
 async def _tell_encoder(stores: Stores, rows: Sequence[Row]) -> None:

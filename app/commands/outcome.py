@@ -12,6 +12,7 @@ from typing import Any
 from app.commands.stores import Stores
 from app.commands.terminal import notes, print_json, print_line
 from app.core.domain.imports import NewImport, Outcome
+from app.core.domain.reading import Readings
 from app.core.domain.samples import REPLACED, NewSample, Receipt, SampleState
 
 _SHOWN_LABELS = 10
@@ -26,6 +27,7 @@ class Summary:
     """What an import brought and what came of it.
 
     `waiting` is why rows are still queued, where some are; `kept` are those of an export that stay in quarantine.
+    `reading` is how much of the texts the encoder reads, `unread` what is to be said of that.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Summary:
     replaced: int = 0
     kept: int = 0
     not_learned: list[Outcome] = field(default_factory=list)
+    reading: Readings | None = None
+    unread: Sequence[str] = ()
 
     @property
     def new(self) -> int:
@@ -109,6 +113,8 @@ class Summary:
             "skipped": self.skipped,
             "rejected_rows": str(self.rejected) if self.rejected else None,
             "waiting": self.waiting,
+            "reading": self.reading.to_json() if self.reading else None,
+            "unread": list(self.unread),
             "version": self.version,
             "served": self.served,
         }
@@ -126,6 +132,8 @@ async def tell(stores: Stores, summary: Summary, as_json: bool) -> None:
     if summary.rows > len(summary.receipts):
         line += f", {summary.rows - len(summary.receipts)} replaced by a later row with the same text"
     print_line(line)
+    for warning in summary.unread:
+        print_line(warning)
     if summary.golden:
         print_line(f"{summary.golden} golden samples are never learned; from now on they judge every candidate")
     if summary.kept:

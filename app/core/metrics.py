@@ -47,6 +47,13 @@ class AppMetrics:
             "pawl_http_request_seconds", "Time to a full answer", ("route",), registry=registry, buckets=_SECONDS
         )
         self.predicted = Counter("pawl_predicted_texts", "Texts answered", registry=registry)
+        self.tokens = Counter("pawl_predict_tokens", "Tokens read of texts", registry=registry)
+        self.unknown_tokens = Counter(
+            "pawl_predict_unknown_tokens", "Of these, the ones that the encoder does not know", registry=registry
+        )
+        self.truncated_texts = Counter(
+            "pawl_predict_truncated_texts", "Texts with more tokens than the encoder takes", registry=registry
+        )
         self.queued_texts = Gauge("pawl_predict_queue_texts", "Texts waiting for the encoder", registry=registry)
         self.queue_limit = Gauge("pawl_predict_queue_limit", "Most texts that may wait", registry=registry)
         self.expired_texts = Counter(

@@ -23,10 +23,12 @@ from app.schemas.feedback import (
     FeedbackBatch,
     FeedbackItem,
     FeedbackOut,
+    FeedbackReadOut,
     FeedbackRequest,
     FeedbackResponse,
     RetractionOut,
 )
+from app.serving.readings import warnings_of
 from app.serving.service import Service
 
 router = APIRouter(tags=["feedback"])
@@ -77,19 +79,23 @@ async def give_feedback(
     service.metrics.feedback_warnings.inc(sum(len(one.warnings) for one in receipts))
     # a repeat is announced too when it still waits: its first announcement may be what got lost
     service.announcer.announce([one.id for one in receipts if one.state is SampleState.QUEUED])
+    labelled = [
+        (sample.task, sample.text, one.label or sample.label) for sample, one in zip(samples, receipts, strict=True)
+    ]
+    told = await warnings_of(service.engine, service.ports.samples, labelled)
     return json_response(
-        {"items": [_receipt(one) for one in receipts]},
+        {"items": [_receipt(one, more) for one, more in zip(receipts, told, strict=True)]},
         202,
         {"location": f"/v1/feedback/{receipts[0].id}"},
     )
 
 
-def _receipt(one: Receipt) -> dict[str, Any]:
+def _receipt(one: Receipt, more: Sequence[str]) -> dict[str, Any]:
     told: dict[str, Any] = {"id": one.id, "state": one.state.value}
     if one.label is not None:
         told["label"] = one.label
-    if one.warnings:
-        told["warnings"] = one.warnings
+    if one.warnings or more:
+        told["warnings"] = [*one.warnings, *more]
     return told
 
 
@@ -175,12 +181,15 @@ def checked(sample_id: str) -> str:
 @router.get(
     "/v1/feedback/{id}",
     summary="Where a piece of feedback is",
-    response_model=FeedbackOut,
+    response_model=FeedbackReadOut,
     responses=problems(404, 503),
 )
 async def get_feedback(request: Request, sample_id: SampleId) -> Response:
     """Its state, the version that learned it, or the reason why none did."""
-    return json_response(_out(await service_of(request).ports.samples.get(checked(sample_id))))
+    service = service_of(request)
+    sample = await service.ports.samples.get(checked(sample_id))
+    [told] = await warnings_of(service.engine, service.ports.samples, [(sample.task, sample.text, sample.label)])
+    return json_response(_out(sample) | ({"warnings": told} if told else {}))
 
 
 @router.delete(

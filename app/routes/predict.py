@@ -59,10 +59,13 @@ async def predict(request: Request) -> Response:
             answers = await _answers(service, version, texts, body.task, min(body.top_k, len(head.labels)))
             number = version.number
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
-    predictions = [
+    predictions: list[dict[str, object]] = [
         {"id": id, "label": one.label, "score": one.score, "scores": one.scores, "novelty": one.novelty}
         for id, one in zip(ids, answers, strict=True)
     ]
+    for told, one in zip(predictions, answers, strict=True):
+        if one.warnings:
+            told["warnings"] = one.warnings
     return json_response({"version": number, "predictions": predictions}, headers={"x-pawl-version": str(number)})
 
 

@@ -106,6 +106,15 @@ class FeedbackOut(BaseModel):
     updated_at: datetime
 
 
+class FeedbackReadOut(FeedbackOut):
+    """... and, where there is such, what keeps the encoder from reading its text: see `warnings` of a prediction.
+
+    `cannot_hold: ...`: to the encoder the text is the same as another one with another label.
+    """
+
+    warnings: list[str] = []
+
+
 class RetractionOut(FeedbackOut):
     """The feedback as it is now, and the versions whose encoder was trained on it."""
 

@@ -59,6 +59,11 @@ class PredictionOut(BaseModel):
     score: float
     scores: list[LabelScoreOut]
     novelty: float
+    warnings: list[str] = Field(
+        default=[],
+        description="Left out where there is none. `truncated`: the text has more tokens than the encoder takes. "
+        "`unknown_language: ...`: the encoder does not know more than one in twenty of its tokens.",
+    )
 
 
 class PredictResponse(BaseModel):

@@ -22,8 +22,10 @@ import numpy as np
 import structlog
 
 from app.core.domain.errors import DeadlineExceeded, Draining, QueueFull
-from app.core.domain.predictions import Answer
+from app.core.domain.predictions import Answer, with_warnings
+from app.core.domain.reading import Reading, Readings
 from app.core.metrics import AppMetrics
+from app.core.ports import Floats
 from app.core.settings import Settings
 from app.serving.engine import ServedClassifier
 
@@ -195,7 +197,7 @@ class Batcher:
     def _compute(self, batch: list[_Slice]) -> None:
         started = time.perf_counter()
         try:
-            answers = _answers(batch)
+            answers, read = _answers(batch)
         except Exception as error:
             log.exception("batch_failed", version=batch[0].job.classifier.number, requests=len(batch))
             if len(batch) > 1:
@@ -209,6 +211,11 @@ class Batcher:
         self._metrics.batch_texts.observe(texts)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         self._metrics.predicted.inc(texts)
+        self._metrics.tokens.inc(read.tokens)
+        if read.unknown:
+            self._metrics.unknown_tokens.inc(read.unknown)
+        if read.truncated:
+            self._metrics.truncated_texts.inc(read.truncated)
         self._call_soon(_deliver, batch, answers)
 
     def _call_soon(self, call: Callable[..., object], *args: object) -> None:
@@ -222,24 +229,35 @@ class Batcher:
             job.future.set_exception(error)
 
 
-def _answers(batch: Sequence[_Slice]) -> list[list[Answer]]:
-    """One forward pass over all texts, then one product with the head for each task in the batch."""
+def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], Readings]:
+    """One forward pass over all texts, then one product with the head for each task in the batch; what was read."""
     classifier = batch[0].job.classifier
     texts = [text for one in batch for text in one.texts]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    z = classifier.embed(list(places))
+    once = list(places)
+    z = classifier.embed(once)
+    readings = classifier.read(once)
     if len(places) < len(texts):  # the same text for two tasks, or from two clients, is embedded once
-        z = z[[places[text] for text in texts]]
+        rows = [places[text] for text in texts]
+        z, readings = z[rows], [readings[row] for row in rows] if readings else []
+    return _of_heads(batch, z, readings), Readings.of(readings)
+
+
+def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[Reading]) -> list[list[Answer]]:
+    classifier = batch[0].job.classifier
     if len(batch) == 1:
         job = batch[0].job
-        return [classifier.answer(z, job.task, job.top_k)]
+        return [with_warnings(classifier.answer(z, job.task, job.top_k), readings)]
     ends = np.cumsum([len(one.texts) for one in batch])
     rows = [np.arange(end - len(one.texts), end) for one, end in zip(batch, ends, strict=True)]
     results: list[list[Answer]] = [[] for _ in batch]
     for task in {one.job.task for one in batch}:
         members = [index for index, one in enumerate(batch) if one.job.task == task]
         top_k = max(batch[index].job.top_k for index in members)
-        answers = iter(classifier.answer(z[np.concatenate([rows[index] for index in members])], task, top_k))
+        own = np.concatenate([rows[index] for index in members])
+        answers = iter(
+            with_warnings(classifier.answer(z[own], task, top_k), [readings[row] for row in own] if readings else [])
+        )
         for index in members:
             best = batch[index].job.top_k
             results[index] = [_cut(next(answers), best) for _ in batch[index].texts]

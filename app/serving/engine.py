@@ -17,6 +17,7 @@ import structlog
 from app.core.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
 from app.core.domain.manifest import Manifest
 from app.core.domain.predictions import Answer
+from app.core.domain.reading import Reading
 from app.core.metrics import AppMetrics
 from app.core.ports import Encoder, Floats
 
@@ -43,6 +44,15 @@ class ServedClassifier(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d)."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text; 0 where it is not known."""
+        ...
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """How much of each text the encoder reads; at no cost right after `embed` of the same list. May be empty."""
         ...
 
     def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from app.core.domain.manifest import Manifest
 from app.core.domain.predictions import Answer, LabelScore
+from app.core.domain.reading import Reading
 from app.core.domain.versions import HeadInfo, VersionKind
 from app.core.ports import Floats
 
@@ -50,6 +51,11 @@ class NumberedClassifier:
 
     def embed(self, texts: Sequence[str]) -> Floats:
         return self.encoder.encode(texts)
+
+    max_tokens = 0
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        return []
 
     def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:
         assert (z[:, 0] == self.number).all(), "a batch mixed versions"

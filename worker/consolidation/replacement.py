@@ -24,6 +24,7 @@ from worker.consolidation.inputs import read_inputs, read_samples
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
 from worker.encoders import exported
+from worker.state import encoded
 
 _PAGE = 128
 log = structlog.get_logger(__name__)
@@ -72,10 +73,12 @@ async def embed_into(samples: SampleStore, encoder: Encoder, ids: Sequence[str],
         known = await samples.get_embeddings(encoder.digest, page)
         missing = await read_samples(samples, [sample_id for sample_id in page if sample_id not in known])
         if missing:
-            z = encoder.encode([sample.text for sample in missing.values()])
+            ids_here = list(missing)
+            z, cuts = encoded(encoder, [sample.text for sample in missing.values()])
             if not np.isfinite(z).all():
                 raise TrainingFailed(problem="the encoder gives numbers that are not finite")
-            await samples.put_embeddings(encoder.digest, dict(zip(missing, z, strict=True)))
+            cut = {ids_here[row]: digest for row, digest in cuts.items()}
+            await samples.put_embeddings(encoder.digest, dict(zip(missing, z, strict=True)), cut)
             computed += len(missing)
         if progress.due():
             progress.write("embedding", start + len(page), len(ids))

@@ -12,6 +12,7 @@ from app.core.classifier.encoder_folder import digest_of_files
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
+from app.core.classifier.tokenization import reader_of
 from app.core.domain.errors import ArtefactCorrupt, UnknownTask
 from app.core.domain.manifest import (
     ENCODER_FOLDER,
@@ -21,7 +22,8 @@ from app.core.domain.manifest import (
     head_file,
     novelty_file,
 )
-from app.core.domain.predictions import Answer, LabelScore
+from app.core.domain.predictions import Answer, LabelScore, with_warnings
+from app.core.domain.reading import Reading
 from app.core.domain.samples import DEFAULT_TASK
 from app.core.ports import Encoder, Floats, VersionFolder
 
@@ -56,6 +58,7 @@ class Classifier:
         self.features = features
         self.heads = dict(heads)
         self.novelty = dict(novelty)
+        self._reader = reader_of(encoder)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -73,6 +76,18 @@ class Classifier:
                 path=f"{ENCODER_FOLDER} of version {self.number}", problem="embeddings are not finite"
             )
         return z
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text; 0 for one that does not tell."""
+        return 0 if self._reader is None else self._reader.max_tokens
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """How much of each text the encoder reads; of those that were embedded just now it is known already.
+
+        Empty for an encoder that does not tell.
+        """
+        return [] if self._reader is None else self._reader.read(texts)
 
     def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
         """Answers for embeddings z of shape (n, d): the `top_k` best labels (all, if there are fewer), best first.
@@ -100,7 +115,8 @@ class Classifier:
 
         Raises `UnknownTask`.
         """
-        return self.answer(self.embed([unicodedata.normalize("NFC", text) for text in texts]), task, top_k)
+        read = [unicodedata.normalize("NFC", text) for text in texts]
+        return with_warnings(self.answer(self.embed(read), task, top_k), self.read(read))
 
 
 def load_classifier(

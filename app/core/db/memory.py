@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from app.core.db.embeddings import conflicting
 from app.core.db.engine import SystemClock, to_json
 from app.core.db.first_version import is_enough
 from app.core.db.memory_dead_letters import MemoryDeadLetters
@@ -64,6 +65,7 @@ class MemoryDatabase:
     encoder_requests: dict[str, EncoderRequest] = field(default_factory=dict)
     """By id, in the order of requests."""
     embeddings: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    cuts: dict[tuple[str, str], str | None] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
     answered: dict[str, Answered] = field(default_factory=dict)
     versions: dict[int, Version] = field(default_factory=dict)
@@ -231,10 +233,34 @@ class MemorySampleStore(MemoryDeadLetters, MemoryQuarantine, MemoryImports):
         """See `SampleStore.golden`."""
         return self._select(_in(task, SampleState.GOLDEN))[:limit]
 
-    async def put_embeddings(self, encoder_digest: str, embeddings: Mapping[str, Floats]) -> None:
+    async def put_embeddings(
+        self, encoder_digest: str, embeddings: Mapping[str, Floats], cuts: Mapping[str, str] | None = None
+    ) -> None:
         """See `SampleStore.put_embeddings`."""
         for sample_id, vector in embeddings.items():
             self._database.embeddings[encoder_digest, sample_id] = np.array(vector, dtype=np.float32)
+            self._database.cuts[encoder_digest, sample_id] = (cuts or {}).get(sample_id)
+
+    async def copy_cuts(self, old_digest: str, new_digest: str) -> None:
+        """See `SampleStore.copy_cuts`."""
+        for (digest, sample_id), cut in list(self._database.cuts.items()):
+            if digest == old_digest and cut is not None and (new_digest, sample_id) in self._database.cuts:
+                self._database.cuts[new_digest, sample_id] = cut
+
+    async def cut_alike(self, encoder_digest: str, task: str, cuts: Sequence[str]) -> dict[str, list[Sample]]:
+        """See `SampleStore.cut_alike`."""
+        found: dict[str, list[Sample]] = {}
+        for sample in self._database.samples.values():
+            cut = self._database.cuts.get((encoder_digest, sample.id))
+            if cut in cuts and sample.task == task and sample.state in (SampleState.QUEUED, SampleState.LEARNED):
+                found.setdefault(str(cut), []).append(sample)
+        return found
+
+    async def cut_conflicts(self, encoder_digest: str) -> set[str]:
+        """See `SampleStore.cut_conflicts`."""
+        learned = (one for one in self._database.samples.values() if one.state is SampleState.LEARNED)
+        rows = [(one.id, self._database.cuts.get((encoder_digest, one.id)), one.task, one.label) for one in learned]
+        return conflicting([row for row in rows if row[1] is not None])
 
     async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
         """See `SampleStore.get_embeddings`."""
@@ -246,6 +272,7 @@ class MemorySampleStore(MemoryDeadLetters, MemoryQuarantine, MemoryImports):
         gone = [key for key in self._database.embeddings if key[0] not in keep]
         for key in gone:
             del self._database.embeddings[key]
+            self._database.cuts.pop(key, None)
         return len(gone)
 
     async def versions_trained_on(self, sample_id: str) -> list[int]:

@@ -100,8 +100,22 @@ class SampleStore(QuarantineStore, DeadLetterStore, ImportStore, Protocol):
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """Golden samples of a task, by `seq`."""
 
-    async def put_embeddings(self, encoder_digest: str, embeddings: Mapping[str, Floats]) -> None:
-        """Keeps the embedding z, shape (d,), of samples under one encoder; replaces what was there."""
+    async def put_embeddings(
+        self, encoder_digest: str, embeddings: Mapping[str, Floats], cuts: Mapping[str, str] | None = None
+    ) -> None:
+        """Keeps the embedding z, shape (d,), of samples under one encoder; replaces what was there.
+
+        `cuts` are digests of what the encoder read, of those whose text is longer than that.
+        """
+
+    async def copy_cuts(self, old_digest: str, new_digest: str) -> None:
+        """Gives embeddings under a new encoder the `cuts` of an old one that reads texts as it does."""
+
+    async def cut_alike(self, encoder_digest: str, task: str, cuts: Sequence[str]) -> dict[str, list[Sample]]:
+        """By `cut`: the queued and learned samples of a task of which an encoder read just that, by `seq`."""
+
+    async def cut_conflicts(self, encoder_digest: str) -> set[str]:
+        """Learned samples of which the encoder reads the same as of one with another label in the same task."""
 
     async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
         """The kept embeddings; ids without one are left out."""
