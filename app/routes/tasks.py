@@ -48,6 +48,7 @@ async def drop_task(
     """Its samples leave exactly, golden ones too, and its head goes, with the version that `Location` will name.
 
     With a `source` only what that said, and the labels that nobody else used; the task too where nothing is left.
-    Afterwards predictions of the task are a 422, and feedback as well until `create_task` is said.
+    What a consolidation trained into the encoder stays there. Afterwards predictions of the task are a 422, and so is
+    feedback until `create_task` is said.
     """
     return await ask_for(request, LabelRequest(LabelChangeKind.DROP, task, "", source, reason), 202)

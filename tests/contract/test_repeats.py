@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
-from app.core.domain.samples import SampleState, Split
+import pytest
+
+from app.core.domain.samples import ACTIVE_STATES, SampleState, Split
 from app.core.domain.versions import LedgerChange
 from tests.contract.backends import Stores, candidate
+
+
+@pytest.mark.parametrize("state", list(ACTIVE_STATES))
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("golden", True), ("pinned", True), ("weight", 7.0), ("source", "another")]
+)
+async def test_the_same_sample_with_another_attribute_is_either_changed_or_answered_with_what_it_stays(
+    stores: Stores, state: SampleState, attribute: str, value: object
+) -> None:
+    first = await stores.accept("text", "a", source="first", golden=state is SampleState.GOLDEN)
+    if state is SampleState.LEARNED:
+        await stores.learn(first)
+    elif state is SampleState.QUARANTINED:
+        await stores.samples.settle(state, {first.id: "x"})
+    again = await stores.accept("text", "a", **{attribute: value})
+    sample = await stores.samples.get(again.id)
+    is_golden = sample.state is SampleState.GOLDEN
+    changed = is_golden if attribute == "golden" else getattr(sample, attribute) == value
+    assert changed or any("stays" in warning for warning in again.warnings)
+    assert changed == (attribute != "source")
 
 
 async def test_another_weight_of_a_learned_sample_takes_its_place(stores: Stores) -> None:
