@@ -119,8 +119,14 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
 
 
 async def _refused(stores: Stores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
-    """Rows that the store does not take: a label that was retired, a task that is not there."""
+    """Rows that the store does not take: a label that was retired.
+
+    Raises `CommandFailed` where it is the task that is not there.
+    """
     faults = {fault.index: fault for fault in reversed((await stores.samples.examine(items)).faults)}
+    if task := next((fault.problem for fault in faults.values() if fault.field == "task"), None):
+        # not a fault of any row: the command line names the task, once for all of them
+        raise CommandFailed(task.replace("say `create_task`", "add --create-task"), "Nothing was imported.", EXIT_USAGE)
     return [BadRow(rows[at].line, f"{fault.field}: {fault.problem}", rows[at].raw) for at, fault in faults.items()]
 
 

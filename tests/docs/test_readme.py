@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from app.cli import cli
@@ -78,8 +80,76 @@ def test_blocks_do_what_the_readme_shows(up: Up) -> None:
             assert "predictions" in json.loads(done.stdout)
 
 
-def test_the_first_screen_shows_the_two_commands_and_what_they_print(up: Up) -> None:
-    screen = "\n".join(README.splitlines()[:30])
+def test_the_first_screen_is_about_ones_own_data(short_folder: Path) -> None:
+    """Nothing of the demo gets into it: what the commands of the README print, on a home of its own."""
+    assert "$ pawl up --no-demo " in "\n".join(README.splitlines()[:12])
+    folder = _own_files(short_folder / "own data")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    pawl = folder / "bin" / "pawl"
+    pawl.parent.mkdir()
+    pawl.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -P -m app.cli "$@"\n')
+    pawl.chmod(0o755)
+    env |= {"PAWL_HOME": str(short_folder / "own"), "PATH": f"{pawl.parent}{os.pathsep}{env['PATH']}"}
+    first = README[: README.index("## Install")]
+    own = README[README.index("## Your own data") : README.index("## Command line")]
+    with Up(env, "--no-demo") as running:
+        assert running.ready(240.0).endswith(" no version yet")
+        for call, shown in _console(first + own):
+            if not call.startswith("pawl ") or call.startswith("pawl up"):
+                continue
+            done = subprocess.run(
+                ["bash", "-ec", call], capture_output=True, text=True, cwd=folder, env=env, timeout=240, check=False
+            )
+            told = done.stdout + done.stderr
+            assert done.returncode == 0, f"{call}: {told}"
+            for line in shown:
+                assert line in told.splitlines(), f"{call}: {told}"
+    assert len((folder / "answers.tsv").read_text().splitlines()) >= 4
+    assert (folder / "backup.jsonl").read_text().count("\n") > 400
+
+
+def _console(page: str) -> list[tuple[str, list[str]]]:
+    """Commands in blocks of console text, each with the lines shown after it."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((re.sub(r"\s+# .*", "", line[2:]), []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def _own_files(folder: Path) -> Path:
+    """The files that the README's commands name."""
+    folder.mkdir()
+    support = (ROOT / "app" / "demo" / "support.csv").read_text(encoding="utf-8")
+    (folder / "tickets.csv").write_text(support, encoding="utf-8")
+    (folder / "must-stay-right.csv").write_text("text,label\nthe parcel never came,order_status\n", encoding="utf-8")
+    headlines = csv.DictReader((ROOT / "app" / "demo" / "headlines.csv").read_text(encoding="utf-8").splitlines())
+    with (folder / "headlines.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([("text", "label"), *((row["text"], row["topic"]) for row in headlines)])
+    (folder / "new.csv").write_text("text\nwhere is it\nit broke\nmy address changed\n", encoding="utf-8")
+    sheet = openpyxl.Workbook()
+    assert sheet.active is not None
+    sheet.active.title = "Sheet1"
+    sheet.active.append(["内容", "标签"])
+    for text, label in _CHINESE:
+        sheet.active.append([text, label])
+    sheet.save(folder / "工单.xlsx")
+    return folder
+
+
+_CHINESE = [
+    *((text, "物流") for text in ("我的订单什么时候到", "包裹还没有送到", "快递丢失了", "请问几天能收到货")),
+    *((text, "退款") for text in ("我要退款", "钱什么时候退回", "申请退货退款", "退款还没到账")),
+    *((text, "发票") for text in ("怎么开发票", "发票抬头写错了", "需要电子发票", "请补开发票")),
+]
+
+
+def test_the_demo_answers_as_shown(up: Up) -> None:
+    screen = README[README.index("## Try it with the demo") : README.index("### Correct it")]
     assert "$ make run\nready http://127.0.0.1:8000 version 1\n" in screen
     [call] = re.findall(r"^\$ (curl .*)$", screen, re.MULTILINE)
     done = subprocess.run(
