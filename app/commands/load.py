@@ -126,7 +126,7 @@ async def _refused(stores: Stores, items: Sequence[NewSample], rows: Sequence[Ro
     faults = {fault.index: fault for fault in reversed((await stores.samples.examine(items)).faults)}
     if task := next((fault.problem for fault in faults.values() if fault.field == "task"), None):
         # not a fault of any row: the command line names the task, once for all of them
-        raise CommandFailed(task.replace("say `create_task`", "add --create-task"), "Nothing was imported.", EXIT_USAGE)
+        raise CommandFailed(task.replace("say `create_task`", "add --create-task"), "Nothing was imported.")
     return [BadRow(rows[at].line, f"{fault.field}: {fault.problem}", rows[at].raw) for at, fault in faults.items()]
 
 
