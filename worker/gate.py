@@ -2,7 +2,7 @@
 
 *Harm* is measured with the label space held fixed: texts of the labels that the version before knows, and these labels
 as the answers. A text that goes to a label which is new in the batch is *overlap*, a trade: it is accepted where that
-label's own leave-one-out gain clearly outweighs it, and reported by name either way (ADR 0022).
+label's own leave-one-out gain clearly outweighs it, and reported by name either way (ADR 0023).
 
 Pure functions of scores and targets. Fails closed: a number that is not finite, or a report that cannot be computed,
 refuses the candidate.

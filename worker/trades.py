@@ -1,4 +1,4 @@
-"""Overlap: texts of older labels that go to a label which is new in a batch. No harm but a trade (ADR 0022)."""
+"""Overlap: texts of older labels that go to a label which is new in a batch. No harm but a trade (ADR 0023)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from app.commands.client import Service
-from app.commands.terminal import CommandFailed, notes, print_json, print_line
+from app.commands.terminal import confirm, notes, print_json, print_line
 
 _HEADINGS = {
     "takes_away": "takes away",
@@ -23,7 +23,7 @@ def promote(
     Where nobody can be asked (a script, a pipe, JSON) the reason that was given is the answer.
     """
     path = f"/v1/versions/{number}/promote"
-    asks = not (yes or as_json) and sys.stdin.isatty() and sys.stdout.isatty()
+    asks = not (yes or as_json) and sys.stdin.isatty() and notes.is_terminal
     if dry_run or asks:
         seen = service.post(path, {"dry_run": True})
         if as_json:
@@ -34,9 +34,7 @@ def promote(
         if dry_run:
             notes.print("nothing was changed")
             return
-        notes.print("go on? [y/N] ", end="", markup=False)
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise CommandFailed("nothing was changed")
+        confirm("go on?", yes=False)
     made = service.post(path, {"reason": reason})
     if as_json:
         print_json(made)

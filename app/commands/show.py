@@ -127,7 +127,7 @@ def _gate(report: dict[str, Any]) -> None:
         print_line(f"  - {reason}")
     for task, found in report["tasks"].items():
         print_line(f"task {task}")
-        for name in ("overall", "heldout", "golden", "forgetting"):
+        for name in ("overall", "known", "heldout", "golden", "forgetting"):
             test = found[name]
             if test["items"]:
                 print_line(
@@ -137,6 +137,8 @@ def _gate(report: dict[str, Any]) -> None:
         print_line(f"  {'ECE':<10} {_rate(found['ece_live'])} -> {_rate(found['ece_candidate'])}")
         if found["corrections"]:
             print_line(f"  {'new ones':<10} {_rate(found['corrections_right'])} of {found['corrections']} now right")
+        for overlap in found["overlaps"]:
+            print_line(f"  {'overlap':<10} {overlap['sentence']}")
         if found["pinned_broken"]:
             print_line(f"  pinned samples now wrong: {', '.join(found['pinned_broken'])}")
         out.print(_classes(found["classes"]), markup=False)

@@ -23,6 +23,8 @@ from app.core.db.memory import MemoryDatabase, MemorySampleStore
 from app.core.db.memory_labels import MemoryLabelStore
 from app.core.db.memory_versions import MemoryVersionLedger
 from app.core.domain.gate_reports import GateReport
+from app.core.domain.identifiers import IMPORT_PREFIX, new_identifier
+from app.core.domain.imports import NewImport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin
 from app.core.domain.versions import Version, VersionState
@@ -174,16 +176,17 @@ class Pawl:
 
     async def learn(self, rows: Sequence[Labelled]) -> None:
         """An import: queued in SQL, then learned as the worker's sweep does."""
-        await self.teach(self.lessons(rows, origin=Origin.IMPORT))
+        new = NewImport(new_identifier(IMPORT_PREFIX), DEFAULT_TASK, "benchmark", len(rows))
+        await self.teach(self.lessons(rows, origin=Origin.IMPORT, import_id=new.id), new)
 
     @staticmethod
     def lessons(rows: Sequence[Labelled], **about: Any) -> list[NewSample]:
         """Labelled texts as samples; `about` are further fields of all of them."""
         return [NewSample(row.text, row.label, **about) for row in rows]
 
-    async def teach(self, samples: Sequence[NewSample]) -> list[str]:
+    async def teach(self, samples: Sequence[NewSample], *imports: NewImport) -> list[str]:
         """Accepts samples and learns them as `worker.consumer.Consumer` does; an id for each."""
-        ids = [receipt.id for receipt in await self.samples.accept(samples)]
+        ids = [receipt.id for receipt in await self.samples.accept(samples, imports=imports)]
         await self._consume(list(dict.fromkeys(ids)))
         return ids
 
