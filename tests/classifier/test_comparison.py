@@ -74,6 +74,15 @@ def test_load_that_comes_and_goes_leaves_a_doubt_or_the_right_choice() -> None:
     assert found.chosen == "fast" or found.doubt
 
 
+def test_what_is_faster_round_by_round_is_chosen_whatever_the_rounds_are_like() -> None:
+    """Medians of the rates would name the other one."""
+    rates = np.array([[1.1, 1.0], [1.1, 1.0], [3.3, 3.0], [3.3, 9.0], [1.1, 9.5], [5.5, 5.0]])
+    assert np.median(rates[:, 0]) < np.median(rates[:, 1])
+    best, ratio, _, _ = comparison._rank(rates)
+    assert best == 0
+    assert ratio == pytest.approx(1.1)
+
+
 def test_equals_are_no_doubt() -> None:
     found = _compare(_World(), a=0.001, b=0.001)
     assert found.doubt == ""

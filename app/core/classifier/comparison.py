@@ -95,7 +95,10 @@ def _rank(rates: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[int
     """
     if rates.shape[1] == 1:
         return 0, 1.0, 1.0, 1.0
-    best, second = np.argsort(-np.median(rates, axis=0), kind="stable")[:2].tolist()
+    shares = rates / np.exp(
+        np.log(rates).mean(axis=1, keepdims=True)
+    )  # of a round's speed: rounds differ with the load
+    best, second = np.argsort(-np.median(shares, axis=0), kind="stable")[:2].tolist()
     ratios = np.sort(rates[:, best] / rates[:, second])
     n, outside, k = len(ratios), 0.0, 0
     while k < n // 2 and outside + 2 * math.comb(n, k) / 2**n <= 0.05:

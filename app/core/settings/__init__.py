@@ -70,8 +70,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     into the others (`prune:0.3`); or both (`prune:0.3+int8`). What is trained is float32 in every case.
     """
     backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto"
-    """What runs an encoder of float32 weights: `auto` measures what is installed once and keeps the fastest (torch only
-    beside a GPU). int8 weights always run on ONNX Runtime.
+    """What runs an encoder of float32 weights: `auto` takes the fastest of what is installed and gives the numbers of
+    transformers (torch only beside a GPU), a name pins one of them. int8 weights always run on ONNX Runtime.
     """
     random_features: int = Field(default=1280, ge=0, le=65536)
     """M, the number of random ReLU features next to the embedding."""
