@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import httpx
 import pytest
 
 from app.commands.files.exported import escaped, unescaped
-from app.core.db.engine import connect
-from app.core.db.samples import SqlSampleStore
+from app.commands.stores import open_stores
 from app.core.domain.quarantine import Hold, QuarantineKind
-from app.core.domain.samples import NewSample
+from app.core.domain.samples import NewSample, Origin
+from app.core.settings import Settings
 from app.offline import load
 from tests.cli.processes import Up, environment, eventually, pawl, pawl_json
 
@@ -43,39 +44,37 @@ def origin(short_folder: Path, tiny_encoder: Path) -> dict[str, str]:
     samples, renamed and retired labels, a replaced one, one in quarantine, and two tasks.
     """
     env = environment(short_folder / "origin", tiny_encoder, PAWL_QUARANTINE_WINDOW="0")
-    folder = short_folder / "origin-files"
-    folder.mkdir()
     words = {"pay": "Zahlung", "ship": "Versand", "ask": "Frage", "old": "alt"}
-    rows = "".join(f"please {word} it {n},{label}\n" for n in range(12) for word, label in words.items())
-    (folder / "first.csv").write_text("text,label\n" + rows)
-    moods = "".join(f"{word} day {n},{word}\n" for n in range(8) for word in ("good", "bad"))
-    (folder / "mood.csv").write_text("text,label\n" + moods)
-    (folder / "golden.csv").write_text("text,label\nplease pay for gold,Zahlung\n")
-    (folder / "pinned.csv").write_text('text,label\n"=1+1, ""please""",Frage\n\'quoted,Frage\n')
-    assert pawl(env, "import", str(folder / "first.csv")).returncode == 0
+    first = [NewSample(f"please {word} it {n}", label) for n in range(12) for word, label in words.items()]
+    moods = [NewSample(f"{w} day {n}", w, task="mood", create_task=True) for n in range(8) for w in ("good", "bad")]
+    pinned = [NewSample(text, "Frage", pinned=True) for text in ('=1+1, "please"', "'quoted")]
+    asyncio.run(put(env, [*first, *moods, NewSample("please pay for gold", "Zahlung", golden=True)]))
     with Up(env, "--no-demo") as up:
         up.ready()
-        assert pawl(env, "import", str(folder / "mood.csv"), "--task", "mood", "--create-task").returncode == 0
-        assert pawl(env, "import", str(folder / "golden.csv"), "--golden").returncode == 0
         with httpx.Client(base_url=up.url, timeout=30) as client:
             corrections = [{"text": f"-{n} where is {n}", "label": "Versand", "weight": 1.5} for n in range(8)]
             corrections.append({"text": "please pay it 3", "label": "Versand", "source": "ann"})
             for correction in corrections:
                 correct(client, correction)
-        assert pawl(env, "import", str(folder / "pinned.csv"), "--pin").returncode == 0
-        assert pawl(env, "labels", "rename", "Frage", "Rückfrage", "--wait").returncode == 0
-        assert pawl(env, "labels", "retire", "alt", "--wait").returncode == 0
-    asyncio.run(
-        put_into_quarantine(env, NewSample("please pay it 5", "held", hold=Hold(QuarantineKind.FLOW, "a flow")))
-    )
+            asyncio.run(put(env, pinned))
+            change(client, "PATCH", "Frage", {"name": "Rückfrage"})
+            change(client, "DELETE", "alt", None)
+            eventually(lambda: client.get("/v1/model").json()["queue"]["length"] == 0, "all is learned")
+    held = NewSample("please pay it 5", "held", hold=Hold(QuarantineKind.FLOW, "a flow"))
+    asyncio.run(put(env, [held]))
     return env
 
 
-async def put_into_quarantine(env: dict[str, str], sample: NewSample) -> None:
-    """As the screen would, had it held this one."""
-    engine = connect(f"sqlite:///{env['PAWL_HOME']}/pawl.db")
-    await SqlSampleStore(engine).accept([sample])
-    await engine.dispose()
+async def put(env: dict[str, str], samples: list[NewSample]) -> None:
+    """Into the home, without the command line."""
+    async with open_stores(Settings(home=Path(env["PAWL_HOME"])), migrate=True) as stores:
+        await stores.samples.accept([replace(sample, origin=Origin.IMPORT) for sample in samples])
+
+
+def change(client: httpx.Client, method: str, label: str, body: dict[str, str] | None) -> None:
+    """One decision about a label, carried out."""
+    id = client.request(method, f"/v1/labels/{label}", json=body).raise_for_status().json()["id"]
+    eventually(lambda: client.get(f"/v1/labels/changes/{id}").json()["state"] == "applied", f"{label} is changed")
 
 
 def correct(client: httpx.Client, item: dict[str, Any]) -> None:
