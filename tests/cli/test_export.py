@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.commands.export import ExportRequest, export_samples, moment
 from app.commands.files.exported import escaped, unescaped
 from app.commands.stores import open_stores
+from app.commands.terminal import CommandFailed
 from app.core.domain.quarantine import Hold, QuarantineKind
 from app.core.domain.samples import NewSample, Origin
 from app.core.settings import Settings
@@ -129,20 +133,38 @@ def test_what_is_exported_and_what_is_left_out(origin: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem"),
+    ("request_", "problem"),
     [
-        (["a.doc"], "exports are"),
-        (["a.csv", "--format", "xlsx"], "not 'xlsx'"),
-        (["a.csv", "--state", "lost"], "no state 'lost'"),
-        (["a.csv", "--since", "yesterday"], "is no date"),
-        (["nowhere/a.csv"], "cannot write into nowhere"),
+        (ExportRequest(Path("a.doc")), "exports are"),
+        (ExportRequest(Path("a.csv"), "xlsx"), "not 'xlsx'"),
+        (ExportRequest(Path("a.csv"), states=["lost"]), "no state 'lost'"),
+        (ExportRequest(Path("nowhere/a.csv")), "cannot write into nowhere"),
     ],
 )
-def test_a_mistake_is_told(origin: dict[str, str], arguments: list[str], problem: str) -> None:
-    done = pawl(origin, "export", "samples", *arguments)
-    assert done.returncode in {1, 2}
-    assert problem in done.stderr
-    assert "Traceback" not in done.stderr
+async def test_a_mistake_is_told(tmp_path: Path, request_: ExportRequest, problem: str) -> None:
+    settings = Settings(home=tmp_path)
+    async with open_stores(settings, migrate=True):
+        pass
+    with pytest.raises(CommandFailed, match=problem):
+        await export_samples(settings, request_)
+    with pytest.raises(CommandFailed, match="is no date"):
+        moment("yesterday")
+
+
+async def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, file = Settings(home=tmp_path / "home"), tmp_path / "a.jsonl"
+    file.write_text("the old one")
+    async with open_stores(settings, migrate=True) as stores:
+        await stores.samples.accept([NewSample("a", "b")])
+
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CommandFailed, match="No space left"):
+        await export_samples(settings, ExportRequest(file))
+    assert file.read_text() == "the old one"
+    assert sorted(os.listdir(tmp_path)) == ["a.jsonl", "home"]  # noqa: PTH208 - no temporary file is left
 
 
 @pytest.mark.parametrize("text", ["=1", "-x", "+", "@a", "'a", "''=", "a", "", "\tx", "a=b", "'"])
