@@ -113,11 +113,15 @@ class Consolidator:
         """Whether somebody asked for another encoder, and it is to be tried now."""
         if self._child is not None:
             return False
-        self._request = await self._requests.next(state)
+        self._request = await self._requests.next()
         if self._request is None:
             return False
         self._trigger = f"encoder set ({self._request.id})"
         return True
+
+    async def is_asked(self) -> bool:
+        """Whether a request for another encoder waits."""
+        return await self._requests.waits()
 
     async def carry_out(self, learning: Learning, stream: FeedbackStream) -> None:
         """Does what was asked for, to its end; returns when nothing is asked for any more."""

@@ -144,7 +144,8 @@ class Consumer:
         await self._check_schema()  # whoever waits for the end of this is told at once
         async with self._heartbeat.beating():
             while not self._heartbeat.leading:
-                if self._stopping.is_set() or not (await self._samples.backlog()).length:
+                waits = (await self._samples.backlog()).length or await self._consolidator.is_asked()
+                if self._stopping.is_set() or not waits:
                     return  # another learner has the lease, and learns
                 await self._pause(0.05)
             await self._suitability.settle(self._pause, self._heartbeat.tell, self._stopping.is_set)

@@ -8,7 +8,6 @@ from typing import Any
 from app.core.domain.encoders import EncoderRequest, EncoderRequestState
 from app.core.domain.versions import Json, Version, VersionState
 from app.core.ports import VersionLedger
-from worker.state import LearnerState
 
 _LOOK_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
@@ -26,7 +25,7 @@ class Requests:
         self._failures = 0
         self._not_before = 0.0
 
-    async def next(self, state: LearnerState) -> EncoderRequest | None:
+    async def next(self) -> EncoderRequest | None:
         """The one to be tried now. One that came to a version before its outcome could be written is settled here."""
         now = time.monotonic()
         if now < self._not_before:
@@ -40,6 +39,11 @@ class Requests:
                 await self.settle(request, version)
                 return None
         return request
+
+    async def waits(self) -> bool:
+        """Whether one is not settled yet."""
+        request = await self._ledger.last_encoder_request()
+        return request is not None and request.state is EncoderRequestState.PENDING
 
     async def settle(self, request: EncoderRequest, version: Version) -> None:
         """Says what became of it: a version that serves, or one that the gate refused."""
