@@ -52,6 +52,7 @@ def origin(short_folder: Path, tiny_encoder: Path) -> dict[str, str]:
     first = [NewSample(f"please {word} it {n}", label) for n in range(12) for word, label in words.items()]
     moods = [NewSample(f"{w} day {n}", w, task="mood", create_task=True) for n in range(8) for w in ("good", "bad")]
     pinned = [NewSample(text, "Frage", pinned=True) for text in ('=1+1, "please"', "'quoted")]
+    first[1] = replace(first[1], emphasis=2.5)
     asyncio.run(put(env, [*first, *moods, NewSample("please pay for gold", "Zahlung", golden=True)]))
     with Up(env, "--no-demo") as up:
         up.ready()
