@@ -17,7 +17,7 @@ install: $(STAMP) ## make .venv and install Pawl with all extras into it
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,postgres,embedded,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,postgres,embedded,files,dev]'
 	@touch $@
 
 run: install ## start everything on http://127.0.0.1:8000 (Ctrl-C stops it); ARGS='--port 9000' for options
