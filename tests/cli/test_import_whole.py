@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -155,10 +156,11 @@ def test_what_cannot_be_learned_yet_ends_with_3_beside_a_learner_too(env: dict[s
         assert states(env) == {"learned": 35}
 
 
-def test_an_import_in_the_first_second_after_ready_ends(env: dict[str, str], tmp_path: Path) -> None:
-    """Long form: `make chaos`."""
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("IMPORT_ROUNDS", "1"))))
+def test_an_import_in_the_first_second_after_ready_ends(env: dict[str, str], tmp_path: Path, attempt: int) -> None:
+    """The long form: IMPORT_ROUNDS=10."""
     with Up(env, "--no-demo") as up:
         up.ready()
-        done = pawl(up.env, "import", str(rows(tmp_path / "a.csv", 200)))
+        done = pawl(up.env, "import", str(rows(tmp_path / f"{attempt}.csv", 200)))
         assert done.returncode == 0, done.stderr
         assert "version 1 is served" in done.stdout
