@@ -63,6 +63,8 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         clean_task(request.task or DEFAULT_TASK)
     except ValueError as error:
         raise CommandFailed(f"--task {request.task!r}: {error}", code=EXIT_USAGE) from None
+    if request.accept is not None and not request.accept.strip():
+        raise CommandFailed("--accept needs a reason, which is kept", code=EXIT_USAGE)
     name, rows, bad = _read(settings, request)
     async with open_stores(settings, migrate=True) as stores:
         await check_settings(settings, stores)
