@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DATA   ?= ../shared/data
 
-.PHONY: help install run test lint wheel-check bench clean
+.PHONY: help install run test lint wheel-check bench chaos clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -39,6 +39,9 @@ wheel-check: install ## build the wheel, install it afresh beside a foreign app/
 bench: install ## the benchmarks that need no GPU; DATA=folder with the data sets
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77
 	$(BIN)/python benchmarks/correction_latency.py --data $(DATA)/banking77
+
+chaos: install ## the long forms of what the tests do to servers and processes for seconds
+	$(BIN)/python -m tests.chaos.paused_servers --seconds 60
 
 clean: ## remove .venv and what tools left (never the data in ~/.pawl)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
