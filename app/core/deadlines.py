@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+_NO_ANSWER = "no answer within"
+
 
 @dataclass(slots=True)
 class _Budget:
@@ -82,4 +84,9 @@ async def within_budget() -> AsyncIterator[None]:
 
 def no_answer(seconds: float) -> str:
     """What is said of a server that does not answer."""
-    return f"no answer within {seconds:g} s"
+    return f"{_NO_ANSWER} {seconds:g} s"
+
+
+def is_no_answer(error: BaseException) -> bool:
+    """Whether an error is a wait that ended early."""
+    return isinstance(error, TimeoutError) or _NO_ANSWER in str(error)

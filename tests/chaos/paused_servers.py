@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import sys
 import tempfile
@@ -110,7 +111,7 @@ class _Client:
     async def _give(self, phase: Phase) -> None:
         text, label = next(self._texts)
         headers = {"idempotency-key": uuid.uuid4().hex}
-        while True:
+        for attempt in itertools.count():
             began = time.perf_counter()
             answer = await self._client.post("/v1/feedback", json={"text": text, "label": label}, headers=headers)
             phase.feedback.setdefault(answer.status_code, []).append(time.perf_counter() - began)
@@ -118,7 +119,7 @@ class _Client:
                 self.sample_ids.append(answer.json()["items"][0]["id"])
                 return
             assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
-            await asyncio.sleep(float(answer.headers["retry-after"]))
+            await asyncio.sleep(min(float(answer.headers["retry-after"]) * 2**attempt, 8.0))
             phase = self.phases[-1]
 
     async def _model(self, phase: Phase) -> None:
@@ -149,8 +150,11 @@ async def measure(pawl: Installation, servers: Outside, seconds: float) -> Repor
             for task in tasks:
                 task.cancel()
         report = Report(asking.phases[1:-1], len(asking.sample_ids))
-        states = [(await until_settled(client, one))["state"] for one in asking.sample_ids]
-        report.learned = states.count("learned")
+        for one in asking.sample_ids:
+            try:
+                report.learned += (await until_settled(client, one))["state"] == "learned"
+            except TimeoutError:  # said by the count
+                break
     return report
 
 
@@ -184,6 +188,7 @@ async def _run(seconds: float) -> str:
             finally:
                 for process in pawl.processes:
                     process.kill()
+                    sys.stderr.write("".join(process.output().splitlines(keepends=True)[-40:]))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.core.settings import Settings
+from app.main import create_app
 from tests.http.paused import Outside, outside, serving, settings_for
 from tests.http.world import assert_problem
 from tests.polling import eventually
@@ -25,6 +26,9 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/labels"): {"json": {"name": "new", "reason": "a test"}},
     ("PATCH", "/v1/labels/{label}"): {"json": {"name": "newer", "reason": "a test"}},
     ("DELETE", "/v1/labels/{label}"): {"params": {"reason": "a test"}},
+    ("PATCH", "/v1/labels"): {"params": {"label": "card"}, "json": {"name": "newer", "reason": "a test"}},
+    ("DELETE", "/v1/labels"): {"params": {"label": "card", "reason": "a test"}},
+    ("POST", "/v1/encoder"): {"json": {"encoder": "all-MiniLM-L6-v2"}},
     ("POST", "/v1/quarantine/{id}"): {"json": {"action": "release", "reason": "a test", "by": "me"}},
     ("POST", "/v1/versions/{number}/promote"): {"json": {"reason": "a test"}},
     ("POST", "/v1/consolidations"): {},
@@ -110,7 +114,7 @@ async def test_feedback_whose_commit_went_through_unheard_is_safe_to_send_again(
 
 async def test_a_paused_redis_keeps_nobody_waiting(tmp_path: Path, servers: Outside) -> None:
     """No route needs it: what was accepted is in SQL, and the learner's sweep finds it there."""
-    async with serving(settings_for(tmp_path, servers, server_seconds=0.5)) as (client, service):
+    async with serving(settings_for(tmp_path, servers, server_seconds=5.0)) as (client, service):
         routes = await routes_of(client)
         servers.redis.pause()
         try:
@@ -170,3 +174,30 @@ async def test_event_streams_go_on_after_a_pause(tmp_path: Path, servers: Outsid
         async with asyncio.timeout(GENEROUS):
             assert b"after_the_pause" in await waiting
         listener.close()
+
+
+async def test_it_starts_and_stops_while_postgresql_stands_still(tmp_path: Path, servers: Outside) -> None:
+    settings = settings_for(tmp_path, servers, server_seconds=0.5)
+    async with serving(settings):
+        pass  # there is a version to load now
+    servers.postgres.pause()
+    try:
+        app = create_app(settings)
+        async with (
+            asyncio.timeout(GENEROUS),
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://pawl") as client,
+        ):
+
+            async def says_why() -> bool:
+                answer = await client.get("/readyz")
+                return "does not answer in time" in assert_problem(answer, 503)["detail"]
+
+            await eventually(says_why, GENEROUS, every=0.05)
+            assert (await client.get("/livez")).status_code == 200
+            assert (await client.get("/metrics")).status_code == 200
+    finally:
+        servers.postgres.resume()
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        await eventually(lambda: app.state.service.engine.number == 1)

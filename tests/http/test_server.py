@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -68,6 +69,8 @@ async def test_without_a_database_it_starts_and_says_so(tmp_path: Path) -> None:
         ):
             assert_problem(response, 503)
             assert "hidden" not in response.text
+            assert "nothing listens there" in response.text
+            assert not re.search(f"127.0.0.1|{port}|PostgreSQL|psycopg", response.text), "of no client's concern"
 
 
 async def test_event_streams_end_and_requests_in_flight_finish_when_it_stops(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import IntEnum
 from itertools import islice
@@ -33,6 +33,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.core.db.faults import translated
+from app.core.db.silence import Silence
 from app.core.deadlines import seconds_left, within_budget
 from app.core.domain.errors import SettingInvalid
 from app.core.extras import install_command
@@ -42,6 +43,7 @@ _CHUNK = 1000  # rows or ids in one statement
 _WRITE = "pawl_write"
 _WRITER_LOCK = "pawl_writer_lock"
 _BUSY = "pawl_busy_timeout"
+_SILENCE = "pawl_silence"
 _STRIPES = 64
 _SECRET_PARAMETERS = ("password", "sslpassword")
 _DRIVERS = {
@@ -155,13 +157,14 @@ def _connect_postgresql(url: URL, answer_seconds: float) -> AsyncEngine:
             "prepare_threshold": None,
         },
         json_serializer=to_json,
+        execution_options={_SILENCE: Silence(answer_seconds)},
     )
 
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that only reads."""
-    with translated(engine.url):
+    with translated(engine.url), _silence_of(engine):
         async with within_budget(), engine.begin() as connection:
             yield connection
 
@@ -170,9 +173,14 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that writes: committed at the end, rolled back by an exception."""
     writer = engine.sync_engine.get_execution_options().get(_WRITER_LOCK) or nullcontext()
-    with translated(engine.url):
+    with translated(engine.url), _silence_of(engine):
         async with within_budget(), writer, engine.execution_options(**{_WRITE: True}).begin() as connection:
             yield connection
+
+
+def _silence_of(engine: AsyncEngine) -> AbstractContextManager[None]:
+    silence: Silence | None = engine.sync_engine.get_execution_options().get(_SILENCE)
+    return nullcontext() if silence is None else silence.noticed()
 
 
 async def serialise(
