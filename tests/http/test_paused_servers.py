@@ -30,6 +30,7 @@ CALLS: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/v1/labels"): {"params": {"label": "card", "reason": "a test"}},
     ("POST", "/v1/encoder"): {"json": {"encoder": "all-MiniLM-L6-v2"}},
     ("POST", "/v1/quarantine/{id}"): {"json": {"action": "release", "reason": "a test", "by": "me"}},
+    ("POST", "/v1/dead-letters/{id}"): {"json": {"action": "redrive", "reason": "a test"}},
     ("POST", "/v1/versions/{number}/promote"): {"json": {"reason": "a test"}},
     ("POST", "/v1/consolidations"): {},
 }
