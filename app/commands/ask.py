@@ -28,6 +28,8 @@ def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: 
         scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])
         print_line(" ".join(shown.split()))
         print_line(f"  {scores}   novelty {prediction['novelty']:.2f}   {prediction['id'] or ''}".rstrip())
+        for warning in prediction.get("warnings", ()):
+            print_line(f"  warning: {warning}")
     print_line(f"version {answer['version']}")
 
 

@@ -110,6 +110,11 @@ def version(service: Service, number: int, as_json: bool) -> None:
     print_line(f"  by {v['promoted_by']}, {ago(v['created_at'])} ago" + (f": {v['reason']}" if v["reason"] else ""))
     print_line(f"  samples: {v['samples_new']} new, {v['samples_replayed']} replayed, watermark {v['watermark']}")
     print_line(f"  encoder {v['encoder_digest'][:16]}, manifest {v['manifest_digest'][:16]}, {v['size_bytes']:,} bytes")
+    for task, read in v["metrics"].get("reading", {}).items():
+        print_line(
+            f"  texts of {task}: {read['texts']} learned, {_rate(read['unknown_share'])} of their tokens unknown to "
+            f"the encoder, {read['truncated']} longer than it reads"
+        )
     for task, head in v["heads"].items():
         print_line(f"  head {task}: {len(head['labels'])} labels, temperature {head['temperature']:.3f}")
     _gate(v["gate"])

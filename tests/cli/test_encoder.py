@@ -133,3 +133,21 @@ def test_one_that_the_gate_finds_worse_is_refused_with_the_numbers(home: Path, e
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     shown = pawl_json(env, "encoder", "show")
     assert (shown["version"], shown["request"]["report"]["forced"]) == (3, "we mean it")
+
+
+def test_an_import_that_the_encoder_cannot_read_says_so(home: Path, tmp_path: Path) -> None:
+    env = environment(home, None)
+    rows = tmp_path / "unread.csv"
+    lines = [("华为发布新款手机", "tech"), ("央行下调准备金率", "money")]
+    lines += [("my card is not here " * 30 + end, label) for end, label in (("one", "tech"), ("two", "money"))]
+    with rows.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *lines])
+    done = pawl(env, "import", str(rows), "--task", "zh", "--create-task")
+    said = done.stdout + done.stderr
+    assert "the encoder does not know this language" in said
+    assert "pawl encoder set intfloat/multilingual-e5-small" in said
+    assert "truncated: 2 of 4 texts have more tokens than the encoder takes (64)" in said
+    assert "cannot_hold: 2 of these differ from others only after that" in said
+    told = pawl(env, "doctor").stdout
+    assert " texts " in told.replace("\n", " ")
+    assert "unknown to the encoder" in " ".join(told.split())
