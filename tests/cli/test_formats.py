@@ -105,6 +105,12 @@ def test_every_format_gives_its_300_rows(tmp_path: Path, name: str) -> None:
     assert described in said
 
 
+def test_a_stray_sign_does_not_make_another_code_page(tmp_path: Path) -> None:
+    content = csv_of([("Klabin 's Tel+\u00acmaco mill", "a"), *GERMAN], ",", DE)
+    rows, said = read(tmp_path / "a.csv", content.encode("cp1252"))
+    assert (len(rows), said) == (301, "CSV, delimiter ',', Windows-1252")
+
+
 def test_what_is_told_wins_over_what_is_found(tmp_path: Path) -> None:
     content = "text\xb6label\nGr\xfc\xdfe\xb6a\n".encode("cp1250")
     rows, said = read(tmp_path / "a.csv", content, Reading(encoding="cp1250", delimiter="\xb6"))
@@ -119,6 +125,8 @@ def test_what_is_told_wins_over_what_is_found(tmp_path: Path) -> None:
     [
         ("cp1251", "Где моя карта? Перевод не дошёл до получателя", "cp1251"),
         ("cp1250", "Gdzie jest moja karta? Przelew nie dotarł, proszę o pilną pomoc", ""),
+        ("cp1250", "Kde je moje karta? Převod ještě nedorazil, prosím o rychlou pomoc, děkuji", ""),
+        ("cp1250", "Hol van a kártyám? Az átutalás nem érkezett meg időben, kérem segítsenek, köszönöm", ""),
         ("euc_kr", "내 카드는 어디에 있습니까? 송금이 도착하지 않았습니다", ""),
         ("shift_jis", "カードはどこですか。送金がまだ届いていません", ""),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -34,6 +35,11 @@ _INSIDE_A_WORD = re.compile("[a-z][\u20ac\u201e\u201c\u201d\u2018\u201a\u2026\u2
 """What Windows-1252 makes of the letters of other code pages."""
 _FEW = 0.3
 """Share of the letters that are not ASCII in a text of a western language, at most."""
+_MOST = 0.95
+"""Share of these letters among all that are not ASCII, at least: a stray sign does not make another code page."""
+_STRANGERS = (("\u00f8", "\u00ec\u00e8\u00f9"), ("\u00f5\u00fb", "\u00f6\u00fc", "\u00e1\u00e9\u00ed\u00f3"))
+"""Letters that no western language has together: what Windows-1252 makes of Czech and of Hungarian in Windows-1250."""
+_OFTEN = 0.04
 _VALID = 4
 """So many sound characters for each broken one make a file UTF-8 with damage rather than something else."""
 
@@ -161,6 +167,10 @@ def _is_western(sample: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     foreign = [c for c in text if c > "\x7f"]
-    if not foreign or not all(c in _WESTERN for c in foreign) or _INSIDE_A_WORD.search(text):
+    if sum(c in _WESTERN for c in foreign) < _MOST * max(len(foreign), 1) or _INSIDE_A_WORD.search(text):
+        return False
+    letters = Counter("".join(foreign).lower())
+    often = {letter for letter, count in letters.items() if count > _OFTEN * len(foreign)}
+    if any(all(often & set(group) for group in groups) for groups in _STRANGERS):
         return False
     return sum(c.isalpha() for c in foreign) < _FEW * max(sum(c.isalpha() for c in text), 1)
