@@ -40,7 +40,8 @@ bench: install ## the benchmarks that need no GPU; DATA=folder with the data set
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77
 	$(BIN)/python benchmarks/correction_latency.py --data $(DATA)/banking77
 
-chaos: install ## the long forms of what the tests do to servers and processes for seconds
+chaos: install ## faults at length: learner killed 20 times, full disk, paused servers, 60 s each
+	$(BIN)/python -m tests.chaos $(SCENE)
 	$(BIN)/python -m tests.chaos.paused_servers --seconds 60
 
 clean: ## remove .venv and what tools left (never the data in ~/.pawl)

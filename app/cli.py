@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,14 +99,40 @@ def serve(
 
 @cli.command()
 def work() -> None:
-    """Run the learner alone (settings from PAWL_...)."""
+    """Run the learner alone (settings from PAWL_...). It waits for a database that is away, or newer than it."""
     from app.commands.encoder import ready_to_learn
     from app.commands.learning import require_worker
+    from app.commands.migration import until_it_fits
 
     settings = settings_with()
     require_worker()
-    asyncio.run(ready_to_learn(settings))
+    asyncio.run(until_it_fits(partial(ready_to_learn, settings)))
     os.execv(sys.executable, module_command("worker"))  # noqa: S606 - becomes the learner, no shell
+
+
+@cli.command()
+def migrate(
+    to: Annotated[
+        str | None, typer.Option(help="Schema to go to, older ones included. Default: the newest.", metavar="REVISION")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="As --dry-run, with exit status 1 where there is something to do.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Go back, and lose what only the newer schema holds.")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Bring the database's schema up to date, or back; says from where to where.
+
+    `up`, `serve` and `work` do it when they start; where they must not, run it before the new ones start. See
+    docs/operations.md.
+    """
+    from app.commands.migration import run
+
+    code = asyncio.run(run(settings_with(home=home), to, dry=dry_run, check=check, sure=yes, as_json=as_json))
+    if code:
+        raise typer.Exit(code)
 
 
 @cli.command()

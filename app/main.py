@@ -109,7 +109,7 @@ def create_app(
                 ledger=versions,
                 labels=labels or SqlLabelStore(_given(engine)),
                 stream=transport,
-                artefacts=artefacts or FolderArtefactStore(settings.artefacts_path),
+                artefacts=artefacts or FolderArtefactStore(settings.artefacts_path, [settings.encoders_path]),
             )
             service = app.state.service = Service(settings, ports, load, metrics, member)
             async with service.running():

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import structlog
@@ -29,7 +29,7 @@ from app.core.db.labels import SqlLabelStore
 from app.core.db.migrate import check_current
 from app.core.db.samples import SqlSampleStore
 from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import PawlError
+from app.core.domain.errors import ArtefactCorrupt, PawlError
 from app.core.logs import configure_logs
 from app.core.settings import Settings, load_settings
 from app.core.streams.sql_alone import open_stream
@@ -45,6 +45,7 @@ from worker.priority import stand_back
 from worker.publisher import Publisher
 from worker.recovery import Recovery
 from worker.rehearsal import rehearse
+from worker.remaking import Remaking
 from worker.snapshots import Snapshots
 from worker.state import LearnerState
 from worker.succession import Succession
@@ -69,7 +70,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     ledger = SqlVersionLedger(engine, clock)
     stream = open_stream(settings, ledger)
     labels = SqlLabelStore(engine, clock)
-    artefacts = FolderArtefactStore(settings.artefacts_path)
+    artefacts = FolderArtefactStore(settings.artefacts_path, [settings.encoders_path])
     snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
     publisher = Publisher(ledger, labels, samples, artefacts, stream, keep_versions=settings.keep_versions)
     recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
@@ -85,8 +86,9 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
     async def check_schema() -> None:
         await check_current(engine)
         if not checked.is_set():  # at the start: a roll-back to a version of another encoder stops nobody
-            for plan in await refuse_contradictions(settings, ledger, artefacts, samples):
-                log.warning("setting_not_in_effect_yet", setting=plan.setting, problem=str(plan))
+            with suppress(ArtefactCorrupt):  # what a damaged version was made with is nothing to hold against anybody
+                for plan in await refuse_contradictions(settings, ledger, artefacts, samples):
+                    log.warning("setting_not_in_effect_yet", setting=plan.setting, problem=str(plan))
         checked.set()
 
     learning = Learning(samples, ledger, publisher, recovery, settings)
@@ -106,6 +108,7 @@ async def build(settings: Settings) -> AsyncIterator[Consumer]:
             empty_state,
             Suitability(ledger, artefacts, empty_state, place, settings),
             place,
+            Remaking(learning, recovery, ledger, artefacts, empty_state, settings),
             check_schema,
             clock,
             settings,

@@ -23,12 +23,13 @@ from app.core.ports import Clock, FeedbackStream, SampleStore, StreamEntry, Stre
 from app.core.settings import Settings
 from worker.attempts import Attempts
 from worker.consolidator import Consolidator
-from worker.faults import is_device_lost, is_of_the_place, told
+from worker.faults import is_damage, is_device_lost, is_of_the_place, told
 from worker.heartbeat import Heartbeat
 from worker.housekeeping import Housekeeping
 from worker.labelling import Labelling
 from worker.learning import Learning
 from worker.place import DeviceLost, Place
+from worker.remaking import Remaking
 from worker.state import LearnerState
 from worker.suitability import Suitability
 from worker.tuning import Tuning
@@ -58,6 +59,7 @@ class Consumer:
         first_state: Callable[[], LearnerState],
         suitability: Suitability,
         place: Place,
+        remaking: Remaking,
         check_schema: Callable[[], Awaitable[None]],
         clock: Clock,
         settings: Settings,
@@ -73,6 +75,7 @@ class Consumer:
         self._first_state = first_state
         self._suitability = suitability
         self._place = place
+        self._remaking = remaking
         self._check_schema = check_schema
         self._clock = clock
         self._settings = settings
@@ -136,7 +139,7 @@ class Consumer:
         await self._place.report(error)
         if isinstance(error, DeviceLost) or is_device_lost(error):
             raise DeviceLost(told(error)) from error
-        if not is_of_the_place(error):
+        if is_damage(error) or not is_of_the_place(error):
             self._learning.state = None  # made anew from SQL, as after a start
 
     async def drain(self, progress: Callable[[int], Awaitable[None]]) -> None:
@@ -151,7 +154,7 @@ class Consumer:
             await self._suitability.settle(self._pause, self._heartbeat.tell, self._stopping.is_set)
             while (left := (await self._samples.backlog()).length) and not self._stopping.is_set():
                 await progress(left)
-                await self._learning.catch_up()
+                await self._remaking.catch_up()
                 await self._labelling.carry_out()
                 if not await self._learn([sample.id for sample in await self._queued(timedelta(0))]):
                     break  # what is left cannot be learned yet: too little for a first version, or nowhere to put it
@@ -174,7 +177,7 @@ class Consumer:
             await self._housekeeping.pause()
         if self._housekeeping.busy:
             return  # a chore may be promoting: until it is done the ledger and the state may differ
-        await self._learning.catch_up()
+        await self._remaking.catch_up()
         if relabel:
             self._heartbeat.activity = "relabelling"
             await self._labelling.carry_out()

@@ -40,6 +40,11 @@ def is_of_the_place(error: BaseException) -> bool:
     return any(isinstance(one, _PLACE) or bool(_PLACE_WORDS.search(str(one))) for one in _causes(error))
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether files that were written well are not what they were."""
+    return any(isinstance(one, ArtefactCorrupt) for one in _causes(error))
+
+
 def is_device_lost(error: BaseException) -> bool:
     """Whether the process has lost its GPU: every later call fails too, until a new process opens it again."""
     return any(_is_loss(one) for one in _causes(error))

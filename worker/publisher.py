@@ -16,11 +16,12 @@ from pathlib import Path
 
 import structlog
 
+from app.core.classifier.encoder_folder import digest_of_files
 from app.core.classifier.features import RandomFeatures
 from app.core.classifier.head import LinearHead
 from app.core.classifier.novelty import Novelty
 from app.core.domain.encoders import MADE_WITH, EncoderOrigin
-from app.core.domain.errors import ParentNotLive, VersionNotFound
+from app.core.domain.errors import ArtefactCorrupt, ParentNotLive, VersionNotFound
 from app.core.domain.gate_reports import GateReport
 from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
 from app.core.domain.quarantine import QuarantineKind
@@ -87,7 +88,13 @@ class Publisher:
     async def write(self, draft: Draft) -> NewVersion:
         """Writes the folder of the next number; nothing serves it yet."""
         number = await self._ledger.next_number()
-        return await asyncio.to_thread(self._write, number, draft)
+        try:
+            return await asyncio.to_thread(self._write, number, draft)
+        except ArtefactCorrupt:
+            if draft.parent is None:
+                raise
+            await asyncio.to_thread(self._artefacts.open, draft.parent)  # heals it from another copy, or raises
+            return await asyncio.to_thread(self._write, number, draft)
 
     async def probe(self) -> None:
         """Writes a file as versions' files are written, and reads it back. Raises what does not work."""
@@ -174,6 +181,7 @@ class Publisher:
             for task, head in draft.heads.items()
         }
         folder = self._publish(number, draft, infos, files)
+        self._check_encoder(folder, draft)
         return NewVersion(
             number=folder.number,
             parent=draft.parent,
@@ -189,6 +197,15 @@ class Publisher:
             metrics=draft.metrics,
             reason=draft.reason,
         )
+
+    def _check_encoder(self, folder: VersionFolder, draft: Draft) -> None:
+        """An encoder that was damaged on disk since it was loaded is not passed on."""
+        prefix = f"{ENCODER_FOLDER}/"
+        files = {path: digest for path, digest in folder.manifest.files.items() if path.startswith(prefix)}
+        found = digest_of_files({path.removeprefix(prefix): digest for path, digest in files.items()})
+        if found != draft.encoder_digest:
+            self._artefacts.remove([folder.number])
+            raise ArtefactCorrupt(path=draft.encoder_folder, problem="it is not what it was when it was loaded")
 
     def _pack(self, features: RandomFeatures) -> bytes:
         """The contents of the features' file, packed once for all versions that have them.

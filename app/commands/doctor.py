@@ -139,7 +139,7 @@ async def _guarded(part: str, check: Coroutine[Any, Any, Finding]) -> Finding:
 
 async def _artefacts(settings: Settings, stores: Stores) -> Finding:
     live = await stores.ledger.live()
-    store = FolderArtefactStore(settings.artefacts_path)
+    store = FolderArtefactStore(settings.artefacts_path, [settings.encoders_path])
     try:
         await asyncio.to_thread(store.probe)
     except (OSError, PawlError) as error:

@@ -27,6 +27,8 @@ def status(service: Service, as_json: bool) -> None:
         print_line("version   none yet; run `pawl import FILE.csv` or send feedback")
     else:
         print_line(f"version   {model['version']} ({model['kind']}), serving for {ago(model['serving_since'])}")
+    if model["version_problem"]:
+        print_line(f"problem   {model['version_problem']} (`pawl doctor` says more)")
     for task, labels in model["tasks"].items():
         shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} labels)" if len(labels) > 8 else "")
         print_line(f"task      {task}: {shown}")

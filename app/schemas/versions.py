@@ -75,6 +75,7 @@ class ModelOut(BaseModel):
     contradictions: list[str] = Field(description="Settings that ask for other than what serves, and what to do.")
     queue: QueueOut | None
     learner: LearnerOut | None
+    version_problem: str | None = Field(description="Why the live version does not serve here, where it does not.")
     parts: list[PartOut] = Field(description="What `pawl up` keeps alive; empty where it does not run here.")
     transport: Literal["redis", "sql"] = Field(description="What brings feedback to the learner; `sql`: no Redis.")
     transport_problem: str | None = Field(description="Why Redis does not carry it now; the sweep does, later.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +18,7 @@ import structlog
 
 from app.core.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
 from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.versions import Version
+from app.core.domain.versions import Version, VersionState
 from app.core.metrics import AppMetrics
 from app.core.ports import (
     ArtefactStore,
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 Load = Callable[[VersionFolder, Encoder | None], ServedClassifier]
 """Loads a verified folder; takes over the encoder it is given."""
 
+SERVING_OLDER_EVENT = "serving_an_older_version"
+_PAGE = 50
 LOAD_FAILED_EVENT = "version_load_failed"
 _WARM_UP_TEXT = "The quick brown fox jumps over the lazy dog."
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -125,10 +128,42 @@ class Reloader:
             classifier = await asyncio.to_thread(self._load_beside, live)
         except Exception as error:  # noqa: BLE001 - whatever breaks a load, the old version goes on serving
             await self._note_failure(live.number, error)
+            if not self._engine.number:
+                await self._fall_back(live)
             return
         self._failure = None
         self._metrics.load_seconds.observe(time.perf_counter() - started)
         self._engine.swap(classifier)
+
+    async def _fall_back(self, live: Version) -> None:
+        """Puts the newest version live here that was served before the damaged one and is whole.
+
+        That is a start on damaged files, of which the last failure tells. The next version, or the healed one, follows.
+        """
+        older: int | None = live.number
+        with suppress(StoreUnavailable):
+            while page := await self._ledger.page(older, _PAGE):
+                older = page[-1].number
+                for version in page:
+                    if not version.artefacts_kept or version.state is not VersionState.RETIRED:
+                        continue
+                    try:
+                        classifier = await asyncio.to_thread(self._load_beside, version)
+                    except Exception as error:  # noqa: BLE001 - the one before it may be whole
+                        log.warning("version_unusable", version=version.number, problem=str(error))
+                        continue
+                    log.error("serving_an_older_version", version=version.number, instead_of=live.number)
+                    self._engine.swap(classifier)
+                    await self._ledger.append_event(
+                        SERVING_OLDER_EVENT,
+                        {"version": version.number, "instead_of": live.number, "problem": self.problem},
+                    )
+                    return
+
+    @property
+    def problem(self) -> str | None:
+        """Why the live version does not serve here; None where it does."""
+        return f"version {self._failure.number} could not be loaded: {self._failure.problem}" if self._failure else None
 
     def _load_beside(self, version: Version) -> ServedClassifier:
         """Opens, verifies, loads and warms up; runs in a thread."""

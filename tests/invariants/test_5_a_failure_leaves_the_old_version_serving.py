@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -97,6 +98,7 @@ def _sleeps(app: Process, pawl: Installation) -> bool:
 
 async def test_an_app_that_starts_on_a_damaged_version_says_so_and_serves_nothing(install: Installer) -> None:
     pawl = install.trained(redis_url="unix:///nowhere")
+    shutil.rmtree(pawl.settings.encoders_path)  # the only other copy
     flip_a_bit(pawl.artefacts.path(1) / "encoder/model.onnx")
     pawl.start_app()
     async with pawl.client() as client:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.core.artefacts.healing import Healing
 from app.core.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder, read_manifest
 from app.core.domain.errors import ArtefactCorrupt
 from app.core.domain.manifest import MANIFEST_FILE, Manifest
@@ -45,8 +46,9 @@ class FolderArtefactStore:
     from elsewhere are hashed each time.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, spares: Sequence[Path] = ()) -> None:
         self._root = root.resolve()
+        self._spares = tuple(spares)
         self._blobs = self._root / "blobs"
         self._versions = self._root / "versions"
         self._tmp = self._root / "tmp"
@@ -89,13 +91,34 @@ class FolderArtefactStore:
         """
         if manifest.version != number:
             raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
+        self.open(source)  # heals it where it is damaged
         with self._locked():
             self._check_free(number, exclusive)
-            folder = self.open(source)
+            folder = self._read(source)
             return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
 
     def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
-        """Verifies and opens a version; see the port. Raises `ArtefactCorrupt`."""
+        """Verifies and opens a version, healed from other copies where it is damaged; see the port."""
+        try:
+            return self._read(number, skip)
+        except ArtefactCorrupt as damage:
+            try:
+                if not self._heal(number):
+                    raise
+            except OSError as error:  # a folder that may only be read, a full disk
+                raise damage from error
+            return self._read(number, skip)
+
+    def _heal(self, number: int) -> bool:
+        """Puts right what is damaged in a version, and in all that share the damaged files; false where no copy is."""
+        if not self.path(number).is_dir():
+            return False
+        with self._locked():
+            self._sound.clear()  # what was damaged without a trace in its time of change is in there, too
+            healing = Healing(self.path(number), self._versions, self._blob, self._spares)
+            return healing.mend(lambda source: self._blob(self._put(source)), self._link, self._tmp)
+
+    def _read(self, number: int, skip: frozenset[str] = frozenset()) -> VersionFolder:
         path = self.path(number)
         folder = read_folder(path, skip=skip)
         if folder.number != number:

@@ -57,7 +57,7 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
     for name, digest in sorted(manifest.files.items()):
         check_path(name, path)
         file = path / name
-        if not _is_plain(file, path):
+        if not is_plain(file, path):
             raise ArtefactCorrupt(path=file, problem="it is missing or not a plain file")
         if digest in skip:
             continue
@@ -77,7 +77,7 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
 def read_manifest(path: Path) -> Manifest:
     """Reads the manifest in the version folder `path` and verifies it; raises `ArtefactCorrupt`."""
     file = path / MANIFEST_FILE
-    if not _is_plain(file, path):
+    if not is_plain(file, path):
         raise ArtefactCorrupt(path=file, problem="it is missing")
     try:
         raw = file.read_bytes()
@@ -101,7 +101,7 @@ def _canonical(value: Json) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _is_plain(file: Path, root: Path) -> bool:
+def is_plain(file: Path, root: Path) -> bool:
     """Whether the file is a regular one, reached through no symbolic link below `root`."""
     try:
         if any(parent.is_symlink() for parent in file.parents if parent.is_relative_to(root) and parent != root):

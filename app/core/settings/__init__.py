@@ -210,6 +210,11 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
         return self.home_path / "artefacts"
 
     @property
+    def encoders_path(self) -> Path:
+        """Where encoders are exported to: the copies that damaged ones are healed from."""
+        return self.home_path / "encoders"
+
+    @property
     def snapshots_path(self) -> Path:
         """Where the learner keeps its statistics."""
         return self.home_path / "snapshots"

@@ -1,0 +1,110 @@
+"""Damaged files of version folders put right from other copies of the same contents.
+
+The files of a version are hard links, so one damaged inode is in every version that has the file. A copy is any other
+inode with the digest that the manifest names: in the blobs, in another version, or in a folder outside (`spares`), such
+as the one an encoder was exported to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import structlog
+
+from app.core.artefacts.verification import file_sha256, is_plain, read_manifest
+from app.core.domain.errors import ArtefactCorrupt
+from app.core.domain.manifest import MANIFEST_FILE
+
+log = structlog.get_logger(__name__)
+
+
+class Healing:
+    """What is damaged in one folder, and where else its contents may lie."""
+
+    def __init__(self, folder: Path, versions: Path, blob: Callable[[str], Path], spares: Sequence[Path]) -> None:
+        self._folder = folder
+        self._versions = versions
+        self._blob = blob
+        self._spares = spares
+        self._bad: set[tuple[int, int]] = set()
+
+    def mend(self, blob_of: Callable[[Path], Path], link: Callable[[Path, Path], None], tmp: Path) -> bool:
+        """Puts right what is damaged, here and in all versions that share it; false where nothing is or a copy lacks.
+
+        `blob_of` makes sure of a sound blob with a file's contents; each damaged file is replaced by a link to it.
+        Raises `OSError`.
+        """
+        damaged, strangers = self._damaged(), self._strangers()
+        for path in strangers:
+            path.replace(tmp / f"stranger-{path.name}")
+        for name, digest in damaged.items():
+            source = self._copy_of(digest)
+            if source is None:
+                log.error("artefact_damaged", path=str(self._folder / name), problem="there is no other copy of it")
+                return False
+            blob = blob_of(source)
+            places = self._others(digest, blob)
+            for path in places:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                link(blob, tmp / "healed")
+                (tmp / "healed").replace(path)
+            log.warning("artefact_healed", path=str(self._folder / name), source=str(source), versions=len(places))
+        return bool(damaged or strangers)
+
+    def _damaged(self) -> dict[str, str]:
+        """Name -> digest of the files that are missing or altered; nothing where the manifest itself is damaged."""
+        try:
+            files = read_manifest(self._folder).files
+        except ArtefactCorrupt:
+            return {}
+        return {name: digest for name, digest in files.items() if not self._is_sound(self._folder / name, digest)}
+
+    def _copy_of(self, digest: str) -> Path | None:
+        """Another file with these contents."""
+        places = chain([self._blob(digest)], self._holders(digest), self._spare_files())
+        return next((path for path in places if self._is_sound(path, digest)), None)
+
+    def _others(self, digest: str, blob: Path) -> list[Path]:
+        """The files with this digest in any version that are missing or another inode than the blob."""
+        inode = blob.stat().st_ino
+        return [path for path in self._holders(digest) if not path.exists() or path.stat().st_ino != inode]
+
+    def _holders(self, digest: str) -> Iterator[Path]:
+        for folder in sorted(self._versions.iterdir(), reverse=True):
+            try:
+                files = read_manifest(folder).files
+            except ArtefactCorrupt:
+                continue
+            for name, named in files.items():
+                if named == digest:
+                    yield folder / name
+
+    def _strangers(self) -> list[Path]:
+        """Files that the manifest does not name."""
+        try:
+            named = {MANIFEST_FILE, *read_manifest(self._folder).files}
+        except ArtefactCorrupt:
+            return []
+        files = (path for path in self._folder.rglob("*") if path.is_symlink() or not path.is_dir())
+        return [path for path in files if path.relative_to(self._folder).as_posix() not in named]
+
+    def _spare_files(self) -> Iterator[Path]:
+        for spare in self._spares:
+            yield from (path for path in spare.rglob("*") if path.is_file() and not path.is_symlink())
+
+    def _is_sound(self, path: Path, digest: str) -> bool:
+        """Each inode is read once: hundreds of versions may share a damaged one."""
+        try:
+            status = path.lstat()
+            inode = status.st_dev, status.st_ino
+            if inode in self._bad or not is_plain(path, path.parent):
+                return False
+            if file_sha256(path) == digest:
+                return True
+        except OSError:
+            return False
+        if path.is_relative_to(self._versions) or path == self._blob(digest):
+            self._bad.add(inode)  # in the store a file has one right digest; a spare may be the copy of another file
+        return False
