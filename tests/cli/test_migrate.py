@@ -64,7 +64,8 @@ async def test_a_learner_beside_a_newer_schema_stands_by_and_a_service_answers(
         assert started_anew.is_running
         app.stop()
         home.start_app()
-        assert await until_ready(client) == 1, "the service of a former version serves"
+        async with home.client() as again:
+            assert await until_ready(again) == 1, "the service of a former version serves"
         await _revisions(home.settings.sql_url, old)
         await eventually(lambda: _is_learned(stores, sent[0].id), PATIENCE, every=0.1)
 
