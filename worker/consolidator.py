@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from app.core.child_processes import module_command
@@ -32,6 +31,7 @@ from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, 
 from app.core.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
 from worker.consolidation.turns import follow_pressure
+from worker.faults import is_of_the_place
 from worker.learning import Learning
 from worker.requests import Requests
 from worker.state import LearnerState
@@ -75,6 +75,7 @@ class Consolidator:
         self._watch: asyncio.Task[None] | None = None
         self._pressure: asyncio.Task[None] | None = None
         self._checked = self._looked = 0.0
+        self._conclusions = 0
         self._seen: int | None = None
         self.progress: dict[str, Any] = {}
         """The child's last word, for the heartbeat."""
@@ -168,13 +169,16 @@ class Consolidator:
             version = await self.adopt(learning, folder, Cause(self._version, self._trigger, self._request))
             if self._request is not None and version is not None:
                 await self._requests.settle(self._request, version)
-        except (PawlError, OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
+        except Exception as error:
+            if is_of_the_place(error) and child.returncode == 0 and self._conclusions < _TRIES:
+                self._conclusions += 1
+                raise  # the work is done and kept: it is concluded once the place is well
             log.exception(f"{self._what}_failed")
             if self._request is not None:
                 await self._requests.failed(self._request, str(error), for_good=bool(self.progress.get("for_good")))
             await self._tell("failed", {"problem": str(error)[:500]})
-        finally:
-            self._clear()
+        self._conclusions = 0
+        self._clear()
 
     async def adopt(self, learning: Learning, folder: Path, cause: Cause) -> Version | None:
         """Passes the result of a job through the gate: the version, live or refused, or None where it made none.

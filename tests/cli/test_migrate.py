@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket as sockets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,28 @@ from sqlalchemy import URL, make_url, text
 
 from app.core.db.engine import connect, writing
 from app.core.domain.samples import NewSample, SampleState
+from app.supervisor import guarded
 from tests.cli.processes import environment, pawl
 from tests.intents import labelled
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer, Stores, free_port, until_ready
+
+FORWARDER = """
+import socket, sys, threading
+
+def copy(source, target):
+    while chunk := source.recv(65536):
+        target.sendall(chunk)
+    target.shutdown(socket.SHUT_WR)
+
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    here, _ = server.accept()
+    there = socket.socket(socket.AF_UNIX)
+    there.connect(sys.argv[2])
+    for pair in ((here, there), (there, here)):
+        threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
 
 
 def test_it_says_from_where_to_where_and_goes_there(tmp_path: Path) -> None:
@@ -88,27 +110,29 @@ async def test_a_learner_that_starts_without_its_database_waits_inside(
     await eventually(lambda: "standing_by" in bare.output(), PATIENCE, every=0.1)
     assert worker.is_running
     assert bare.is_running
-    async with await forward(port, socket), home.stores() as stores:
-        await stores.samples.accept([NewSample(text, label) for text, label in labelled(60)])
-        await eventually(lambda: _nothing_queued(stores), PATIENCE, every=0.1)
+    with forwarding(port, socket):
+        await eventually(lambda: _answers(port), PATIENCE, every=0.05)
+        async with home.stores() as stores:
+            await stores.samples.accept([NewSample(text, label) for text, label in labelled(60)])
+            await eventually(lambda: _nothing_queued(stores), PATIENCE, every=0.1)
     assert worker.is_running
     assert bare.is_running
 
 
-async def forward(port: int, socket: Path) -> asyncio.Server:
-    """A server on the port that passes everything on to a Unix socket."""
+@contextmanager
+def forwarding(port: int, socket: Path) -> Iterator[None]:
+    """A process that listens on the port and passes everything on to a Unix socket."""
+    process = subprocess.Popen(guarded([sys.executable, "-c", FORWARDER, str(port), str(socket)]))
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(2**16):
-            writer.write(chunk)
-            await writer.drain()
-        writer.close()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_unix_connection(str(socket))
-        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer), return_exceptions=True)
-
-    return await asyncio.start_server(connected, "127.0.0.1", port)
+def _answers(port: int) -> bool:
+    with sockets.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def _nothing_queued(stores: Stores) -> bool:

@@ -95,7 +95,7 @@ async def test_what_has_no_copy_is_rebuilt_from_sql_and_all_that_was_learned_is_
         [damaged] = await _events(stores, "artefact_damaged")
         assert damaged["version"] == 1
         assert Path(name).name in damaged["problem"]
-        [remade] = await _events(stores, "artefact_remade")
+        [remade] = await eventually(lambda: _events(stores, "artefact_remade"), PATIENCE, every=0.05)
         assert (remade["version"], remade["instead_of"]) == (2, 1)
         assert len(await stores.learned()) == 200
         report = (await client.get("/v1/versions/2")).json()
@@ -115,7 +115,7 @@ async def test_else_the_newest_whole_version_serves_and_the_operator_is_told(
         model = (await client.get("/v1/model")).json()
         assert model["version"] == 1
         assert "version 2 could not be loaded" in model["version_problem"]
-        [told] = await _events(stores, "serving_an_older_version")
+        [told] = await eventually(lambda: _events(stores, "serving_an_older_version"), PATIENCE, every=0.05)
         assert (told["version"], told["instead_of"]) == (1, 2)
         pawl.start_worker()
         await eventually(lambda: _serves(client, 3), PATIENCE, every=0.1)
