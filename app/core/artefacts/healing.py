@@ -13,9 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from app.core.artefacts.verification import file_sha256, is_plain, read_manifest
+from app.core.artefacts.verification import check_path, file_sha256, is_plain, read_manifest
 from app.core.domain.errors import ArtefactCorrupt
-from app.core.domain.manifest import MANIFEST_FILE
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +35,7 @@ class Healing:
         `blob_of` makes sure of a sound blob with a file's contents; each damaged file is replaced by a link to it.
         Raises `OSError`.
         """
-        damaged, strangers = self._damaged(), self._strangers()
-        for path in strangers:
-            path.replace(tmp / f"stranger-{path.name}")
+        damaged = self._damaged()
         for name, digest in damaged.items():
             source = self._copy_of(digest)
             if source is None:
@@ -51,14 +48,11 @@ class Healing:
                 link(blob, tmp / "healed")
                 (tmp / "healed").replace(path)
             log.warning("artefact_healed", path=str(self._folder / name), source=str(source), versions=len(places))
-        return bool(damaged or strangers)
+        return bool(damaged)
 
     def _damaged(self) -> dict[str, str]:
         """Name -> digest of the files that are missing or altered; nothing where the manifest itself is damaged."""
-        try:
-            files = read_manifest(self._folder).files
-        except ArtefactCorrupt:
-            return {}
+        files = _named(self._folder)
         return {name: digest for name, digest in files.items() if not self._is_sound(self._folder / name, digest)}
 
     def _copy_of(self, digest: str) -> Path | None:
@@ -73,22 +67,9 @@ class Healing:
 
     def _holders(self, digest: str) -> Iterator[Path]:
         for folder in sorted(self._versions.iterdir(), reverse=True):
-            try:
-                files = read_manifest(folder).files
-            except ArtefactCorrupt:
-                continue
-            for name, named in files.items():
+            for name, named in _named(folder).items():
                 if named == digest:
                     yield folder / name
-
-    def _strangers(self) -> list[Path]:
-        """Files that the manifest does not name."""
-        try:
-            named = {MANIFEST_FILE, *read_manifest(self._folder).files}
-        except ArtefactCorrupt:
-            return []
-        files = (path for path in self._folder.rglob("*") if path.is_symlink() or not path.is_dir())
-        return [path for path in files if path.relative_to(self._folder).as_posix() not in named]
 
     def _spare_files(self) -> Iterator[Path]:
         for spare in self._spares:
@@ -108,3 +89,14 @@ class Healing:
         if path.is_relative_to(self._versions) or path == self._blob(digest):
             self._bad.add(inode)  # in the store a file has one right digest; a spare may be the copy of another file
         return False
+
+
+def _named(folder: Path) -> dict[str, str]:
+    """Name -> digest of the files of a version; nothing where its manifest is damaged or names anything outside."""
+    try:
+        files = dict(read_manifest(folder).files)
+        for name in files:
+            check_path(name, folder)
+    except ArtefactCorrupt:
+        return {}
+    return files
