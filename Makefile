@@ -40,7 +40,7 @@ bench: install ## the benchmarks that need no GPU; DATA=folder with the data set
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77
 	$(BIN)/python benchmarks/correction_latency.py --data $(DATA)/banking77
 
-chaos: install ## faults at length: learner killed 20 times, full disk, paused servers, 60 s each
+chaos: install ## faults at length: learner killed 20 times, full disk, paused servers; SCENE=kills, full-disk or servers
 	$(BIN)/python -m tests.chaos $(SCENE)
 	$(BIN)/python -m tests.chaos.paused_servers --seconds 60
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,12 +21,17 @@ SCENES: dict[str, tuple[str, Callable[[Path, Path], Outcome]]] = {
         lambda folder, encoder: full_artefacts(folder, encoder, corrections=200, seconds=60.0),
     ),
 }
+SERVERS = "servers"
 
 
 def main(names: list[str]) -> int:
     """Runs the scenes of these names, all where none is given."""
     broken = 0
+    if not names or SERVERS in names:  # it prints a table of its own
+        broken += subprocess.run([sys.executable, "-m", "tests.chaos.paused_servers"], check=False).returncode != 0
     for name in names or SCENES:
+        if name == SERVERS:
+            continue
         title, play = SCENES[name]
         print(f"{name}: {title}", flush=True)  # noqa: T201
         # In /tmp: the path of a Unix socket must be short.
