@@ -174,6 +174,8 @@ def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
 
     with service_at(url, home) as service:
         show.status(service, as_json)
+        if not as_json:
+            show.own_contradictions(settings_with(home=home), service)
 
 
 @cli.command()

@@ -7,7 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from app.commands.client import Service
-from app.commands.terminal import ago, notes, out, print_json, print_line
+from app.commands.terminal import CommandFailed, ago, notes, out, print_json, print_line
+from app.core.contradictions import Serving, compare
+from app.core.domain.encoders import MADE_WITH, EncoderOrigin
+from app.core.settings import Settings
 
 _STALE_SECONDS = 5.0
 
@@ -37,6 +40,18 @@ def status(service: Service, as_json: bool) -> None:
     for each in model["contradictions"]:
         print_line(f"settings  {each}")
     _learning(model)
+
+
+def own_contradictions(settings: Settings, service: Service) -> None:
+    """What the settings of this command ask for that the service does not have, if it has not said so itself."""
+    try:
+        report = service.get("/v1/encoder")
+    except CommandFailed:  # there is no version, or no database: told above
+        return
+    found = Serving(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
+    for each in compare(settings, found):
+        if str(each) not in report["contradictions"] and (report["request"] or {}).get("state") != "pending":
+            print_line(f"settings  here: {each}")
 
 
 def _learning(model: dict[str, Any]) -> None:

@@ -115,6 +115,8 @@ def test_corrections_go_on_while_another_encoder_is_made(home: Path, encoders: t
         )
         assert shown["request"]["state"] == "applied", shown
         state = pawl_json(env, "status")["model"]
+        mine = pawl(environment(home, encoders[0]), "status")
+        assert f"here: PAWL_ENCODER asks for {encoders[0]}" in mine.stdout, mine.stdout + mine.stderr
         assert state["encoder_digest"] == shown["encoder_digest"]
         assert state["contradictions"] == []
 
