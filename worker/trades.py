@@ -38,14 +38,17 @@ def _same_thing(label: str, old_label: str, taken: int, items: int) -> str:
 def bad_trades(report: TaskReport, settings: Settings) -> dict[str, str]:
     """New labels that take more from older ones than their own texts are worth -> the sentence that says so.
 
-    What one takes counts once it is more than chance (as many lost and none gained); then its own gain must be
-    significantly more than what it takes.
+    What one takes counts once it is more than chance (as many lost and none gained) and more than the settings let any
+    candidate lose, overall or in one class; then its own gain must be significantly more than what it takes.
     """
     found = {}
     for label in dict.fromkeys(one.label for one in report.overlaps):
         trades = [one for one in report.overlaps if one.label == label]
         taken, gained = sum(one.taken for one in trades), trades[0].gained
-        is_loss = 0.5**taken < settings.gate_alpha
+        too_much = taken > settings.gate_max_drop * report.known.items or any(
+            one.taken > settings.gate_max_class_drop * one.items for one in trades
+        )
+        is_loss = too_much and 0.5**taken < settings.gate_alpha
         if is_loss and float(bdtrc(gained - 1, gained + taken, 0.5)) >= settings.gate_alpha:
             worst = trades[0]
             before = next(one for one in report.classes if one.label == worst.old_label)

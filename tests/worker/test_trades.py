@@ -63,6 +63,15 @@ def test_a_young_label_may_take_as_few_as_chance_would() -> None:
     assert judge({"default": grown(taken=3, gained=0, of=1)}, SETTINGS).accepted
 
 
+def test_a_trade_is_held_to_the_losses_that_the_settings_allow() -> None:
+    open_gate = Settings(gate_max_drop=1.0, gate_max_class_drop=1.0)
+    evidence = {"default": grown(taken=30, gained=0, of=1)}
+    assert not judge(evidence, SETTINGS).accepted
+    report = judge(evidence, open_gate)
+    assert report.accepted, report.reasons
+    assert report.tasks["default"].overlaps[0].taken == 30
+
+
 def test_old_texts_confused_among_old_labels_are_harm_whatever_the_new_label_gains() -> None:
     report = judge({"default": grown(taken=15, gained=40, second=OTHER)}, SETTINGS)
     assert not report.accepted
