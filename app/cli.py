@@ -18,6 +18,7 @@ from app.commands.words import Words
 from app.core.child_processes import module_command
 from app.core.domain.errors import PawlError
 from app.core.domain.samples import DEFAULT_TASK
+from app.core.logs import logs_to_stderr
 
 cli = typer.Typer(
     name="pawl",
@@ -265,6 +266,7 @@ def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the console script: errors of Pawl become a sentence and an exit code, not a traceback."""
+    logs_to_stderr()
     try:
         cli(prog_name="pawl")
     except PawlError as error:

@@ -9,6 +9,11 @@ import structlog
 from structlog.typing import Processor
 
 
+def logs_to_stderr() -> None:
+    """What a command's answer is made of goes to stdout alone: `--json` must stay JSON whatever is logged beside it."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
 def configure_logs(level: str) -> None:
     """Sends structlog and the standard library's loggers (uvicorn, SQLAlchemy, alembic) through one JSON renderer.
 

@@ -86,6 +86,7 @@ class Up:
         self.env = env
         self.home = Path(env["PAWL_HOME"])
         self.errors = self.home.with_name(self.home.name + ".stderr")
+        self.errors.parent.mkdir(parents=True, exist_ok=True)
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 command("up", "--port", "0", *arguments),

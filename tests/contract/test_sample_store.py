@@ -86,7 +86,7 @@ async def test_settling_moves_queued_samples_only(stores: Stores) -> None:
         (SampleState.QUARANTINED, SampleState.RETRACTED),
         (SampleState.GOLDEN, SampleState.RETRACTED),
         (SampleState.LEARNED, SampleState.LEARNED),
-        (SampleState.DEAD, SampleState.DEAD),
+        (SampleState.DEAD, SampleState.RETRACTED),
         (SampleState.REJECTED, SampleState.REJECTED),
     ],
 )

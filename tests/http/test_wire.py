@@ -138,7 +138,7 @@ async def test_head_is_get_without_the_body(served: httpx.AsyncClient) -> None:
 async def test_allow_is_complete_and_an_unknown_method_is_405(served: httpx.AsyncClient) -> None:
     known = {
         "/livez": "GET, HEAD",
-        "/v1/labels": "GET, HEAD, POST",
+        "/v1/labels": "GET, HEAD, POST, PATCH, DELETE",
         "/v1/labels/refund": "PATCH, DELETE",
         "/v1/feedback/fb_1": "GET, HEAD, DELETE",
         "/v1/predict": "POST",

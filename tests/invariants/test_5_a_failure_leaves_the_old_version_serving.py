@@ -43,6 +43,14 @@ def tear(path: Path) -> None:
     _overwrite(path, path.read_bytes()[: path.stat().st_size // 2])
 
 
+def lose(path: Path) -> None:
+    """With every other copy in the store: one of them would heal it."""
+    inode = path.stat().st_ino
+    for other in list(path.parents[3].rglob("*")):
+        if other.is_file() and other.stat().st_ino == inode:
+            other.unlink()
+
+
 def _overwrite(path: Path, content: bytes) -> None:
     path.chmod(0o644)
     path.write_bytes(content)
@@ -55,7 +63,7 @@ def _overwrite(path: Path, content: bytes) -> None:
         (flip_a_bit, "features.safetensors"),
         (flip_a_bit, "manifest.json"),
         (tear, "manifest.json"),
-        (Path.unlink, "novelty/default.safetensors"),
+        (lose, "novelty/default.safetensors"),
     ],
 )
 async def test_a_damaged_version_is_never_served_and_the_next_one_is(
@@ -80,7 +88,8 @@ async def test_a_damaged_version_is_never_served_and_the_next_one_is(
             [correction] = (await client.post("/v1/feedback", json=items(labelled(1, seed=7)))).json()["items"]
             assert (await until_settled(client, correction["id"]))["learned_in_version"] == 3
             await eventually(lambda: 3 in load.versions, PATIENCE, every=0.05)
-        assert load.versions == {1, 3}
+        # With what version 3 brings, version 2 may be healed, and then it serves.
+        assert {1, 3} <= load.versions <= {1, 2, 3}
         assert load.failures == []
 
 
@@ -162,7 +171,7 @@ async def test_a_first_version_that_cannot_be_made_costs_no_sample(
         pairs = labelled(20)
         await stores.samples.accept([NewSample(text, label) for text, label in pairs])
         pawl.start_worker(lease_seconds=1.0)
-        await eventually(lambda: _has_event(stores, "bootstrap_failed"), PATIENCE, every=0.05)
+        await eventually(lambda: _says_so(stores.ledger), PATIENCE, every=0.05)
         assert (await stores.samples.backlog()).length == len(pairs)
 
 

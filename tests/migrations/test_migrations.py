@@ -129,9 +129,9 @@ async def test_a_schema_that_is_missing_older_or_newer_is_told_with_what_to_do(
     await upgrade(engine)
     await set_revision(engine, "9999")
     for call in (check_current, upgrade):
-        with pytest.raises(StoreUnavailable, match=r"9999 is unknown.*install the newer Pawl"):
+        with pytest.raises(StoreUnavailable, match=r"9999 is unknown.*a newer Pawl made it\. Install that"):
             await call(engine)
     await set_revision(engine, "0001")
     monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _self: "0002")
-    with pytest.raises(StoreUnavailable, match=r"0001 is older than this Pawl's 0002.*restart"):
+    with pytest.raises(StoreUnavailable, match=r"0001 is older than this Pawl's 0002.*pawl migrate"):
         await check_current(engine)
