@@ -42,7 +42,6 @@ bench: install ## the benchmarks that need no GPU; DATA=folder with the data set
 
 chaos: install ## faults at length: learner killed 20 times, full disk, paused servers; SCENE=kills, full-disk or servers
 	$(BIN)/python -m tests.chaos $(SCENE)
-	$(BIN)/python -m tests.chaos.paused_servers --seconds 60
 
 clean: ## remove .venv and what tools left (never the data in ~/.pawl)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

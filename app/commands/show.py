@@ -89,7 +89,7 @@ def _work(details: dict[str, Any]) -> str:
 
 def _unwell(part: dict[str, Any]) -> str:
     again = "is started again and again" if part["next_start"] else "runs again"
-    return f"{part['name']} {again}; it ended {part['failures']} times in a row, last: {part['last_end']}"
+    return f"{part['name']} {again}; ends in a row: {part['failures']}, the last with {part['last_end']}"
 
 
 def versions(service: Service, limit: int, as_json: bool) -> None:

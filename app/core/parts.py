@@ -47,7 +47,7 @@ class Part:
         if self.is_well:
             return "running" + (f", restarted {self.restarts} times" if self.restarts else "")
         now = "waits to be started again" if self.state is PartState.WAITING else "started again"
-        return f"{now}; it ended {self.failures} times in a row, last: {self.last_end}"
+        return f"{now}; ends in a row: {self.failures}, the last with {self.last_end}"
 
 
 def write_parts(home: Path, parts: list[Part]) -> None:

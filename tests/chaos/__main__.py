@@ -25,7 +25,11 @@ SERVERS = "servers"
 
 
 def main(names: list[str]) -> int:
-    """Runs the scenes of these names, all where none is given."""
+    """Runs the scenes of these names, all where none is given. Returns the exit status."""
+    known = [*SCENES, SERVERS]
+    if unknown := set(names) - set(known):
+        print(f"no such scene: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)  # noqa: T201
+        return 2
     broken = 0
     if not names or SERVERS in names:  # it prints a table of its own
         broken += subprocess.run([sys.executable, "-m", "tests.chaos.paused_servers"], check=False).returncode != 0
