@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import AsJson, Home, Url, service_at
+from app.commands.options import (
+    AsJson,
+    By,
+    Everything,
+    Home,
+    Limit,
+    OnlyLabel,
+    OnlySource,
+    OnlyTask,
+    Reason,
+    Url,
+    service_at,
+)
 from app.commands.terminal import EXIT_PARTIAL
 
 dead_letters = typer.Typer(
@@ -17,13 +29,6 @@ dead_letters = typer.Typer(
     invoke_without_command=True,
 )
 Ids = Annotated[list[str] | None, typer.Argument(help="Feedback ids.", metavar="[ID]...")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the audit log.")]
-By = Annotated[str | None, typer.Option(help="Who decides. Default: the user name.")]
-Everything = Annotated[bool, typer.Option("--all", help="All that the filters leave, instead of ids.")]
-OnlyTask = Annotated[str | None, typer.Option("--task", help="Only this label set.")]
-Source = Annotated[str | None, typer.Option(help="Only from this source.")]
-Label = Annotated[str | None, typer.Option(help="Only with this label.")]
-Limit = Annotated[int, typer.Option(min=1, max=500, help="How many to list.")]
 
 
 @dead_letters.callback()
@@ -36,8 +41,8 @@ def without_command(context: typer.Context) -> None:
 @dead_letters.command("list")
 def list_(
     task: OnlyTask = None,
-    source: Source = None,
-    label: Label = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = None,
@@ -45,9 +50,10 @@ def list_(
 ) -> None:
     """The newest ones, each with the error."""
     from app.commands import dead_letters as run
+    from app.commands.decisions import given
 
     with service_at(url, home) as service:
-        run.show_all(service, run.filters(task, source, label), limit, as_json)
+        run.show_all(service, given(task=task, source=source, label=label), limit, as_json)
 
 
 @dead_letters.command("show")
@@ -70,15 +76,17 @@ def redrive(
     ids: Ids = None,
     everything: Everything = False,
     task: OnlyTask = None,
-    source: Source = None,
-    label: Label = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     by: By = None,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
     """Queue them again, to be learned after all. Exit status 3 when some could not be."""
-    _decide("redrive", ids, (task, source, label), everything, (reason, by), as_json, url, home)
+    _decide(
+        "redrive", ids, {"task": task, "source": source, "label": label}, everything, (reason, by), as_json, url, home
+    )
 
 
 @dead_letters.command("discard")
@@ -87,21 +95,23 @@ def discard(
     ids: Ids = None,
     everything: Everything = False,
     task: OnlyTask = None,
-    source: Source = None,
-    label: Label = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     by: By = None,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
     """Reject them for good. Exit status 3 when some could not be."""
-    _decide("discard", ids, (task, source, label), everything, (reason, by), as_json, url, home)
+    _decide(
+        "discard", ids, {"task": task, "source": source, "label": label}, everything, (reason, by), as_json, url, home
+    )
 
 
 def _decide(
     action: str,
     ids: list[str] | None,
-    wanted: tuple[str | None, str | None, str | None],
+    filters: dict[str, str | None],
     everything: bool,
     why: tuple[str, str | None],
     as_json: bool,
@@ -109,8 +119,9 @@ def _decide(
     home: Home,
 ) -> None:
     from app.commands import dead_letters as run
+    from app.commands.decisions import given, ids_of
 
-    chosen = run.filters(*wanted)
     with service_at(url, home) as service:
-        if not run.decide(service, action, run.ids_of(service, ids or [], chosen, everything), why, as_json):
+        chosen = ids_of(service, run.PATH, ids or [], given(**filters), everything)
+        if not run.decide(service, action, chosen, why, as_json):
             raise typer.Exit(EXIT_PARTIAL)

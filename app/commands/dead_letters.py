@@ -7,22 +7,15 @@ from typing import Any
 from rich.table import Table
 
 from app.commands.client import Service
-from app.commands.review import user_name
-from app.commands.terminal import EXIT_USAGE, CommandFailed, ago, notes, out, print_json, print_line
+from app.commands.decisions import user_name
+from app.commands.terminal import CommandFailed, ago, notes, out, print_json, print_line
 
-_PATH = "/v1/dead-letters"
-_PAGE = 500
-
-
-def filters(task: str | None, source: str | None, label: str | None) -> dict[str, str]:
-    """Those that were given."""
-    given = {"task": task, "source": source, "label": label}
-    return {name: value for name, value in given.items() if value is not None}
+PATH = "/v1/dead-letters"
 
 
 def show_all(service: Service, chosen: dict[str, str], limit: int, as_json: bool) -> None:
     """The newest ones, and how many there are."""
-    page = service.get(_PATH, limit=limit, **chosen)
+    page = service.get(PATH, limit=limit, **chosen)
     if as_json:
         print_json(page)
         return
@@ -42,31 +35,13 @@ def show_all(service: Service, chosen: dict[str, str], limit: int, as_json: bool
 
 def show(service: Service, sample_id: str, as_json: bool) -> None:
     """One with all its fields."""
-    one = service.get(f"{_PATH}/{sample_id}")
+    one = service.get(f"{PATH}/{sample_id}")
     if as_json:
         print_json(one)
         return
     for name, value in one.items():
         if value is not None:
             print_line(f"{name:<15} {value}")
-
-
-def ids_of(service: Service, ids: list[str], chosen: dict[str, str], everything: bool) -> list[str]:
-    """The ids that were given or, with `everything`, all that the filters leave. Raises `CommandFailed`."""
-    if bool(ids) == everything:
-        raise CommandFailed("give either ids or --all (with filters)", code=EXIT_USAGE)
-    if ids:
-        if chosen:
-            raise CommandFailed("filters go with --all, not with ids", code=EXIT_USAGE)
-        return ids
-    found: list[str] = []
-    position: dict[str, Any] = {}
-    while True:
-        page = service.get(_PATH, limit=_PAGE, **chosen, **position)
-        found += [one["id"] for one in page["items"]]
-        if page["next"] is None:
-            return found
-        position = {"before": page["next"]}
 
 
 def decide(service: Service, action: str, ids: list[str], why: tuple[str, str | None], as_json: bool) -> bool:
@@ -77,7 +52,7 @@ def decide(service: Service, action: str, ids: list[str], why: tuple[str, str | 
     refused: dict[str, str] = {}
     for one in ids:
         try:
-            decided.append(service.post(f"{_PATH}/{one}", body))
+            decided.append(service.post(f"{PATH}/{one}", body))
         except CommandFailed as error:
             if len(ids) == 1:
                 raise

@@ -24,6 +24,13 @@ FileDelimiter = Annotated[
 FileSheet = Annotated[str | None, typer.Option("--sheet", help="Of a workbook. Default: the first that is not empty.")]
 CreateTask = Annotated[bool, typer.Option("--create-task", help="The task may be one that is not there yet.")]
 Task = Annotated[str, typer.Option(help="Label set the labels belong to.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the audit log.")]
+By = Annotated[str | None, typer.Option(help="Who decides. Default: the user name.")]
+Everything = Annotated[bool, typer.Option("--all", help="All that the filters leave, instead of ids.")]
+OnlyTask = Annotated[str | None, typer.Option("--task", help="Only this label set.")]
+OnlySource = Annotated[str | None, typer.Option("--source", help="Only from this source.")]
+OnlyLabel = Annotated[str | None, typer.Option("--label", help="Only with this label.")]
+Limit = Annotated[int, typer.Option(min=1, max=500, help="How many to list.")]
 
 
 def settings_with(**overrides: Any) -> Settings:

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import AsJson, Home, Url, service_at
+from app.commands.options import (
+    AsJson,
+    By,
+    Everything,
+    Home,
+    Limit,
+    OnlyLabel,
+    OnlySource,
+    OnlyTask,
+    Reason,
+    Url,
+    service_at,
+)
 
 quarantine = typer.Typer(
     name="quarantine",
@@ -15,12 +27,6 @@ quarantine = typer.Typer(
     invoke_without_command=True,
 )
 Ids = Annotated[list[str] | None, typer.Argument(help="The feedback's ids, as `pawl quarantine` shows them.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the audit log.")]
-By = Annotated[str | None, typer.Option(help="Who decides. Default: the user name.")]
-All = Annotated[bool, typer.Option("--all", help="All that the filters leave, instead of ids.")]
-OfTask = Annotated[str | None, typer.Option("--task", help="Only of this label set.")]
-Source = Annotated[str | None, typer.Option(help="Only from this source.")]
-Label = Annotated[str | None, typer.Option(help="Only with this label.")]
 Kind = Annotated[str | None, typer.Option(help="Only what this put there: gate, flow, source, duplicates, ...")]
 
 
@@ -33,30 +39,31 @@ def listed_by_default(context: typer.Context) -> None:
 
 @quarantine.command("list")
 def quarantine_list(
-    task: OfTask = None,
-    source: Source = None,
-    label: Label = None,
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     kind: Kind = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to list.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     url: Url = None,
     home: Home = None,
 ) -> None:
     """The newest labels in quarantine, each with the sentence that says why it was held back."""
     from app.commands import review
+    from app.commands.decisions import given
 
     with service_at(url, home) as service:
-        review.show(service, _given(task, source, label, kind), limit, as_json)
+        review.show(service, given(task=task, source=source, label=label, kind=kind), limit, as_json)
 
 
 @quarantine.command("release")
 def quarantine_release(
     reason: Reason,
     ids: Ids = None,
-    everything: All = False,
-    task: OfTask = None,
-    source: Source = None,
-    label: Label = None,
+    everything: Everything = False,
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     kind: Kind = None,
     by: By = None,
     as_json: AsJson = False,
@@ -68,8 +75,9 @@ def quarantine_release(
     Example: `pawl quarantine release fb_01a2... --reason "the new product line"`
     """
     from app.commands import review
+    from app.commands.decisions import given
 
-    chosen = _given(task, source, label, kind)
+    chosen = given(task=task, source=source, label=label, kind=kind)
     with service_at(url, home) as service:
         review.decide(service, "release", ids or [], chosen, everything, reason, by, as_json)
 
@@ -78,10 +86,10 @@ def quarantine_release(
 def quarantine_discard(
     reason: Reason,
     ids: Ids = None,
-    everything: All = False,
-    task: OfTask = None,
-    source: Source = None,
-    label: Label = None,
+    everything: Everything = False,
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     kind: Kind = None,
     by: By = None,
     as_json: AsJson = False,
@@ -93,12 +101,8 @@ def quarantine_discard(
     Example: `pawl quarantine discard --all --source crawler --reason "guessed, not read"`
     """
     from app.commands import review
+    from app.commands.decisions import given
 
-    chosen = _given(task, source, label, kind)
+    chosen = given(task=task, source=source, label=label, kind=kind)
     with service_at(url, home) as service:
         review.decide(service, "discard", ids or [], chosen, everything, reason, by, as_json)
-
-
-def _given(task: str | None, source: str | None, label: str | None, kind: str | None) -> dict[str, str]:
-    filters = {"task": task, "source": source, "label": label, "kind": kind}
-    return {name: value for name, value in filters.items() if value is not None}

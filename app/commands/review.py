@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-from typing import Any
-
 from rich.table import Table
 
 from app.commands.client import Service
-from app.commands.terminal import EXIT_USAGE, CommandFailed, ago, notes, out, print_json, print_line
+from app.commands.decisions import ids_of, user_name
+from app.commands.terminal import ago, notes, out, print_json, print_line
 
-_PAGE = 500
+_PATH = "/v1/quarantine"
 
 
 def show(service: Service, filters: dict[str, str], limit: int, as_json: bool) -> None:
     """The newest labels in quarantine, and how many there are of each kind."""
-    page = service.get("/v1/quarantine", limit=limit, **filters)
+    page = service.get(_PATH, limit=limit, **filters)
     if as_json:
         print_json(page)
         return
@@ -45,13 +43,9 @@ def decide(
     as_json: bool,
 ) -> None:
     """Releases or discards these ids or, with `everything`, all that the filters leave."""
-    if bool(ids) == everything:
-        raise CommandFailed("give either ids or --all (with filters)", code=EXIT_USAGE)
-    if filters and not everything:
-        raise CommandFailed("filters go with --all, not with ids", code=EXIT_USAGE)
-    chosen = _all(service, filters) if everything else ids
+    chosen = ids_of(service, _PATH, ids, filters, everything)
     body = {"action": action, "reason": reason, "by": by or user_name()}
-    decided = [service.post(f"/v1/quarantine/{one}", body) for one in chosen]
+    decided = [service.post(f"{_PATH}/{one}", body) for one in chosen]
     if as_json:
         print_json(decided)
         return
@@ -59,22 +53,3 @@ def decide(
         print_line(f"{one['id']} {one['state']}")
     if not decided:
         notes.print("nothing to decide about")
-
-
-def _all(service: Service, filters: dict[str, str]) -> list[str]:
-    found: list[str] = []
-    position: dict[str, Any] = {}
-    while True:
-        page = service.get("/v1/quarantine", limit=_PAGE, **filters, **position)
-        found += [one["id"] for one in page["items"]]
-        if page["next"] is None:
-            return found
-        position = {"before": page["next"]}
-
-
-def user_name() -> str:
-    """Who runs the command, for the audit log."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "pawl"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
@@ -15,13 +15,12 @@ from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
+from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.dead_letters import DeadLetterOut, DeadLetterPage, DeadLetterRequest
 
 router = APIRouter(tags=["feedback"])
 
 _BODY = TypeAdapter(DeadLetterRequest)
-_LARGEST = 2**63 - 1
-_LONGEST = 200
 
 
 def _out(sample: Sample) -> dict[str, Any]:
@@ -36,11 +35,11 @@ def _out(sample: Sample) -> dict[str, Any]:
 )
 async def list_dead_letters(
     request: Request,
-    task: Annotated[str | None, Query(max_length=_LONGEST, description="Only this label set.")] = None,
-    source: Annotated[str | None, Query(max_length=_LONGEST, description="Only from this source.")] = None,
-    label: Annotated[str | None, Query(max_length=_LONGEST, description="Only with this label.")] = None,
-    before: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="Most items in the answer.")] = 50,
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
+    before: Before = None,
+    limit: Limit = 50,
 ) -> Response:
     """Newest first, each with the error that came again and again with it alone, and not without it."""
     samples = service_of(request).ports.samples

@@ -5,24 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AfterValidator, TypeAdapter
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.forms import clean_name
 from app.core.domain.quarantine import QuarantineFilter, QuarantineKind, Review
 from app.core.domain.samples import Sample, SampleState
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
+from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.quarantine import QuarantinedOut, QuarantinePage, ReviewRequest
 
 router = APIRouter(tags=["feedback"])
 
 _BODY = TypeAdapter(ReviewRequest)
-_LARGEST = 2**63 - 1
-_LONGEST = 200
-Name = Annotated[str, AfterValidator(clean_name)]
 
 
 def _out(sample: Sample) -> dict[str, Any]:
@@ -37,12 +34,12 @@ def _out(sample: Sample) -> dict[str, Any]:
 )
 async def list_quarantine(
     request: Request,
-    task: Annotated[str | None, Query(max_length=_LONGEST, description="Only this label set.")] = None,
-    source: Annotated[Name | None, Query(description="Only from this source.")] = None,
-    label: Annotated[Name | None, Query(description="Only with this label.")] = None,
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
     kind: Annotated[QuarantineKind | None, Query(description="Only what this put there.")] = None,
-    before: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="Most items in the answer.")] = 50,
+    before: Before = None,
+    limit: Limit = 50,
 ) -> Response:
     """Newest first, each with the reason why it is not learned."""
     samples = service_of(request).ports.samples

@@ -70,7 +70,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     if isinstance(value, datetime | date | time):
-        raise ValueError(f"it is a date or a time ({value}), not text; format the column as text")  # noqa: TRY004
+        raise ValueError(f"it is a date or a time ({value}), not text; format the column as text")  # noqa: TRY004 - as above
     raise ValueError(f"it is {_kind(value)}, not text")
 
 
