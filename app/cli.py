@@ -15,10 +15,10 @@ from app.commands import dead_letter_group, encoder_group, file_commands, label_
 from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
 from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
 from app.commands.words import Words
-from app.core.child_processes import module_command
-from app.core.domain.errors import PawlError
-from app.core.domain.samples import DEFAULT_TASK
-from app.core.logs import logs_to_stderr
+from pawl.child_processes import module_command
+from pawl.domain.errors import PawlError
+from pawl.domain.samples import DEFAULT_TASK
+from pawl.logs import logs_to_stderr
 
 cli = typer.Typer(
     name="pawl",

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.core.domain import errors
 from app.serving.methods import allowed_methods
+from pawl.domain import errors
 
 PROBLEM = "application/problem+json"
 

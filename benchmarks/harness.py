@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.supervisor import guarded
+from app.local.supervisor import guarded
 
 Json = dict[str, Any]
 
@@ -221,7 +221,7 @@ def commit() -> str:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "app", "worker", "migrations")
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "app", "worker", "pawl", "migrations")
     return (git("rev-parse", "HEAD") or "unknown") + ("-dirty" if dirty else "")
 
 

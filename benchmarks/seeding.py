@@ -14,14 +14,14 @@ import numpy as np
 
 from app.commands.stores import open_stores
 from app.commands.terminal import progress_bar
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.onnx_encoder import OnnxEncoder
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.samples import NewSample
-from app.core.ports import Floats
-from app.core.settings import load_settings
 from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Home
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.samples import NewSample
+from pawl.ports import Floats
+from pawl.settings import load_settings
 
 _REAL = 3000
 _BATCH = 128

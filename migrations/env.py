@@ -1,6 +1,6 @@
 """Alembic's entry: migrates over the connection it is given, or over one it makes from the `PAWL_` settings.
 
-The application calls `app.core.db.migrate.upgrade`, which gives the connection and the lock that keeps two processes
+The application calls `pawl.db.migrate.upgrade`, which gives the connection and the lock that keeps two processes
 from migrating at once.
 """
 
@@ -13,9 +13,9 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
-from app.core.db.engine import connect, writing
-from app.core.db.tables import UtcDateTime, metadata
-from app.core.settings import load_settings
+from pawl.db.engine import connect, writing
+from pawl.db.tables import UtcDateTime, metadata
+from pawl.settings import load_settings
 
 
 def render_type(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:

@@ -17,5 +17,5 @@ __all__ = [
     "trained_installation",
 ]
 
-# `auto` measures for two seconds in each new home; tests/classifier/test_backends.py is about that.
+# `auto` measures for two seconds in each new home; tests/pawl/classifier/test_backends.py is about that.
 os.environ.setdefault("PAWL_BACKEND", "onnxruntime")

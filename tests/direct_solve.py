@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.core.domain.samples import Sample
 from app.offline import Classifier
+from pawl.domain.samples import Sample
 
 Doubles = npt.NDArray[np.float64]
 

@@ -11,28 +11,28 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.db.engine import connect
-from app.core.db.labels import SqlLabelStore
-from app.core.db.migrate import upgrade
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest
-from app.core.domain.samples import NewSample
-from app.core.domain.versions import Version
-from app.core.rollback import Stores, promote_again
-from app.core.settings import Settings
-from app.core.streams.memory import MemoryFeedbackStream
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.db.engine import connect
+from pawl.db.labels import SqlLabelStore
+from pawl.db.migrate import upgrade
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest
+from pawl.domain.samples import NewSample
+from pawl.domain.versions import Version
+from pawl.rollback import Stores, promote_again
+from pawl.settings import Settings
+from pawl.streams.memory import MemoryFeedbackStream
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
 from worker.__main__ import build
-from worker.labelling import Labelling
-from worker.learning import Learning
-from worker.place import Place
-from worker.publisher import Publisher
-from worker.recovery import Recovery
-from worker.rehearsal import rehearse
-from worker.snapshots import Snapshots
+from worker.health.rehearsal import rehearse
+from worker.health.trouble import Place
+from worker.release.publisher import Publisher
+from worker.state.recovery import Recovery
+from worker.state.snapshots import Snapshots
+from worker.updates.head_update import Learning
+from worker.updates.label_change import Labelling
 
 
 class Crash(BaseException):

@@ -1,7 +1,7 @@
 """Pawl's own processes for the tests: `pawl serve` and `python -m worker`, as a user starts them.
 
-Every process is tied to the test process by the kernel (`app/guard.py`), writes a log into the home, and is killed
-when the test ends.
+Every process is tied to the test process by the kernel (`app/local/guard.py`), writes a log into the home, and is
+killed when the test ends.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.db.engine import connect
-from app.core.db.migrate import upgrade
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.samples import NewSample, Sample
-from app.core.settings import PREFIX, Settings
+from app.local.supervisor import guarded
 from app.offline import Classifier, load
-from app.supervisor import guarded
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.db.engine import connect
+from pawl.db.migrate import upgrade
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.samples import NewSample, Sample
+from pawl.settings import PREFIX, Settings
 from tests.intents import labelled
 from tests.polling import eventually
 from tests.tiny_encoder import write_tiny_encoder

@@ -23,7 +23,7 @@ import psycopg
 import pytest
 import redis
 
-from app.embedded import find_redis_server
+from app.local.redis_server import find_redis_server
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0

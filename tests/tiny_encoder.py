@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from app.core.classifier.export import export_encoder
+from pawl.classifier.encoders.export import export_encoder
 
 _TEXT = """
 a about account activate add address after again age agree all am amount an and any app apply are arrive arrived as

@@ -20,37 +20,37 @@ from functools import partial
 import structlog
 import torch
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.child_processes import module_command
-from app.core.classifier.backends import Backends
-from app.core.contradictions import refuse_contradictions
-from app.core.db.engine import SystemClock, connect
-from app.core.db.labels import SqlLabelStore
-from app.core.db.migrate import check_current
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import ArtefactCorrupt, PawlError
-from app.core.logs import configure_logs
-from app.core.settings import Settings, load_settings
-from app.core.streams.sql_alone import open_stream
-from app.core.threads import calm_blas
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.child_processes import module_command
+from pawl.classifier.encoders.choice import Backends
+from pawl.contradictions import refuse_contradictions
+from pawl.db.engine import SystemClock, connect
+from pawl.db.labels import SqlLabelStore
+from pawl.db.migrate import check_current
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.errors import ArtefactCorrupt, PawlError
+from pawl.logs import configure_logs
+from pawl.settings import Settings, load_settings
+from pawl.streams.sql_alone import open_stream
+from pawl.threads import calm_blas
 from worker.consolidator import Consolidator
-from worker.consumer import Consumer
-from worker.encoders import first_state
-from worker.housekeeping import Housekeeping
-from worker.labelling import Labelling
-from worker.learning import Learning
-from worker.place import DeviceLost, Place
-from worker.priority import stand_back
-from worker.publisher import Publisher
-from worker.recovery import Recovery
-from worker.rehearsal import rehearse
-from worker.remaking import Remaking
-from worker.snapshots import Snapshots
-from worker.state import LearnerState
-from worker.succession import Succession
-from worker.suitability import Suitability
-from worker.tuning import Tuning
+from worker.health.encoder_check import Suitability
+from worker.health.priority import stand_back
+from worker.health.rehearsal import rehearse
+from worker.health.trouble import DeviceLost, Place
+from worker.loop import Consumer
+from worker.maintenance import Housekeeping
+from worker.release.publisher import Publisher
+from worker.state.first_encoder import first_state
+from worker.state.learner_state import LearnerState
+from worker.state.recovery import Recovery
+from worker.state.snapshots import Snapshots
+from worker.updates.encoder_swap import Succession
+from worker.updates.head_update import Learning
+from worker.updates.label_change import Labelling
+from worker.updates.rebuild import Remaking
+from worker.updates.retuning import Tuning
 
 log = structlog.get_logger("worker")
 

@@ -22,20 +22,20 @@ from typing import Any
 import structlog
 from safetensors.numpy import load_file
 
-from app.core.child_processes import module_command
-from app.core.domain.encoders import EncoderRequest
-from app.core.domain.errors import ParentNotLive, PawlError
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
-from app.core.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
-from app.core.settings import Settings
+from pawl.child_processes import module_command
+from pawl.domain.encoders import EncoderRequest
+from pawl.domain.errors import ParentNotLive, PawlError
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
+from pawl.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
+from pawl.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
-from worker.consolidation.turns import follow_pressure
-from worker.faults import is_of_the_place
-from worker.learning import Learning
-from worker.requests import Requests
-from worker.state import LearnerState
-from worker.succession import Cause, Succession
+from worker.consolidation.yielding import follow_pressure
+from worker.health.faults import is_of_the_place
+from worker.state.learner_state import LearnerState
+from worker.updates.encoder_requests import Requests
+from worker.updates.encoder_swap import Cause, Succession
+from worker.updates.head_update import Learning
 
 _EVENT_SECONDS = 1.0
 _CHECK_SECONDS = 5.0

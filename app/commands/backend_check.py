@@ -7,13 +7,13 @@ import asyncio
 from app.commands.findings import Finding, Outcome
 from app.commands.stores import Stores
 from app.commands.terminal import ago
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.backend_record import Noted
-from app.core.classifier.backends import Backends
-from app.core.classifier.comparison import Comparison
-from app.core.classifier.proof import Proof
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.settings import Settings
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice_record import Noted
+from pawl.classifier.encoders.comparison import Comparison
+from pawl.classifier.encoders.proof import Proof
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.settings import Settings
 
 _PART = "backend"
 

@@ -16,8 +16,8 @@ from app.commands.files.formats import STANDARD_INPUT_NAME, kind_of, opened, rea
 from app.commands.files.records import Contents, Reading, Source
 from app.commands.files.rows import as_text
 from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes, progress_bar
-from app.core.domain.forms import clean_text
-from app.core.settings import Settings
+from pawl.domain.forms import clean_text
+from pawl.settings import Settings
 
 MOST_TEXTS = 256
 _MOST_BYTES = 2**20

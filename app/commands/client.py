@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from app.commands.terminal import CommandFailed
-from app.core.settings import Settings
+from pawl.settings import Settings
 
 RUN_FILE = "run.json"
 _SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15 s

@@ -22,14 +22,14 @@ from app.commands.reading import look_at_store
 from app.commands.server_checks import check_database, check_redis
 from app.commands.stores import Stores, open_stores
 from app.commands.terminal import ago, out, pawl_version, print_json
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.encoder_source import DEFAULT_ENCODER, find_encoder
-from app.core.contradictions import find_contradictions
-from app.core.domain.errors import PawlError
-from app.core.domain.versions import EncoderState
-from app.core.extras import install_command
-from app.core.parts import read_parts
-from app.core.settings import Settings
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
+from pawl.contradictions import find_contradictions
+from pawl.domain.errors import PawlError
+from pawl.domain.versions import EncoderState
+from pawl.extras import install_command
+from pawl.parts import read_parts
+from pawl.settings import Settings
 
 _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30

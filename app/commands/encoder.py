@@ -14,9 +14,9 @@ from rich.progress import Progress
 from app.commands.learning import learn_all, live_learner, wait_until_served
 from app.commands.stores import Stores, open_stores
 from app.commands.terminal import CommandFailed, notes, print_json, print_line, progress_bar
-from app.core.artefacts import FolderArtefactStore
-from app.core.classifier.encoder_source import EncoderSource, find_encoder
-from app.core.contradictions import (
+from pawl.artefacts import FolderArtefactStore
+from pawl.classifier.encoders.source import EncoderSource, find_encoder
+from pawl.contradictions import (
     Contradiction,
     Serving,
     find_contradictions,
@@ -24,9 +24,9 @@ from app.core.contradictions import (
     serving,
     wanted_choice,
 )
-from app.core.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
-from app.core.encoder_report import describe, describe_request
-from app.core.settings import Settings
+from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
+from pawl.encoder_report import describe, describe_request
+from pawl.settings import Settings
 
 _EVENTS = 200
 _AGAIN = "Nothing is lost; see `pawl doctor`, then run the same command again."

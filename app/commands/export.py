@@ -21,9 +21,9 @@ from app.commands.files.extras import need
 from app.commands.files.formats import STANDARD_INPUT
 from app.commands.stores import open_stores
 from app.commands.terminal import EXIT_USAGE, CommandFailed, notes, print_json, progress_bar
-from app.core.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
-from app.core.domain.versions import Version
-from app.core.settings import Settings
+from pawl.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
+from pawl.domain.versions import Version
+from pawl.settings import Settings
 
 FORMATS = ("jsonl", "csv", "parquet")
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}

@@ -22,7 +22,7 @@ from app.commands.options import (
     settings_with,
 )
 from app.commands.terminal import EXIT_USAGE, CommandFailed
-from app.core.domain.samples import DEFAULT_TASK
+from pawl.domain.samples import DEFAULT_TASK
 
 
 def import_(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.commands.options import AsJson, CreateTask, Home, Task, Url, service_at
-from app.core.domain.samples import DEFAULT_TASK
+from pawl.domain.samples import DEFAULT_TASK
 
 labels = typer.Typer(name="labels", help="List, add, rename, merge and retire labels.", no_args_is_help=True)
 Label = Annotated[str, typer.Argument(help="The label as it is now.", metavar="LABEL")]

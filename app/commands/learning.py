@@ -20,11 +20,11 @@ import httpx
 from app.commands.client import service_url
 from app.commands.stores import Stores
 from app.commands.terminal import EXIT_PARTIAL, CommandFailed, notes
-from app.core.child_processes import module_command
-from app.core.domain.versions import EncoderState, LearnerStatus
-from app.core.extras import install_command
-from app.core.settings import Settings
-from app.supervisor import guarded
+from app.local.supervisor import guarded
+from pawl.child_processes import module_command
+from pawl.domain.versions import EncoderState, LearnerStatus
+from pawl.extras import install_command
+from pawl.settings import Settings
 
 POLL_SECONDS = 0.2
 _SERVE_SECONDS = 60.0

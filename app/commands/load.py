@@ -22,13 +22,13 @@ from app.commands.reading import measure, tokenizer_of
 from app.commands.rejected import stop_or_write
 from app.commands.stores import Stores, announce, open_stores
 from app.commands.terminal import EXIT_PARTIAL, EXIT_USAGE, CommandFailed, notes, progress_bar
-from app.core.domain.errors import ItemsRefused
-from app.core.domain.forms import clean_task
-from app.core.domain.identifiers import IMPORT_PREFIX, new_identifier
-from app.core.domain.imports import NewImport
-from app.core.domain.reading import Readings
-from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
-from app.core.settings import Settings
+from pawl.domain.errors import ItemsRefused
+from pawl.domain.forms import clean_task
+from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
+from pawl.domain.imports import NewImport
+from pawl.domain.reading import Readings
+from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
+from pawl.settings import Settings
 
 _SAMPLE_ID = re.compile(r"\bfb_\w+")
 _SHOWN_WARNINGS = 20

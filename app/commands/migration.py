@@ -8,10 +8,10 @@ from dataclasses import asdict
 
 from app.commands.stores import make_home
 from app.commands.terminal import EXIT_FAILED, EXIT_USAGE, CommandFailed, notes, print_json, print_line
-from app.core.db.engine import connect
-from app.core.db.migrate import migrate, plan_migration
-from app.core.domain.errors import SchemaMismatch, StoreUnavailable
-from app.core.settings import Settings
+from pawl.db.engine import connect
+from pawl.db.migrate import migrate, plan_migration
+from pawl.domain.errors import SchemaMismatch, StoreUnavailable
+from pawl.settings import Settings
 
 _LONGEST_PAUSE = 5.0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.core.settings import Settings, load_settings
+from pawl.settings import Settings, load_settings
 
 Home = Annotated[Path | None, typer.Option(help="Folder for all data. Default: PAWL_HOME, else ~/.pawl.")]
 Url = Annotated[str | None, typer.Option(help="Address of the service. Default: the one `pawl up` runs at.")]

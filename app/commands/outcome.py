@@ -11,9 +11,9 @@ from typing import Any
 
 from app.commands.stores import Stores
 from app.commands.terminal import notes, print_json, print_line
-from app.core.domain.imports import NewImport, Outcome
-from app.core.domain.reading import Readings
-from app.core.domain.samples import REPLACED, NewSample, Receipt, SampleState
+from pawl.domain.imports import NewImport, Outcome
+from pawl.domain.reading import Readings
+from pawl.domain.samples import REPLACED, NewSample, Receipt, SampleState
 
 _SHOWN_LABELS = 10
 _SHOWN_WARNINGS = 20

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 
 from app.commands.stores import Stores
-from app.core.artefacts import FolderArtefactStore
-from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
-from app.core.classifier.tokenization import TextTokenizer
-from app.core.domain.errors import ArtefactCorrupt
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.reading import Readings, unknown_language
-from app.core.domain.samples import digest_text
-from app.core.settings import Settings
+from pawl.artefacts import FolderArtefactStore
+from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
+from pawl.classifier.encoders.tokenization import TextTokenizer
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.reading import Readings, unknown_language
+from pawl.domain.samples import digest_text
+from pawl.settings import Settings
 
 _LOOKED_AT = 1000
 _CHUNK = 512

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from app.commands.terminal import CommandFailed, notes
-from app.core.child_processes import module_command
-from app.core.settings import Settings
-from app.core.threads import thread_count
-from app.supervisor import Supervisor
+from app.local.supervisor import Supervisor
+from pawl.child_processes import module_command
+from pawl.settings import Settings
+from pawl.threads import thread_count
 
 _KILLED_AFTER = 3.0  # seconds beyond `drain_seconds`: what is buffered is written within 1.5
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from app.commands.findings import Finding, Outcome
 from app.commands.stores import Stores
-from app.core.db.migrate import check_current
-from app.core.db.rehearsal import rehearse as rehearse_database
-from app.core.deadlines import each_answer_within
-from app.core.domain.errors import PawlError
-from app.core.ports import StreamUnavailable
-from app.core.settings import Settings
-from app.core.streams.rehearsal import described, rehearse
-from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
+from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
+from pawl.db.migrate import check_current
+from pawl.db.rehearsal import rehearse as rehearse_database
+from pawl.deadlines import each_answer_within
+from pawl.domain.errors import PawlError
+from pawl.ports import StreamUnavailable
+from pawl.settings import Settings
+from pawl.streams.rehearsal import described, rehearse
 
 _BY_THE_SWEEP = "Until then corrections are learned by the sweep, a little later."
 

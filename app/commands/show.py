@@ -8,9 +8,9 @@ from rich.table import Table
 
 from app.commands.client import Service
 from app.commands.terminal import CommandFailed, ago, notes, out, print_json, print_line
-from app.core.contradictions import Serving, compare
-from app.core.domain.encoders import MADE_WITH, EncoderOrigin
-from app.core.settings import Settings
+from pawl.contradictions import Serving, compare
+from pawl.domain.encoders import MADE_WITH, EncoderOrigin
+from pawl.settings import Settings
 
 _STALE_SECONDS = 5.0
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.commands.terminal import CommandFailed
-from app.core.db.engine import connect
-from app.core.db.migrate import upgrade
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.ports import SampleStore, StreamUnavailable, VersionLedger
-from app.core.settings import Settings
-from app.core.streams.redis_stream import RedisFeedbackStream
+from pawl.db.engine import connect
+from pawl.db.migrate import upgrade
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.ports import SampleStore, StreamUnavailable, VersionLedger
+from pawl.settings import Settings
+from pawl.streams.redis_stream import RedisFeedbackStream
 
 
 @dataclass(frozen=True, slots=True)

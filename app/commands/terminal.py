@@ -12,8 +12,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from app.core.domain.errors import PawlError, SettingInvalid
-from app.core.settings import PREFIX, Settings
+from pawl.domain.errors import PawlError, SettingInvalid
+from pawl.settings import PREFIX, Settings
 
 _PIPE_WIDTH = 160  # into a file or a pipe there is no width to fit
 

@@ -24,16 +24,16 @@ from app.commands.learning import check_encoder, live_learner, require_worker
 from app.commands.serve import Group, group
 from app.commands.stores import Stores, announce, make_home, open_stores
 from app.commands.terminal import CommandFailed, notes, print_line
-from app.core.child_processes import module_command
-from app.core.domain.errors import StoreUnavailable
-from app.core.domain.versions import EncoderState
-from app.core.parts import PARTS_FILE, Part, write_parts
-from app.core.ports import StreamUnavailable
-from app.core.settings import Settings
-from app.core.streams.rehearsal import rehearse
 from app.demo import demo_samples
-from app.embedded import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
-from app.supervisor import Supervisor
+from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
+from app.local.supervisor import Supervisor
+from pawl.child_processes import module_command
+from pawl.domain.errors import StoreUnavailable
+from pawl.domain.versions import EncoderState
+from pawl.parts import PARTS_FILE, Part, write_parts
+from pawl.ports import StreamUnavailable
+from pawl.settings import Settings
+from pawl.streams.rehearsal import rehearse
 
 LOCK_FILE = "up.lock"
 _REDIS_SECONDS = 20.0

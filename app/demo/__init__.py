@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from importlib.resources import files
 
-from app.core.domain.samples import DEFAULT_TASK, NewSample, Origin
+from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin
 
 SOURCE = "pawl demo"
 _TASKS = (

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.dead_letters import DeadLetterDecision, DeadLetterFilter
-from app.core.domain.errors import NotDead
-from app.core.domain.samples import Sample, SampleState
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
 from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.dead_letters import DeadLetterOut, DeadLetterPage, DeadLetterRequest
+from pawl.domain.dead_letters import DeadLetterDecision, DeadLetterFilter
+from pawl.domain.errors import NotDead
+from pawl.domain.samples import Sample, SampleState
 
 router = APIRouter(tags=["feedback"])
 

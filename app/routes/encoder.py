@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.contradictions import serving, wanted_choice
-from app.core.domain.errors import ArtefactCorrupt, Conflict
-from app.core.encoder_report import describe, describe_request
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.schemas.encoder import EncoderAsked, EncoderOut, EncoderRequestOut
+from pawl.contradictions import serving, wanted_choice
+from pawl.domain.errors import ArtefactCorrupt, Conflict
+from pawl.encoder_report import describe, describe_request
 
 router = APIRouter(tags=["learning"])
 

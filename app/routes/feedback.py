@@ -11,10 +11,6 @@ from fastapi import APIRouter, Header, Path, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import ItemsRefused, SampleNotFound, UnknownPrediction
-from app.core.domain.forms import Fault
-from app.core.domain.predictions import Prediction
-from app.core.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 from app.errors import Problem, pointer
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
@@ -30,6 +26,10 @@ from app.schemas.feedback import (
 )
 from app.serving.readings import warnings_of
 from app.serving.service import Service
+from pawl.domain.errors import ItemsRefused, SampleNotFound, UnknownPrediction
+from pawl.domain.forms import Fault
+from pawl.domain.predictions import Prediction
+from pawl.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, Sample, SampleState
 
 router = APIRouter(tags=["feedback"])
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AfterValidator
 
-from app.core.domain.forms import clean_name
+from pawl.domain.forms import clean_name
 
 _LARGEST = 2**63 - 1
 _LONGEST = 200

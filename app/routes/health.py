@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
-from app.core.domain.errors import NoLiveVersion
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import StatusOut
+from pawl.domain.errors import NoLiveVersion
 
 router = APIRouter(tags=["health"])
 

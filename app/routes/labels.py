@@ -15,16 +15,16 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.admission import merge_command, probably_the_same
-from app.core.domain.errors import LabelChangeNotFound
-from app.core.domain.forms import TASK_PATTERN, clean_name, likeness
-from app.core.domain.labels import LabelChange, LabelChangeKind, LabelRequest, LabelState, LabelSummary
-from app.core.domain.samples import DEFAULT_TASK
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.schemas.fields import as_line
 from app.schemas.labels import LabelChangeOut, LabelPage, LabelPatch, NewLabel
+from pawl.domain.admission import merge_command, probably_the_same
+from pawl.domain.errors import LabelChangeNotFound
+from pawl.domain.forms import TASK_PATTERN, clean_name, likeness
+from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest, LabelState, LabelSummary
+from pawl.domain.samples import DEFAULT_TASK
 
 router = APIRouter(tags=["labels"])
 

@@ -10,12 +10,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.core.parts import Part, read_parts
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import ModelOut
 from app.serving.engine import LoadedVersion
 from app.serving.intake import Learning
+from pawl.parts import Part, read_parts
 
 router = APIRouter(tags=["versions"])
 

@@ -9,10 +9,6 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import OneLabel, UnknownTask
-from app.core.domain.identifiers import PREDICTION_PREFIX, new_identifier
-from app.core.domain.labels import FEWEST_LABELS
-from app.core.domain.predictions import Answer, Prediction
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
@@ -20,6 +16,10 @@ from app.schemas.predictions import PredictRequest, PredictResponse
 from app.serving.disconnects import ended_with_client
 from app.serving.engine import ServedClassifier
 from app.serving.service import Service
+from pawl.domain.errors import OneLabel, UnknownTask
+from pawl.domain.identifiers import PREDICTION_PREFIX, new_identifier
+from pawl.domain.labels import FEWEST_LABELS
+from pawl.domain.predictions import Answer, Prediction
 
 router = APIRouter(tags=["predictions"])
 

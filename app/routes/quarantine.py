@@ -8,14 +8,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.quarantine import QuarantineFilter, QuarantineKind, Review
-from app.core.domain.samples import Sample, SampleState
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
 from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.quarantine import QuarantinedOut, QuarantinePage, ReviewRequest
+from pawl.domain.quarantine import QuarantineFilter, QuarantineKind, Review
+from pawl.domain.samples import Sample, SampleState
 
 router = APIRouter(tags=["feedback"])
 

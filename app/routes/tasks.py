@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator
 from starlette.responses import Response
 
-from app.core.domain.forms import TASK_PATTERN, clean_name
-from app.core.domain.labels import LabelChangeKind, LabelRequest
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.routes.labels import LOCATION, Reason, ask_for
 from app.schemas.labels import LabelChangeOut
 from app.schemas.tasks import TaskList
+from pawl.domain.forms import TASK_PATTERN, clean_name
+from pawl.domain.labels import LabelChangeKind, LabelRequest
 
 router = APIRouter(tags=["labels"])
 

@@ -8,9 +8,6 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from app.core.domain.errors import ArtefactCorrupt, Conflict
-from app.core.domain.versions import CONSOLIDATION_ASKED, Version
-from app.core.rollback import Stores, preview, promote_again
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
@@ -23,6 +20,9 @@ from app.schemas.versions import (
     VersionPage,
     VersionSummary,
 )
+from pawl.domain.errors import ArtefactCorrupt, Conflict
+from pawl.domain.versions import CONSOLIDATION_ASKED, Version
+from pawl.rollback import Stores, preview, promote_again
 
 router = APIRouter(tags=["versions"])
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.core.domain.dead_letters import DeadLetterAction
-from app.core.domain.samples import SampleState
 from app.schemas.fields import Line, Request
+from pawl.domain.dead_letters import DeadLetterAction
+from pawl.domain.samples import SampleState
 
 
 class DeadLetterRequest(Request):

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.core.domain.encoders import EncoderRequestState
 from app.schemas.fields import Line, Request
+from pawl.domain.encoders import EncoderRequestState
 
 
 class EncoderAsked(Request):

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from app.core.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
-from app.core.domain.samples import DEFAULT_TASK, SampleState
 from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text, exactly_one
+from pawl.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
+from pawl.domain.samples import DEFAULT_TASK, SampleState
 
 LABEL = "1 to 200 characters; kept in NFC, without surrounding white space and invisible characters."
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict, JsonValue
 
-from app.core.domain.forms import TASK_PATTERN, clean_name, clean_task, clean_text
+from pawl.domain.forms import TASK_PATTERN, clean_name, clean_task, clean_text
 
 MOST_ITEMS = 10_000
 """`max_texts` is the limit that counts; this one bounds the work of refusing."""

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.core.domain.labels import LabelChangeKind, LabelChangeState, LabelState
-from app.core.domain.samples import DEFAULT_TASK
 from app.schemas.fields import Label, Line, Request, Task, exactly_one
+from pawl.domain.labels import LabelChangeKind, LabelChangeState, LabelState
+from pawl.domain.samples import DEFAULT_TASK
 
 
 class NewLabel(Request):

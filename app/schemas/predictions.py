@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.core.domain.samples import DEFAULT_TASK
 from app.schemas.fields import MOST_ITEMS, Request, Task, Text, exactly_one
+from pawl.domain.samples import DEFAULT_TASK
 
 
 class PredictRequest(Request):

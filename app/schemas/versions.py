@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.core.domain.versions import VersionKind, VersionState
-from app.core.parts import PartState
 from app.schemas.fields import Line, Request
+from pawl.domain.versions import VersionKind, VersionState
+from pawl.parts import PartState
 
 
 class PromoteRequest(Request):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from app.core.metrics import AppMetrics
+from pawl.metrics import AppMetrics
 
 log = structlog.get_logger(__name__)
 

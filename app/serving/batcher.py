@@ -21,13 +21,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import structlog
 
-from app.core.domain.errors import DeadlineExceeded, Draining, QueueFull
-from app.core.domain.predictions import Answer, with_warnings
-from app.core.domain.reading import Reading, Readings
-from app.core.metrics import AppMetrics
-from app.core.ports import Floats
-from app.core.settings import Settings
 from app.serving.engine import ServedClassifier
+from pawl.domain.errors import DeadlineExceeded, Draining, QueueFull
+from pawl.domain.predictions import Answer, with_warnings
+from pawl.domain.reading import Reading, Readings
+from pawl.metrics import AppMetrics
+from pawl.ports import Floats
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,11 +9,11 @@ import asyncio
 
 import structlog
 
-from app.core.contradictions import Contradiction, find_contradictions
-from app.core.domain.errors import StoreUnavailable
-from app.core.metrics import AppMetrics
-from app.core.ports import ArtefactStore, SampleStore, VersionLedger
-from app.core.settings import Settings
+from pawl.contradictions import Contradiction, find_contradictions
+from pawl.domain.errors import StoreUnavailable
+from pawl.metrics import AppMetrics
+from pawl.ports import ArtefactStore, SampleStore, VersionLedger
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -15,12 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.deadlines import budget
-from app.core.domain.errors import PawlError
-from app.core.metrics import AppMetrics
 from app.errors import Problem, internal_problem, response_to
 from app.serving.methods import HeadAnswered, only_headers
 from app.serving.request_body import RequestBody
+from pawl.deadlines import budget
+from pawl.domain.errors import PawlError
+from pawl.metrics import AppMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 class Edge:
     """Wraps the app. Bodies are limited and, where an answer comes first, drained (`request_body.py`). HEAD is GET
     without the body. All calls to database and Redis that a request makes may take `server_seconds` together
-    (`core/deadlines.py`).
+    (`pawl/deadlines.py`).
 
     What `direct` has for a (method, path) is called from here, past the framework's routing and exit stacks: they cost
     more than all that a prediction needs besides its encoder (`docs/log.md`). Its route stays in the app, which

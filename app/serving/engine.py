@@ -14,12 +14,12 @@ from typing import Protocol
 
 import structlog
 
-from app.core.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
-from app.core.domain.manifest import Manifest
-from app.core.domain.predictions import Answer
-from app.core.domain.reading import Reading
-from app.core.metrics import AppMetrics
-from app.core.ports import Encoder, Floats
+from pawl.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
+from pawl.domain.manifest import Manifest
+from pawl.domain.predictions import Answer
+from pawl.domain.reading import Reading
+from pawl.metrics import AppMetrics
+from pawl.ports import Encoder, Floats
 
 log = structlog.get_logger(__name__)
 

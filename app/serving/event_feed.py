@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from app.core.deadlines import budget
-from app.core.domain.errors import Draining, QueueFull, StoreUnavailable
-from app.core.domain.versions import Event
-from app.core.metrics import AppMetrics
-from app.core.ports import VersionLedger
-from app.core.settings import Settings
+from pawl.deadlines import budget
+from pawl.domain.errors import Draining, QueueFull, StoreUnavailable
+from pawl.domain.versions import Event
+from pawl.metrics import AppMetrics
+from pawl.ports import VersionLedger
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from app.core.metrics import AppMetrics
+from pawl.metrics import AppMetrics
 
 _WRITE_EVERY_SECONDS = 1.0
 _LABEL = "process"

@@ -11,11 +11,11 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.core.domain.errors import StoreUnavailable
-from app.core.metrics import AppMetrics
-from app.core.parts import PartState, read_parts
-from app.core.ports import SampleStore
 from app.serving.intake import BacklogWatch
+from pawl.domain.errors import StoreUnavailable
+from pawl.metrics import AppMetrics
+from pawl.parts import PartState, read_parts
+from pawl.ports import SampleStore
 
 _WATCH_SECONDS = 5.0
 log = structlog.get_logger(__name__)

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 import structlog
 
-from app.core.domain.errors import QueueFull, StoreUnavailable
-from app.core.domain.quarantine import QuarantineKind
-from app.core.domain.samples import Backlog
-from app.core.domain.versions import LearnerStatus
-from app.core.metrics import AppMetrics
-from app.core.ports import FeedbackStream, SampleStore, StreamUnavailable, VersionLedger
-from app.core.settings import Settings
+from pawl.domain.errors import QueueFull, StoreUnavailable
+from pawl.domain.quarantine import QuarantineKind
+from pawl.domain.samples import Backlog
+from pawl.domain.versions import LearnerStatus
+from pawl.metrics import AppMetrics
+from pawl.ports import FeedbackStream, SampleStore, StreamUnavailable, VersionLedger
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from app.core.deadlines import each_answer_within
-from app.core.domain.errors import StoreUnavailable
-from app.core.domain.predictions import Prediction
-from app.core.metrics import AppMetrics
-from app.core.ports import PredictionLog, VersionLedger
-from app.core.settings import Settings
 from app.serving.background import back_off
+from pawl.deadlines import each_answer_within
+from pawl.domain.errors import StoreUnavailable
+from pawl.domain.predictions import Prediction
+from pawl.metrics import AppMetrics
+from pawl.ports import PredictionLog, VersionLedger
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

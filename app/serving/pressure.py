@@ -6,9 +6,9 @@ import asyncio
 
 import structlog
 
-from app.core.ports import FeedbackStream, StreamUnavailable
-from app.core.settings import Settings
 from app.serving.batcher import Batcher
+from pawl.ports import FeedbackStream, StreamUnavailable
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from app.core.domain.errors import StoreUnavailable
-from app.core.domain.reading import TRUNCATED, cannot_hold
-from app.core.domain.samples import digest_text
-from app.core.ports import SampleStore
 from app.serving.engine import Engine
+from pawl.domain.errors import StoreUnavailable
+from pawl.domain.reading import TRUNCATED, cannot_hold
+from pawl.domain.samples import digest_text
+from pawl.ports import SampleStore
 
 
 async def warnings_of(

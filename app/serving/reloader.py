@@ -16,11 +16,13 @@ from functools import partial
 import numpy as np
 import structlog
 
-from app.core.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.versions import Version, VersionState
-from app.core.metrics import AppMetrics
-from app.core.ports import (
+from app.serving.background import back_off
+from app.serving.engine import Engine, ServedClassifier
+from pawl.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.versions import Version, VersionState
+from pawl.metrics import AppMetrics
+from pawl.ports import (
     ArtefactStore,
     Encoder,
     FeedbackStream,
@@ -29,9 +31,7 @@ from app.core.ports import (
     VersionFolder,
     VersionLedger,
 )
-from app.core.settings import Settings
-from app.serving.background import back_off
-from app.serving.engine import Engine, ServedClassifier
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

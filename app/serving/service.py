@@ -9,10 +9,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.core.domain.errors import StoreUnavailable
-from app.core.metrics import AppMetrics
-from app.core.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
-from app.core.settings import Settings
 from app.serving.answer_cache import AnswerCache
 from app.serving.background import Background
 from app.serving.batcher import Batcher
@@ -25,6 +21,10 @@ from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamW
 from app.serving.prediction_log import PredictionRecorder, Retention
 from app.serving.pressure import PressureWatch
 from app.serving.reloader import Load, Reloader
+from pawl.domain.errors import StoreUnavailable
+from pawl.metrics import AppMetrics
+from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
+from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from app.core.ports import Floats
 from benchmarks.datasets import Labelled
+from pawl.ports import Floats
 
 Bools = npt.NDArray[np.bool_]
 T = TypeVar("T")

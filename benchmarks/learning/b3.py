@@ -19,16 +19,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.core.domain.samples import SampleState
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.harness import Json, goal, machine, start
 from benchmarks.learning.answers import Learner, Questions
 from benchmarks.learning.data import Split, invented_split, load_split
 from benchmarks.learning.merging import merged_in_groups
-from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
+from pawl.domain.samples import SampleState
 
 _LABELS = (1, 2, 5, 10, 20)
 _QUICK_LABELS = (1, 2, 5)

@@ -27,7 +27,7 @@ from benchmarks.harness import BenchmarkFailed, Json, goal, machine, start
 from benchmarks.learning.answers import Bools, Questions
 from benchmarks.learning.data import Event, invented_events, load_events
 from benchmarks.learning.merging import merged_in_groups
-from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen

@@ -23,7 +23,7 @@ from dataclasses import replace
 from benchmarks.harness import Json, goal, machine, start
 from benchmarks.learning.data import VALIDATION, Split, invented_split, load_split
 from benchmarks.learning.merging import merged_in_groups
-from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.prequential import serve
 from benchmarks.learning.production import BATCH, VARIANTS, Size, plan
 from benchmarks.learning.program import Given, progress, read_options

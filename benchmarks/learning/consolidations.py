@@ -31,14 +31,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.core.classifier.encoder_folder import TOKENIZER_FILE
-from app.core.classifier.export import export_encoder, write_encoder
-from app.core.classifier.features import RandomFeatures
-from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.samples import Sample, Split
-from app.core.ports import Floats
-from app.core.settings import Settings, load_settings
-from app.core.settings.consolidation import ConsolidationSettings
 from benchmarks.harness import Json, machine, notes, parser, start
 from benchmarks.learning.answers import Bools
 from benchmarks.learning.attack import ATTACKS, stood, variants
@@ -46,11 +38,19 @@ from benchmarks.learning.consolidations_cases import Case, TwoSteps, phrasebank,
 from benchmarks.learning.consolidations_methods import METHODS
 from benchmarks.learning.consolidations_table import TEXTS, compared, earlier_rows, report_rows, save_rows
 from benchmarks.learning.metrics import to_text
-from worker.consolidation.examples import label_spaces
-from worker.consolidation.fine_tuning import fine_tune
+from pawl.classifier.encoders.export import export_encoder, write_encoder
+from pawl.classifier.encoders.spec import TOKENIZER_FILE
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.features import RandomFeatures
+from pawl.domain.samples import Sample, Split
+from pawl.ports import Floats
+from pawl.settings import Settings, load_settings
+from pawl.settings.consolidation import ConsolidationSettings
+from worker.consolidation.data.examples import label_spaces
+from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import choose_device, configure_torch, use_bfloat16
-from worker.consolidation.material import Material
-from worker.consolidation.ridge import answers, fit_best, leave_one_out, losses
+from worker.consolidation.ridge_evaluation import answers, fit_best, leave_one_out, losses
+from worker.consolidation.training.fine_tuning import fine_tune
 
 _TRIES = 5
 _ATTACKED = 300  # texts; five variants of each, and two attacks

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.core.domain.samples import Origin, Sample, SampleState, digest_text, split_of
-from app.core.settings import Settings
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.learning.data import VALIDATION, load_split
+from pawl.domain.samples import Origin, Sample, SampleState, digest_text, split_of
+from pawl.settings import Settings
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _HELDOUT = float(Settings.model_fields["heldout_fraction"].default)

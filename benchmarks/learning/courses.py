@@ -24,7 +24,7 @@ from benchmarks.learning.answers import Questions
 from benchmarks.learning.data import Split, invented_split, load_split
 from benchmarks.learning.merging import earlier, merged
 from benchmarks.learning.metrics import Examined, examine, from_text, mcnemar, summary, to_text
-from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import ROWS, WITHOUT_CONSOLIDATION, Row, chosen

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.core.domain.samples import digest_text
 from benchmarks.datasets import Labelled, invented, one_of_each, present, read_phrasebank, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed
+from pawl.domain.samples import digest_text
 
 VALIDATION = "clinc150_validation"
 _EXCEL_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from app.commands.terminal import progress_bar
-from app.core.ports import Encoder, Floats
+from pawl.ports import Encoder, Floats
 
 CACHE = Path("~/.cache/pawl-benchmarks")
 _CHUNK = 128

@@ -9,9 +9,9 @@ import scipy.sparse
 import torch
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from app.core.ports import Encoder, Floats
 from benchmarks.datasets import Labelled
 from benchmarks.learning.answers import Questions, Scores
+from pawl.ports import Encoder, Floats
 
 Tensor = torch.Tensor
 _HASHES = 2**17

@@ -28,18 +28,18 @@ from functools import partial
 
 import numpy as np
 
-from app.core.domain.samples import DEFAULT_TASK, SampleState
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, start
 from benchmarks.learning.answers import Questions
 from benchmarks.learning.data import Split, invented_split, load_out_of_scope, load_split
 from benchmarks.learning.merging import earlier, merged
 from benchmarks.learning.metrics import mcnemar
-from benchmarks.learning.pawl import Pawl, Workshop, workshop
+from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 from benchmarks.learning.scope import Values, auroc, calibration_error, kept_outside
+from pawl.domain.samples import DEFAULT_TASK, SampleState
 
 _ROWS = "pawl"
 _MEASURES = {

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.core.domain.samples import SampleState
 from benchmarks.datasets import Labelled
 from benchmarks.harness import Json
 from benchmarks.learning.answers import Learner, Questions
 from benchmarks.learning.data import Split
-from benchmarks.learning.pawl import Pawl
+from benchmarks.learning.pawl_learner import Pawl
 from benchmarks.learning.production import ATTACKER, BATCH, Delivery, Plan
 from benchmarks.learning.program import Advance
+from pawl.domain.samples import SampleState
 
 _REST_EVERY = 100
 _REACHED = 70.0

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.core.domain.samples import NewSample
 from benchmarks.datasets import Labelled, shuffled
 from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning.data import Split
+from pawl.domain.samples import NewSample
 
 VARIANTS = ("stream", "drip", "pair_flip")
 SEGMENTS = 12

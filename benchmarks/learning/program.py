@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.commands.terminal import progress_bar
-from app.core.logs import configure_logs
 from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, commit, parser
 from benchmarks.learning.embeddings import CACHE
+from pawl.logs import configure_logs
 
 Advance = Callable[[str], None]
 """One more step of the work is done; what comes next."""

@@ -9,7 +9,7 @@ from typing import Literal
 from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning.answers import Learner
 from benchmarks.learning.floors import NearestClassMean, NGramRidge
-from benchmarks.learning.pawl import Workshop
+from benchmarks.learning.pawl_learner import Workshop
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.core.classifier.backends import Backends
-from app.core.settings import load_settings
 from benchmarks.datasets import read_split
 from benchmarks.harness import (
     Json,
@@ -39,6 +37,8 @@ from benchmarks.serving.measuring import Plan, in_turn
 from benchmarks.serving.preparation import load_texts, prepare
 from benchmarks.serving.report import goals, report
 from benchmarks.serving.systems import KINDS, TITLES, make_environment, pawl, peers, versions
+from pawl.classifier.encoders.choice import Backends
+from pawl.settings import load_settings
 
 SYSTEMS = tuple(TITLES)
 

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.commands.stores import open_stores
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.backends import Backends
-from app.core.classifier.classifier import Classifier, load_classifier
-from app.core.ports import VersionFolder
-from app.core.settings import load_settings
 from benchmarks.harness import Json
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.classifier import Classifier, load_classifier
+from pawl.classifier.encoders.choice import Backends
+from pawl.ports import VersionFolder
+from pawl.settings import load_settings
 
 SIZES = (1, 8, 32)
 

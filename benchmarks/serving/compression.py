@@ -23,19 +23,19 @@ from pathlib import Path
 import numpy as np
 
 from app.commands.terminal import progress_bar
-from app.core.classifier.backends import Backends
-from app.core.classifier.encoder_folder import ONNX_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
-from app.core.classifier.export import export_encoder, write_encoder
-from app.core.classifier.features import RandomFeatures
-from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.ports import Encoder, Floats
-from app.core.settings import Settings, load_settings
 from benchmarks.harness import Json, machine, notes, parser, save, start
 from benchmarks.learning.data import Split, load_split
 from benchmarks.serving import tables
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.export import export_encoder, write_encoder
+from pawl.classifier.encoders.spec import ONNX_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.features import RandomFeatures
+from pawl.ports import Encoder, Floats
+from pawl.settings import Settings, load_settings
 from worker.consolidation.hardware import configure_torch, use_bfloat16
 from worker.consolidation.pruning import compress
-from worker.consolidation.ridge import answers, fit_best
+from worker.consolidation.ridge_evaluation import answers, fit_best
 
 _SETS = ("banking77", "clinc150", "financial_phrasebank")
 _FLOAT, _BF16, _INT8, _PRUNED = "none", "none, on OpenVINO", "int8", "prune:0.3+int8"

@@ -7,11 +7,11 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.settings import load_settings
 from benchmarks.datasets import Labelled, one_of_each, present, read_phrasebank, read_split, shuffled, write_csv
 from benchmarks.harness import Home
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.settings import load_settings
 
 _TEXTS = 400
 _IMPORTED = 20  # texts of each class: a head's speed does not depend on how many it learned

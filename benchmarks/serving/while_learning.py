@@ -20,13 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.settings import load_settings
 from benchmarks.datasets import Labelled, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, parser, save, show, start, temporary_home
 from benchmarks.serving.load import Found, Load, run, write_lines
 from benchmarks.serving.preparation import prepare
 from benchmarks.serving.systems import Started, pawl, started
 from benchmarks.traffic import Traffic, traffic
+from pawl.settings import load_settings
 
 _SHARE = 0.5
 _EVERY_SECONDS = 0.2

@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.classifier.classifier import load_classifier
-from app.core.domain.samples import SampleState
-from app.core.domain.versions import VersionKind
 from benchmarks.class_incremental import Course
 from benchmarks.datasets import Labelled, invented
 from benchmarks.harness import BenchmarkFailed
@@ -24,9 +20,13 @@ from benchmarks.learning.data import Split, invented_split, load_split
 from benchmarks.learning.embeddings import CachedEncoder
 from benchmarks.learning.floors import NGramRidge
 from benchmarks.learning.metrics import examine, from_text, mcnemar, summary, to_text
-from benchmarks.learning.pawl import workshop
+from benchmarks.learning.pawl_learner import workshop
 from benchmarks.learning.report import write_section
 from benchmarks.learning.rows import chosen
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.classifier import load_classifier
+from pawl.domain.samples import SampleState
+from pawl.domain.versions import VersionKind
 from tests.tiny_encoder import write_tiny_encoder
 
 PROGRAMS = {"b1": b1.main, "b2": b2.main, "b3": b3.main, "b4": b4.main, "b5": b5.main, "b6": b6.main, "oos": oos.main}

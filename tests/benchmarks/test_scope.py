@@ -15,7 +15,7 @@ from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning import oos
 from benchmarks.learning.answers import Questions
 from benchmarks.learning.data import load_out_of_scope
-from benchmarks.learning.pawl import workshop
+from benchmarks.learning.pawl_learner import workshop
 from benchmarks.learning.scope import auroc, calibration_error, kept_outside
 from tests.tiny_encoder import write_tiny_encoder
 

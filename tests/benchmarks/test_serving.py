@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 import pytest
 
-from app.core.settings import load_settings
 from benchmarks.datasets import invented
 from benchmarks.harness import BenchmarkFailed, Json, temporary_home
 from benchmarks.learning.data import Split
@@ -26,6 +25,7 @@ from benchmarks.serving.compression import Folders, measure
 from benchmarks.serving.load import Load, run, write_lines
 from benchmarks.serving.preparation import prepare
 from benchmarks.serving.report import goals
+from pawl.settings import load_settings
 from tests.tiny_encoder import write_tiny_encoder
 
 _BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]

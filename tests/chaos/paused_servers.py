@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from tests.http.paused import Outside, outside
+from tests.app.http.paused import Outside, outside
 from tests.intents import items, labelled
 from tests.processes import LENIENT, Installation, until_ready, until_settled
 from tests.tiny_encoder import write_tiny_encoder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.http.paused import outside
 from tests.chaos.paused_servers import installation, measure
-from tests.http.paused import outside
 from tests.processes import Installation
 
 

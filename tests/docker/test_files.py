@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.core.settings import PREFIX, Settings
+from pawl.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

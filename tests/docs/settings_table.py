@@ -7,13 +7,13 @@ import sys
 from pydantic_core import PydanticUndefined
 
 from app.commands.terminal import allowed_values
-from app.core.settings import PREFIX, Settings
+from pawl.settings import PREFIX, Settings
 
 _HEAD = """\
 # Settings
 
 Each is an environment variable. A name that does not exist and a value that is not allowed stop the start, with the
-name, the value and what is allowed. This page is made from `app/core/settings/` by
+name, the value and what is allowed. This page is made from `pawl/settings/` by
 `python -m tests.docs.settings_table`.
 
 | name | default | allowed | |

@@ -17,9 +17,9 @@ import openpyxl
 import pytest
 
 from app.cli import cli
-from app.core.metrics import AppMetrics
-from app.core.settings import PREFIX, Settings
-from tests.cli.processes import ROOT, Up
+from pawl.metrics import AppMetrics
+from pawl.settings import PREFIX, Settings
+from tests.app.cli.processes import ROOT, Up
 from tests.docs.settings_table import settings_page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.core.domain.samples import NewSample, Origin, SampleState
-from app.core.domain.versions import VersionState
+from pawl.domain.samples import NewSample, Origin, SampleState
+from pawl.domain.versions import VersionState
 from tests.banking import KNOWN, NEW, rows, texts
 from tests.intents import Labelled, items
 from tests.polling import eventually

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
-from app.core.settings import Settings
+from pawl.settings import Settings
 from tests.polling import command_line, eventually
 from tests.processes import PATIENCE, Installer, Process, until_ready
 

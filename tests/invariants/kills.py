@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import httpx
 import redis.asyncio as redis
 
-from app.core.domain.samples import Sample
-from app.core.domain.versions import LedgerRow, Version
-from app.core.streams.redis_stream import STREAM
 from app.offline import Classifier
+from pawl.domain.samples import Sample
+from pawl.domain.versions import LedgerRow, Version
+from pawl.streams.redis_stream import STREAM
 from tests.intents import TOPICS, Labelled, labelled
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation, Process, Stores

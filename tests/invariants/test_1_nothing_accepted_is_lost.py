@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.domain.samples import SampleState
+from pawl.domain.samples import SampleState
 from tests.intents import items, labelled
 from tests.invariants.kills import FEEDBACKS, KILLS, Outcome
 from tests.load import predicting

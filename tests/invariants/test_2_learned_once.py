@@ -10,9 +10,9 @@ from itertools import count, product
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.domain.errors import ParentNotLive
-from app.core.domain.samples import SampleState
-from app.core.domain.versions import LedgerAction, LedgerRow
+from pawl.domain.errors import ParentNotLive
+from pawl.domain.samples import SampleState
+from pawl.domain.versions import LedgerAction, LedgerRow
 from tests.direct_solve import direct_weights, relative_error
 from tests.intents import Labelled, labelled
 from tests.invariants.kills import Outcome

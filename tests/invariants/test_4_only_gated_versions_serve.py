@@ -6,8 +6,8 @@ from itertools import islice
 
 import httpx
 
-from app.core.domain.samples import NewSample, SampleState
-from app.core.domain.versions import VersionKind, VersionState
+from pawl.domain.samples import NewSample, SampleState
+from pawl.domain.versions import VersionKind, VersionState
 from tests.direct_solve import direct_weights
 from tests.intents import items, labelled, texts
 from tests.load import predicting

@@ -17,17 +17,17 @@ import httpx
 import numpy as np
 import pytest
 
-from app.core.classifier.head import LinearHead
-from app.core.domain.manifest import head_file
-from app.core.domain.samples import NewSample, SampleState
-from app.core.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind, VersionState
+from pawl.classifier.head import LinearHead
+from pawl.domain.manifest import head_file
+from pawl.domain.samples import NewSample, SampleState
+from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind, VersionState
 from tests.intents import items, labelled
 from tests.learners import new_learner, opened
 from tests.load import predicting
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation, Installer, Process, Stores, until_ready, until_settled
-from worker import learning
 from worker.__main__ import build
+from worker.updates import head_update as learning
 
 TEXTS = [text for text, _ in labelled(5, seed=5)]
 

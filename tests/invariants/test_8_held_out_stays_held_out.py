@@ -15,22 +15,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.classifier.encoder_folder import encoder_digest
-from app.core.db.memory import MemoryDatabase, MemorySampleStore
-from app.core.db.memory_versions import MemoryVersionLedger
-from app.core.domain.gate_reports import GateReport
-from app.core.domain.samples import NewSample, Sample, SampleState, Split, digest_text, split_of
-from app.core.domain.versions import HeadInfo, LedgerAction, LedgerChange, NewVersion, Version, VersionKind
-from app.core.streams.memory import MemoryFeedbackStream
+from pawl.classifier.encoders.spec import encoder_digest
+from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.samples import NewSample, Sample, SampleState, Split, digest_text, split_of
+from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, NewVersion, Version, VersionKind
+from pawl.streams.memory import MemoryFeedbackStream
 from tests.direct_solve import direct_weights
 from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
 from tests.processes import LENIENT, Installer
-from worker.consolidation.inputs import read_inputs
+from worker.consolidation.data.inputs import read_inputs
+from worker.consolidation.data.replay import select
 from worker.consolidation.job import Job
-from worker.consolidation.replay import select
-from worker.publisher import Draft, Publisher
-from worker.state import LearnerState
+from worker.release.publisher import Draft, Publisher
+from worker.state.learner_state import LearnerState
 
 HELDOUT = 0.3
 

@@ -12,19 +12,19 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core.db.memory import MemoryDatabase, MemorySampleStore
-from app.core.domain.errors import IdempotencyConflict
-from app.core.domain.samples import IdempotencyKey, NewSample
-from app.core.metrics import AppMetrics
-from app.core.settings import Settings
-from app.core.streams.memory import MemoryFeedbackStream
-from app.core.streams.redis_stream import RedisFeedbackStream
 from app.serving.intake import Announcer
 from app.serving.prediction_log import Retention
-from tests.http.world import World, assert_problem
+from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.domain.errors import IdempotencyConflict
+from pawl.domain.samples import IdempotencyKey, NewSample
+from pawl.metrics import AppMetrics
+from pawl.settings import Settings
+from pawl.streams.memory import MemoryFeedbackStream
+from pawl.streams.redis_stream import RedisFeedbackStream
+from tests.app.http.world import World, assert_problem
 from tests.polling import eventually
 from tests.worker.examples import examples, learner, teach
-from worker.publisher import Publisher
+from worker.release.publisher import Publisher
 
 Ask = Callable[[World, httpx.AsyncClient], Awaitable[httpx.Response]]
 

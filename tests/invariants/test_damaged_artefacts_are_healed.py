@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.domain.errors import ArtefactCorrupt
-from app.core.domain.samples import NewSample
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.samples import NewSample
 from tests.intents import items, labelled
 from tests.invariants.test_5_a_failure_leaves_the_old_version_serving import flip_a_bit
 from tests.load import predicting

@@ -14,10 +14,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.engine import connect, writing
-from app.core.db.migrate import alembic_config, check_current, upgrade
-from app.core.db.tables import metadata
-from app.core.domain.errors import StoreUnavailable
+from pawl.db.engine import connect, writing
+from pawl.db.migrate import alembic_config, check_current, upgrade
+from pawl.db.tables import metadata
+from pawl.domain.errors import StoreUnavailable
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -94,8 +94,8 @@ async def test_processes_that_migrate_at_once_wait_for_each_other(engine: AsyncE
     """From another working directory, so that the scripts must be found beside the installed package."""
     program = (
         "import asyncio, sys\n"
-        "from app.core.db.engine import connect\n"
-        "from app.core.db.migrate import check_current, upgrade\n"
+        "from pawl.db.engine import connect\n"
+        "from pawl.db.migrate import check_current, upgrade\n"
         "async def main():\n"
         "    engine = connect(sys.argv[1])\n"
         "    await upgrade(engine)\n"

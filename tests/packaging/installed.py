@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.core.settings import PREFIX
+from pawl.settings import PREFIX
 
 _FOREIGN = "raise RuntimeError('the package of the working folder was imported instead of the installed one')\n"
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.db.engine import connect
-from app.core.db.migrate import upgrade
-from app.core.domain.identifiers import IMPORT_PREFIX, new_identifier
-from app.core.domain.imports import NewImport
-from app.core.domain.samples import NewSample, Origin, Sample, SampleState
-from app.core.domain.versions import Version, VersionState
+from pawl.db.engine import connect
+from pawl.db.migrate import upgrade
+from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
+from pawl.domain.imports import NewImport
+from pawl.domain.samples import NewSample, Origin, Sample, SampleState
+from pawl.domain.versions import Version, VersionState
 from tests.banking import KNOWN, rows
 from tests.intents import Labelled
 from tests.learners import Learner, new_learner

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import torch
 
-from worker.head import RidgeHead
-from worker.learner import TaskLearner
-from worker.proposals import Change, Example
+from worker.model.candidate import Change, Example
+from worker.model.ridge import RidgeHead
+from worker.model.task_model import TaskModel
 
 DIMENSION = 24
 
@@ -27,15 +27,15 @@ def examples(label: str, count: int, *, seed: int = 0, spread: float = 0.6, pref
     return found
 
 
-def learner(*, panel_limit: int = 1000, regularisation: float = 0.1, emphasis_limit: float = 8.0) -> TaskLearner:
+def learner(*, panel_limit: int = 1000, regularisation: float = 0.1, emphasis_limit: float = 8.0) -> TaskModel:
     head = RidgeHead(DIMENSION, regularisation)
-    return TaskLearner(
+    return TaskModel(
         head, panel_limit=panel_limit, young_class_size=64, prior_correction=0.03, emphasis_limit=emphasis_limit
     )
 
 
 def teach(
-    task: TaskLearner,
+    task: TaskModel,
     adds: list[Example],
     known: list[Example],
     removes: list[Example] | None = None,
@@ -51,7 +51,7 @@ def teach(
     return [e for e in known if e.sample_id not in gone] + adds
 
 
-def direct_weights(task: TaskLearner, known: list[Example]) -> torch.Tensor:
+def direct_weights(task: TaskModel, known: list[Example]) -> torch.Tensor:
     """W by one solve over all samples with their final class weights."""
     features = torch.stack([e.features for e in known]).double()
     index = torch.tensor([task.labels.index(e.label) for e in known])

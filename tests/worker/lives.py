@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.domain.versions import Version
+from pawl.domain.versions import Version
 from tests.direct_solve import direct_weights, relative_error
 from tests.learners import Learner, new_learner
 from tests.processes import Installation
-from worker.state import LearnerState
+from worker.state.learner_state import LearnerState
 
 TOLERANCE = 1e-6
 

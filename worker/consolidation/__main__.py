@@ -16,17 +16,17 @@ from typing import TextIO
 
 import structlog
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.db.engine import connect
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
-from app.core.logs import configure_logs
-from app.core.settings import Settings, load_settings
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.db.engine import connect
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
+from pawl.logs import configure_logs
+from pawl.settings import Settings, load_settings
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
-from worker.consolidation.turns import Turns
-from worker.priority import stand_back
+from worker.consolidation.yielding import Turns
+from worker.health.priority import stand_back
 
 log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from app.core.domain.encoders import EncoderChoice
-from app.core.domain.errors import InvalidInput
-from app.core.domain.versions import Json
-from app.core.ports import Floats
+from pawl.domain.encoders import EncoderChoice
+from pawl.domain.errors import InvalidInput
+from pawl.domain.versions import Json
+from pawl.ports import Floats
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"

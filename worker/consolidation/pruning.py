@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.errors import EncoderRejected, TrainingFailed
-from app.core.domain.versions import Json
-from worker.consolidation.batches import Example, bucketed, collate
-from worker.consolidation.network import layers_of
-from worker.consolidation.schedule import learning_rate_factor
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.domain.errors import EncoderRejected, TrainingFailed
+from pawl.domain.versions import Json
+from worker.consolidation.data.batches import Example, bucketed, collate
+from worker.consolidation.training.network import layers_of
+from worker.consolidation.training.schedule import learning_rate_factor
 
 _WIDE = "pawl_unpruned_size"  # in config.json: what the share is of, however often an encoder is consolidated
 _MULTIPLE = 16  # of which kernels are fastest

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from app.core.classifier.backends import Backends
-from app.core.classifier.encoder_folder import encoder_digest
-from app.core.domain.encoders import EncoderChoice
-from app.core.domain.errors import TrainingFailed
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.ports import Encoder, SampleStore, VersionLedger
-from app.core.settings import Settings
-from worker.consolidation.inputs import read_inputs, read_samples
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.spec import encoder_digest
+from pawl.domain.encoders import EncoderChoice
+from pawl.domain.errors import TrainingFailed
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.ports import Encoder, SampleStore, VersionLedger
+from pawl.settings import Settings
+from worker.consolidation.data.inputs import read_inputs, read_samples
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
-from worker.encoders import exported
-from worker.state import encoded
+from worker.state.first_encoder import exported
+from worker.state.learner_state import encoded
 
 _PAGE = 128
 log = structlog.get_logger(__name__)

@@ -12,25 +12,25 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from app.core.classifier.backends import Backends
-from app.core.classifier.encoder_folder import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
-from app.core.classifier.export import write_encoder
-from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.manifest import ENCODER_FOLDER
-from app.core.domain.versions import Json
-from app.core.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
-from app.core.settings import Settings
-from worker.consolidation.embedding import embed_again
-from worker.consolidation.fine_tuning import fine_tune
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.export import write_encoder
+from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.versions import Json
+from pawl.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
+from pawl.settings import Settings
+from worker.consolidation.data.inputs import read_inputs, read_samples
+from worker.consolidation.data.material import choose, gather
+from worker.consolidation.data.replay import Selection, coreset
 from worker.consolidation.hardware import choose_device, use_bfloat16
-from worker.consolidation.inputs import read_inputs, read_samples
 from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
-from worker.consolidation.material import choose, gather
 from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
+from worker.consolidation.re_embedding import embed_again
 from worker.consolidation.replacement import replace_encoder
-from worker.consolidation.replay import Selection, coreset
-from worker.consolidation.training import Outcome
+from worker.consolidation.training.fine_tuning import fine_tune
+from worker.consolidation.training.trainer import Outcome
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from app.core.db.engine import connect
-from app.core.db.migrate import check_current
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.domain.errors import PawlError
-from app.core.logs import configure_logs
-from app.core.settings import Settings, load_settings
+from pawl.db.engine import connect
+from pawl.db.migrate import check_current
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.domain.errors import PawlError
+from pawl.logs import configure_logs
+from pawl.settings import Settings, load_settings
 from worker.tune.apart import NEEDED, set_apart
 
 

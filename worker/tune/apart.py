@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from app.core.domain.errors import InvalidInput, VersionNotFound
-from app.core.ports import SampleStore, VersionLedger
-from app.core.settings import Settings
-from worker.consolidation.inputs import Inputs, read_inputs
+from pawl.domain.errors import InvalidInput, VersionNotFound
+from pawl.ports import SampleStore, VersionLedger
+from pawl.settings import Settings
+from worker.consolidation.data.inputs import Inputs, read_inputs
+from worker.consolidation.data.replay import Candidate, stratified, trainable
 from worker.consolidation.job import Job
-from worker.consolidation.replay import Candidate, stratified, trainable
 
 _DEV_SHARE = 0.2
 _DEV_LIMIT = 1000

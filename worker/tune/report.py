@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from app.core.settings import PREFIX
+from pawl.settings import PREFIX
 from worker.tune.search import Search, Tried, Value
 from worker.tune.trials import accuracy
 

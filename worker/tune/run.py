@@ -13,16 +13,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from app.core.artefacts.folders import FolderArtefactStore
-from app.core.db.engine import connect
-from app.core.db.migrate import check_current
-from app.core.db.samples import SqlSampleStore
-from app.core.db.versions import SqlVersionLedger
-from app.core.settings import Settings
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.db.engine import connect
+from pawl.db.migrate import check_current
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
+from pawl.settings import Settings
+from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import configure_torch
-from worker.consolidation.material import Material
-from worker.consolidation.schedule import Evaluation
-from worker.priority import stand_back
+from worker.consolidation.training.schedule import Evaluation
+from worker.health.priority import stand_back
 from worker.tune.report import environment, show, verdict, write
 from worker.tune.search import Search, TimeUsedUp, search_space
 from worker.tune.trials import Bench, Stores, open_bench

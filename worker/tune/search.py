@@ -10,9 +10,9 @@ from typing import Any
 
 import optuna
 
-from app.core.domain.errors import TrainingFailed
-from app.core.settings import Settings
-from worker.consolidation.schedule import Evaluation
+from pawl.domain.errors import TrainingFailed
+from pawl.settings import Settings
+from worker.consolidation.training.schedule import Evaluation
 from worker.tune.trials import accuracy
 
 _STARTUP_TRIALS = 5  # run to their end before any is given up, and at random before TPE proposes

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from app.core.classifier.backends import Backends
-from app.core.classifier.encoder_folder import SPEC_FILE, EncoderSpec
-from app.core.classifier.features import RandomFeatures
-from app.core.classifier.torch_encoder import TorchEncoder
-from app.core.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
-from app.core.domain.samples import Sample, Split
-from app.core.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
-from app.core.settings import Settings
-from worker.consolidation.fine_tuning import fine_tune
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.features import RandomFeatures
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
+from pawl.domain.samples import Sample, Split
+from pawl.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
+from pawl.settings import Settings
+from worker.consolidation.data.inputs import Inputs, read_samples
+from worker.consolidation.data.material import Material, choose, gather
+from worker.consolidation.data.replay import balanced
 from worker.consolidation.hardware import choose_device
-from worker.consolidation.inputs import Inputs, read_samples
-from worker.consolidation.material import Material, choose, gather
-from worker.consolidation.replay import balanced
-from worker.consolidation.ridge import right_answers
-from worker.consolidation.schedule import Evaluation
+from worker.consolidation.ridge_evaluation import right_answers
+from worker.consolidation.training.fine_tuning import fine_tune
+from worker.consolidation.training.schedule import Evaluation
 from worker.tune.apart import set_apart
 
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.domain.quarantine import Hold, QuarantineKind
-from app.core.domain.samples import SampleState
+from pawl.domain.quarantine import Hold, QuarantineKind
+from pawl.domain.samples import SampleState
 
 MODEL_COLUMNS = ("encoder", "regularisation", "temperature")
 COLUMNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from app.commands.terminal import CommandFailed
-from app.core.extras import install_command
+from pawl.extras import install_command
 
 
 def need(library: str, what: str) -> None:

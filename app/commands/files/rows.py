@@ -12,8 +12,8 @@ from app.commands.files.columns import Columns, choose_columns
 from app.commands.files.exported import Attributes, is_export, read_attributes, unescaped
 from app.commands.files.records import Contents, Record
 from app.commands.files.sheets import Cell
-from app.core.domain.forms import cleaned
-from app.core.domain.samples import NewSample
+from pawl.domain.forms import cleaned
+from pawl.domain.samples import NewSample
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 """What became of bytes that are not UTF-8 where the rest of the file is."""

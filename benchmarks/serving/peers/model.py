@@ -40,10 +40,10 @@ class Model:
 
 def _pawls_encoder(folder: Path) -> Any:
     if os.environ["PEER_BACKEND"] == "openvino":
-        from app.core.classifier.openvino_encoder import OpenVinoEncoder
+        from pawl.classifier.encoders.openvino_backend import OpenVinoEncoder
 
         return OpenVinoEncoder(folder, digest="")
-    from app.core.classifier.onnx_encoder import OnnxEncoder
+    from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 
     return OnnxEncoder(folder, digest="")
 

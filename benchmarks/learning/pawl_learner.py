@@ -1,0 +1,282 @@
+"""Pawl's own learner in this process: what `python -m worker` puts together, on the in-memory twins of the stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets import Labelled
+from benchmarks.harness import BenchmarkFailed, Json
+from benchmarks.learning.answers import Questions, Scores
+from benchmarks.learning.embeddings import CACHE, CachedEncoder
+from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.classifier import Classifier, load_classifier
+from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.db.engine import SystemClock
+from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.db.memory_labels import MemoryLabelStore
+from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
+from pawl.domain.imports import NewImport
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
+from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin
+from pawl.domain.versions import Version, VersionState
+from pawl.ports import Encoder
+from pawl.settings import Settings, load_settings
+from pawl.streams.memory import MemoryFeedbackStream
+from worker.consolidation.hardware import configure_torch
+from worker.consolidation.job import RESULT_FILE
+from worker.consolidation.progress import Progress
+from worker.consolidation.run import Stores, consolidate
+from worker.consolidator import Consolidator
+from worker.release.publisher import Publisher
+from worker.state.first_encoder import first_state
+from worker.state.learner_state import LearnerState
+from worker.state.recovery import Recovery
+from worker.state.snapshots import Snapshots
+from worker.updates.encoder_swap import Cause, Succession
+from worker.updates.head_update import Learning
+from worker.updates.retuning import Tuning
+from worker.updates.step import Step
+
+_BOOTSTRAP_LIMIT = 20_000
+_RETIRE_EVERY = 20
+_TRIGGER = "benchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate said of one candidate, and the samples that candidate would have added."""
+
+    accepted: bool
+    adds: tuple[str, ...]
+
+
+class WatchedLearning(Learning):
+    """The worker's `Learning`; it only writes down which candidates were judged, and how."""
+
+    verdicts: list[Verdict]
+
+    async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
+        """See `Learning.run`."""
+        promoted, report = await super().run(state, step, last)
+        self.verdicts.append(Verdict(promoted is not None, tuple(sample.id for sample in step.adds)))
+        return promoted, report
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidated:
+    """What came of one consolidation.
+
+    outcome     `promoted`, `refused` by the gate, or `unchanged`: training found nothing better on its validation part.
+    reasons     the gate's, where it refused.
+    seconds     wall time from the start of the job to the version that serves.
+    metrics     what the job says of its training.
+    """
+
+    outcome: str
+    reasons: tuple[str, ...]
+    seconds: float
+    metrics: Json
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What the learners of one program share: settings, a temporary home and encoders that remember."""
+
+    settings: Settings
+    cache: Path
+    encoders: dict[str, CachedEncoder] = field(default_factory=dict)
+    made: int = 0
+
+    def open_encoder(self, folder: Path, digest: str) -> Encoder:
+        """An encoder of an exported folder; the same one for the same digest."""
+        if digest not in self.encoders:
+            loaded = OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
+            self.encoders[digest] = CachedEncoder(loaded, self.cache)
+        return self.encoders[digest]
+
+    def first_state(self, settings: Settings) -> LearnerState:
+        """An empty state on the encoder that the settings name, as the worker makes it."""
+        return first_state(settings, self.open_encoder)
+
+    def encoder(self) -> CachedEncoder:
+        """The encoder of a first version."""
+        return self.encoders[self.first_state(self.settings).encoder.digest]
+
+    def pawl(self, *, retune: bool = True, **overrides: Any) -> Pawl:
+        """A new, empty Pawl with some settings changed."""
+        self.made += 1
+        return Pawl(self, self.settings.model_copy(update=overrides), self.made, retune=retune)
+
+
+@contextmanager
+def workshop(cache: Path = CACHE) -> Iterator[Workshop]:
+    """A workshop in a temporary home, in memory where the machine has such a place."""
+    memory = Path("/dev/shm")  # noqa: S108 - a place, not a file name
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pawl-learning-", dir=place) as home:
+        result = Workshop(load_settings(home=Path(home)), cache.expanduser())
+        try:
+            yield result
+        finally:
+            for encoder in result.encoders.values():
+                encoder.close()
+
+
+class Pawl:
+    """One service's learner, without its loop, and the version it serves. Implements `Learner`.
+
+    Args:
+        workshop: Where encoders come from.
+        settings: As the worker would read them.
+        number: Names the folder of its artefacts.
+        retune: Whether lambda and temperature are chosen again as the store grows (`Tuning.maintain`).
+    """
+
+    def __init__(self, workshop: Workshop, settings: Settings, number: int, *, retune: bool = True) -> None:
+        self._workshop = workshop
+        self.settings = settings
+        self._retune = retune
+        self.root = root = settings.home_path / f"pawl-{number}"
+        database = MemoryDatabase()
+        self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
+        self.ledger = MemoryVersionLedger(database)
+        self._artefacts = FolderArtefactStore(root / "artefacts")
+        snapshots, labels = Snapshots(root / "snapshots", settings.young_class_size), MemoryLabelStore(database)
+        self._publisher = Publisher(
+            self.ledger,
+            labels,
+            self.samples,
+            self._artefacts,
+            MemoryFeedbackStream(),
+            keep_versions=settings.keep_versions,
+        )
+        recovery = Recovery(self.samples, self.ledger, self._artefacts, snapshots, labels, settings)
+        self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
+        self.learning.verdicts = []
+        self.tuning = Tuning(self.learning, self.samples, recovery)
+        succession = Succession(self.samples, self.ledger, self._publisher, recovery, settings)
+        self._consolidator = Consolidator(
+            self.samples, self.ledger, succession, self._open_trained, SystemClock(), settings
+        )
+        self._classifier: Classifier | None = None
+        self._unretired = 0
+
+    async def learn(self, rows: Sequence[Labelled]) -> None:
+        """An import: queued in SQL, then learned as the worker's sweep does."""
+        new = NewImport(new_identifier(IMPORT_PREFIX), DEFAULT_TASK, "benchmark", len(rows))
+        await self.teach(self.lessons(rows, origin=Origin.IMPORT, import_id=new.id), new)
+
+    @staticmethod
+    def lessons(rows: Sequence[Labelled], **about: Any) -> list[NewSample]:
+        """Labelled texts as samples; `about` are further fields of all of them."""
+        return [NewSample(row.text, row.label, **about) for row in rows]
+
+    async def teach(self, samples: Sequence[NewSample], *imports: NewImport) -> list[str]:
+        """Accepts samples and learns them as `worker.loop.Consumer` does; an id for each."""
+        ids = [receipt.id for receipt in await self.samples.accept(samples, imports=imports)]
+        await self._consume(list(dict.fromkeys(ids)))
+        return ids
+
+    async def retract(self, sample_ids: Sequence[str]) -> None:
+        """Takes learned samples out again, as the client that sent them may ask."""
+        for sample_id in sample_ids:
+            await self.samples.request_retraction(sample_id)
+        await self._consume(sample_ids)
+
+    async def rest(self) -> None:
+        """Housekeeping of a quiet moment: lambda and temperature, retention."""
+        if self._retune:
+            await self.tuning.maintain(lambda: False)
+        await self._publisher.retire_old()
+
+    async def consolidate(self) -> Consolidated:
+        """Trains the encoder on what is in the store and passes it through the gate; a refusal changes nothing.
+
+        The same calls as those of the worker and of its child, in this process: the stores are not in SQL.
+        """
+        state, begun = self.learning.state, time.perf_counter()
+        if state is None:
+            raise BenchmarkFailed("there is no version yet that could be consolidated")
+        folder = self._consolidator.prepare(state, _TRIGGER)
+        configure_torch(self.settings.threads)
+        stores = Stores(self.samples, self.ledger, self._artefacts)
+        await consolidate(folder, stores, self.settings, Progress(StringIO()))
+        metrics = json.loads((folder / RESULT_FILE).read_text())["metrics"]
+        serving = state.encoder
+        if isinstance(serving, CachedEncoder):
+            state.encoder = serving.encoder  # the gate takes the time of both: not that of looking something up
+        version = await self._consolidator.adopt(self.learning, folder, Cause(state.version, _TRIGGER))
+        state.encoder = serving
+        shutil.rmtree(folder)
+        outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"
+        reasons = () if version is None else tuple(version.gate["reasons"])
+        return Consolidated(outcome, reasons, time.perf_counter() - begun, metrics)
+
+    async def scores(self, questions: Questions) -> Scores:
+        """Scores of the version that serves, from its files; their order is that of its probabilities."""
+        model = await self.classifier()
+        head = model.heads[DEFAULT_TASK]
+        key = (model.manifest.encoder_digest, model.manifest.files[FEATURES_FILE])
+        phi = questions.remember(key, lambda: model.features.expand(model.embed(questions.texts)))
+        return Scores(head.labels, head.scores(phi))
+
+    async def classifier(self) -> Classifier:
+        """The live version, loaded as the app loads it. Raises `BenchmarkFailed` where there is none."""
+        live = await self.ledger.live()
+        if live is None:
+            raise BenchmarkFailed("there is no version yet: too little has been taught")
+        if self._classifier is None or self._classifier.number != live.number:
+            last = self._classifier
+            reuse = last if last is not None and last.manifest.encoder_digest == live.encoder_digest else None
+            files = reuse.manifest.files.items() if reuse is not None else ()
+            in_memory = frozenset(digest for path, digest in files if path.startswith(f"{ENCODER_FOLDER}/"))
+            folder = self._artefacts.open(live.number, skip=in_memory)
+            self._classifier = load_classifier(folder, encoder=self._encoder(folder.path, live.encoder_digest))
+        return self._classifier
+
+    def close(self) -> None:
+        """Lets go of its artefacts: a program makes dozens of these."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _encoder(self, folder: Path, digest: str) -> Encoder:
+        """The learner's own where it is the same one; a trained one is no other learner's, and goes with this one."""
+        state = self.learning.state
+        if state is not None and state.encoder.digest == digest:
+            return state.encoder
+        return self._workshop.open_encoder(folder / ENCODER_FOLDER, digest)
+
+    def _open_trained(self, folder: Path, digest: str) -> Encoder:
+        return OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
+
+    async def _consume(self, sample_ids: Sequence[str]) -> None:
+        settings = self.settings
+        if self.learning.state is None:
+            state = await asyncio.to_thread(self._workshop.first_state, settings)
+            queued = await self.samples.queued(_BOOTSTRAP_LIMIT)
+            await self.tuning.bootstrap(state, [sample.id for sample in queued])
+            return
+        for start in range(0, len(sample_ids), settings.bulk_batch):
+            await self.learning.catch_up()
+            await self.learning.learn(sample_ids[start : start + settings.bulk_batch])
+            if self._retune and self.tuning.is_overdue():
+                await self.tuning.maintain(lambda: False)
+        left = await self.samples.queued(settings.bulk_batch)
+        if left:  # the sweep: samples that a newer label overtook while their batch was refused
+            await self.learning.learn([sample.id for sample in left])
+        self._unretired += 1
+        if self._unretired >= _RETIRE_EVERY:
+            self._unretired = 0
+            await self._publisher.retire_old()

@@ -1,0 +1,299 @@
+"""Version folders on a disk, whole or not at all.
+
+    <root>/blobs/ab/<sha256>     contents, each once, read-only
+    <root>/versions/00000012/    hard links to blobs, and manifest.json
+    <root>/tmp/                  what is being written or removed; anything found there later was left by a crash
+    <root>/.lock                 held by whoever writes or removes
+
+A folder is put together under `tmp`, its files and directories are fsynced, the manifest last, and then it is renamed
+to its place: a process that is killed, or a machine that stops, at any moment leaves the version whole or absent.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pawl.artefacts.healing import Healing
+from pawl.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder, read_manifest
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.manifest import MANIFEST_FILE, Manifest
+from pawl.ports import VersionFolder
+
+_CHUNK = 1 << 20
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+_PROBE = "probe"
+_PROBE_BYTES = 1 << 20  # about what a head of many labels takes
+_READ_ONLY = 0o444  # a link shares its contents with every version, so nothing may write to it in place
+
+
+class FolderArtefactStore:
+    """Implements the port `ArtefactStore` on a folder, for any number of processes and threads of one machine.
+
+    Whoever publishes or removes holds a lock on `<root>/.lock` (`flock`, which the kernel frees when a process dies).
+    So a blob that nothing links to is never one that another publisher is about to link, and may be removed at
+    whatever age. Readers take no lock: what they open is never changed, only unlinked.
+
+    A stored file is not hashed again for every version that links to it (an encoder is 180 MB, a head update takes
+    milliseconds): this object remembers the inode, size and modification time of each stored file whose contents it
+    has hashed, and takes it for sound while those stay. A blob that fails when it is first used is written anew. Files
+    from elsewhere are hashed each time.
+    """
+
+    def __init__(self, root: Path, spares: Sequence[Path] = ()) -> None:
+        self._root = root.resolve()
+        self._spares = tuple(spares)
+        self._blobs = self._root / "blobs"
+        self._versions = self._root / "versions"
+        self._tmp = self._root / "tmp"
+        self._sound: dict[tuple[int, int], tuple[int, int, str]] = {}
+
+    def manifest(self, number: int) -> Manifest:
+        """See `ArtefactStore.manifest`."""
+        return read_manifest(self.path(number))
+
+    def path(self, number: int) -> Path:
+        """Where version `number` lies, if it is kept."""
+        return self._versions / f"{number:08d}"
+
+    def publish(
+        self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes], *, exclusive: bool = False
+    ) -> VersionFolder:
+        """Writes version `number`, replacing what is there unless `exclusive`; see the port.
+
+        Raises:
+            ValueError: `number` is not the manifest's.
+            ArtefactCorrupt: A path of `files` is odd, or a file changed while it was read.
+            FileExistsError: There is a version `number`, and `exclusive` was asked for.
+            OSError: The disk is full, or a file cannot be read; nothing of the version is visible then.
+        """
+        if manifest.version != number:
+            raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
+        for name in files:
+            check_path(name, self.path(number))
+        with self._locked():
+            self._check_free(number, exclusive)
+            return self._assemble(number, manifest, files)
+
+    def link(self, number: int, source: int, manifest: Manifest, *, exclusive: bool = False) -> VersionFolder:
+        """Makes version `number` with the files of version `source`, which are verified first; see the port.
+
+        Raises:
+            ValueError: `number` is not the manifest's.
+            ArtefactCorrupt: Version `source` is missing or damaged.
+            FileExistsError: There is a version `number`, and `exclusive` was asked for.
+        """
+        if manifest.version != number:
+            raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
+        self.open(source)  # heals it where it is damaged
+        with self._locked():
+            self._check_free(number, exclusive)
+            folder = self._read(source)
+            return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
+
+    def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
+        """Verifies and opens a version, healed from other copies where it is damaged; see the port."""
+        try:
+            return self._read(number, skip)
+        except ArtefactCorrupt as damage:
+            try:
+                if not self._heal(number):
+                    raise
+            except OSError as error:  # a folder that may only be read, a full disk
+                raise damage from error
+            return self._read(number, skip)
+
+    def _heal(self, number: int) -> bool:
+        """Puts right what is damaged in a version, and in all that share the damaged files; false where no copy is."""
+        if not self.path(number).is_dir():
+            return False
+        with self._locked():
+            self._sound.clear()  # what was damaged without a trace in its time of change is in there, too
+            healing = Healing(self.path(number), self._versions, self._blob, self._spares)
+            return healing.mend(lambda source: self._blob(self._put(source)), self._link, self._tmp)
+
+    def _read(self, number: int, skip: frozenset[str] = frozenset()) -> VersionFolder:
+        path = self.path(number)
+        folder = read_folder(path, skip=skip)
+        if folder.number != number:
+            raise ArtefactCorrupt(path=path / MANIFEST_FILE, problem=f"it is of version {folder.number}, not {number}")
+        for name, digest in folder.manifest.files.items():
+            if digest not in skip:
+                self._remember(path / name, digest)
+        return folder
+
+    def probe(self) -> None:
+        """Does with a file of its own all that is done with a version's files; see the port."""
+        content = os.urandom(_PROBE_BYTES)
+        new, final = self._tmp / _PROBE, self._versions / _PROBE
+        with self._locked():
+            shutil.rmtree(final, ignore_errors=True)  # of one that was killed
+            blob = self._blob(self._put(content))
+            try:
+                new.mkdir()
+                self._link(blob, new / _PROBE)
+                _sync_directory(new)
+                new.replace(final)
+                if (final / _PROBE).read_bytes() != content:
+                    raise ArtefactCorrupt(path=final / _PROBE, problem="it does not read as it was written")
+            finally:
+                shutil.rmtree(final, ignore_errors=True)
+                self._forget(blob)
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Removes version folders, then the blobs no version links to; returns the bytes freed.
+
+        Where the file system has no hard links, versions are copies and all blobs go; they are only missed as a cache.
+        """
+        with self._locked():
+            for number in numbers:
+                if self.path(number).exists():
+                    # Away first: a folder that has lost some of its files must not be found under its number.
+                    self.path(number).replace(self._tmp / f"removed-{number:08d}")
+            _sync_directory(self._versions)
+            freed = self._clear_tmp()
+            for blob in self._blobs.glob("??/*"):
+                status = blob.stat()
+                if status.st_nlink == 1:
+                    self._forget(blob)
+                    freed += status.st_size
+        return freed
+
+    def kept(self) -> list[int]:
+        """Numbers of the folders that exist, rising."""
+        if not self._versions.is_dir():
+            return []
+        return sorted(int(p.name) for p in self._versions.iterdir() if p.name.isdecimal() and p.is_dir())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other writers out, in this process and in others, and clears what a dead one left."""
+        for folder in (self._root, self._blobs, self._versions, self._tmp):
+            _make_directory(folder)
+        handle = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._clear_tmp()
+            yield
+        finally:
+            os.close(handle)
+
+    def _clear_tmp(self) -> int:
+        """Removes everything under `tmp`; returns the bytes freed. Only with the lock held."""
+        freed = 0
+        for path in self._tmp.iterdir():
+            entries = [path, *path.rglob("*")] if path.is_dir() else [path]
+            freed += sum(e.stat().st_size for e in entries if e.is_file() and e.stat().st_nlink == 1)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return freed
+
+    def _assemble(self, number: int, manifest: Manifest, files: Mapping[str, Path | bytes]) -> VersionFolder:
+        digests = {name: self._put(source) for name, source in files.items()}
+        manifest = manifest.with_files(digests)
+        new, final = self._tmp / f"new-{number:08d}", self.path(number)
+        new.mkdir()
+        directories = {new}
+        for name, digest in digests.items():
+            target = new / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            directories.update(p for p in target.parents if p.is_relative_to(new))
+            self._link(self._blob(digest), target)
+        _write(new / MANIFEST_FILE, manifest_bytes(manifest))
+        for directory in directories:
+            _sync_directory(directory)
+        if final.exists():
+            final.replace(self._tmp / f"removed-{number:08d}")
+        new.replace(final)
+        _sync_directory(self._versions)
+        self._clear_tmp()
+        return VersionFolder(number, final, manifest)
+
+    def _check_free(self, number: int, exclusive: bool) -> None:
+        if exclusive and self.path(number).exists():
+            raise FileExistsError(f"there is a version {number} already")
+
+    def _blob(self, digest: str) -> Path:
+        return self._blobs / digest[:2] / digest
+
+    def _put(self, source: Path | bytes) -> str:
+        """Makes sure of a sound blob with these contents and returns its digest."""
+        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else self._digest(source)
+        blob = self._blob(digest)
+        if blob.is_file() and self._digest(blob) == digest:
+            return digest
+        temporary = self._tmp / digest
+        _write(temporary, source)
+        if isinstance(source, Path) and file_sha256(temporary) != digest:
+            raise ArtefactCorrupt(path=source, problem="it changed while it was read")
+        _make_directory(blob.parent)
+        temporary.replace(blob)
+        _sync_directory(blob.parent)
+        self._remember(blob, digest)
+        return digest
+
+    def _digest(self, path: Path) -> str:
+        """SHA-256 of a file; from memory where the file is stored here and looks as it did when it was hashed."""
+        path = path.resolve()
+        if not path.is_relative_to(self._root):
+            return file_sha256(path)
+        status = path.stat()
+        size, modified, digest = self._sound.get((status.st_dev, status.st_ino), (0, 0, ""))
+        if not digest or (size, modified) != (status.st_size, status.st_mtime_ns):
+            digest = file_sha256(path)
+            self._sound[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, digest)
+        return digest
+
+    def _remember(self, path: Path, digest: str) -> None:
+        status = path.stat()
+        self._sound[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns, digest)
+
+    def _forget(self, blob: Path) -> None:
+        status = blob.stat()
+        blob.unlink()
+        self._sound.pop((status.st_dev, status.st_ino), None)
+
+    def _link(self, blob: Path, target: Path) -> None:
+        """A hard link, or a copy where there can be none (file system without links, or a file's links used up)."""
+        try:
+            os.link(blob, target)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            _write(target, blob)
+
+
+def _write(path: Path, source: Path | bytes) -> None:
+    """Writes a new read-only file durably."""
+    with path.open("xb") as file:
+        if isinstance(source, bytes):
+            file.write(source)
+        else:
+            with source.open("rb") as given:
+                shutil.copyfileobj(given, file, _CHUNK)
+        file.flush()
+        os.fchmod(file.fileno(), _READ_ONLY)
+        os.fsync(file.fileno())
+
+
+def _make_directory(path: Path) -> None:
+    """Makes a directory whose name survives a power cut."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,111 @@
+"""Reading version folders: everything in them is checked before anything of them is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path, PurePosixPath
+
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.manifest import MANIFEST_FILE, Manifest
+from pawl.domain.versions import Json
+from pawl.ports import VersionFolder
+
+_HEX = frozenset("0123456789abcdef")
+_SELF = "sha256"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The contents of `manifest.json`: the manifest, and under `sha256` the digest of all the rest of it.
+
+    With that digest an altered manifest is noticed without the ledger's help. Equal manifests give equal bytes.
+    """
+    value = manifest.to_json()
+    return _canonical(value | {_SELF: hashlib.sha256(_canonical(value)).hexdigest()})
+
+
+def manifest_digest(path: Path) -> str:
+    """Hex SHA-256 of the manifest in the version folder `path`; what `NewVersion.manifest_digest` holds."""
+    return file_sha256(path / MANIFEST_FILE)
+
+
+def check_path(name: str, folder: Path) -> None:
+    """Raises `ArtefactCorrupt` for a path that could leave the folder or that means different things elsewhere."""
+    pure = PurePosixPath(name)
+    odd = "\\" in name or "\0" in name or ":" in name
+    if not name or odd or pure.is_absolute() or ".." in pure.parts or str(pure) != name or name == MANIFEST_FILE:
+        raise ArtefactCorrupt(path=folder / MANIFEST_FILE, problem=f"it names a file {name!r}")
+
+
+def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
+    """Verifies a version folder, wherever it lies, and returns it.
+
+    The folder must hold the manifest and the files it names, each with its SHA-256, and nothing else. Files whose
+    digest is in `skip` are only checked to be there.
+
+    Raises:
+        ArtefactCorrupt: Anything is missing, altered or odd; the message names it.
+    """
+    manifest = read_manifest(path)
+    for name, digest in sorted(manifest.files.items()):
+        check_path(name, path)
+        file = path / name
+        if not is_plain(file, path):
+            raise ArtefactCorrupt(path=file, problem="it is missing or not a plain file")
+        if digest in skip:
+            continue
+        try:
+            found = file_sha256(file)
+        except OSError as error:
+            raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
+        if found != digest:
+            raise ArtefactCorrupt(path=file, problem=f"its sha256 is {found}, the manifest says {digest}")
+    extra = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir() or p.is_symlink()}
+    extra -= {MANIFEST_FILE, *manifest.files}
+    if extra:
+        raise ArtefactCorrupt(path=path / min(extra), problem="the manifest does not name it")
+    return VersionFolder(manifest.version, path, manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads the manifest in the version folder `path` and verifies it; raises `ArtefactCorrupt`."""
+    file = path / MANIFEST_FILE
+    if not is_plain(file, path):
+        raise ArtefactCorrupt(path=file, problem="it is missing")
+    try:
+        raw = file.read_bytes()
+        value = json.loads(raw)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
+    if not isinstance(value, dict) or _canonical(value) != raw:
+        raise ArtefactCorrupt(path=file, problem="it is not as Pawl writes it")
+    stated = value.pop(_SELF, None)
+    found = hashlib.sha256(_canonical(value)).hexdigest()
+    if stated != found:
+        raise ArtefactCorrupt(path=file, problem=f"it says its sha256 is {stated}, it is {found}")
+    manifest = Manifest.from_json(value, str(file))
+    for name, digest in manifest.files.items():
+        if len(digest) != 64 or not set(digest) <= _HEX:
+            raise ArtefactCorrupt(path=file, problem=f"the sha256 of {name!r} is {digest!r}")
+    return manifest
+
+
+def _canonical(value: Json) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def is_plain(file: Path, root: Path) -> bool:
+    """Whether the file is a regular one, reached through no symbolic link below `root`."""
+    try:
+        if any(parent.is_symlink() for parent in file.parents if parent.is_relative_to(root) and parent != root):
+            return False
+        return stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False

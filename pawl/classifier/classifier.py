@@ -1,0 +1,181 @@
+"""A loaded version: encoder -> features -> heads."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.spec import digest_of_files
+from pawl.classifier.encoders.tokenization import reader_of
+from pawl.classifier.features import RandomFeatures
+from pawl.classifier.head import LinearHead
+from pawl.classifier.novelty import Novelty
+from pawl.domain.errors import ArtefactCorrupt, UnknownTask
+from pawl.domain.manifest import (
+    ENCODER_FOLDER,
+    FEATURES_FILE,
+    FORMER_NOVELTY_FILE,
+    Manifest,
+    head_file,
+    novelty_file,
+)
+from pawl.domain.predictions import Answer, LabelScore, with_warnings
+from pawl.domain.reading import Reading
+from pawl.domain.samples import DEFAULT_TASK
+from pawl.ports import Encoder, Floats, VersionFolder
+
+
+class Classifier:
+    """One version's parts. Immutable; safe to call from threads.
+
+    Raises:
+        ValueError: The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        manifest: Manifest,
+        encoder: Encoder,
+        features: RandomFeatures,
+        heads: Mapping[str, LinearHead],
+        novelty: Mapping[str, Novelty],
+    ) -> None:
+        d = encoder.dimension
+        if features.dimension != d:
+            raise ValueError(f"embeddings of {d}, features of {features.dimension}")
+        for task, head in heads.items():
+            if task not in novelty or novelty[task].dimension > d:
+                raise ValueError(f"there is no novelty for task {task!r} on embeddings of {d}")
+            if head.width != features.width:
+                raise ValueError(f"head {task!r} takes {head.width} features, there are {features.width}")
+        self.number = number
+        self.manifest = manifest
+        self.encoder = encoder
+        self.features = features
+        self.heads = dict(heads)
+        self.novelty = dict(novelty)
+        self._reader = reader_of(encoder)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks it answers, sorted."""
+        return tuple(sorted(self.heads))
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """z, shape (len(texts), d), in the order of the texts.
+
+        Raises `ArtefactCorrupt` when the encoder gives numbers that are not finite, so that none is ever served.
+        """
+        z = self.encoder.encode(texts)
+        if not np.isfinite(z).all():
+            raise ArtefactCorrupt(
+                path=f"{ENCODER_FOLDER} of version {self.number}", problem="embeddings are not finite"
+            )
+        return z
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the encoder reads of a text; 0 for one that does not tell."""
+        return 0 if self._reader is None else self._reader.max_tokens
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """How much of each text the encoder reads; of those that were embedded just now it is known already.
+
+        Empty for an encoder that does not tell.
+        """
+        return [] if self._reader is None else self._reader.read(texts)
+
+    def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
+        """Answers for embeddings z of shape (n, d): the `top_k` best labels (all, if there are fewer), best first.
+
+        Of labels with equal probability the one with the lower column comes first. Raises `UnknownTask`.
+        """
+        head = self.heads.get(task)
+        if head is None:
+            raise UnknownTask(task=task, version=self.number, known=list(self.tasks))
+        if not len(z):
+            return []
+        scores = head.scores(self.features.expand(z))
+        probabilities, novelty = head.calibrated(scores), self.novelty[task].rank(z, scores)
+        count = max(1, min(top_k, len(head.labels)))
+        return [
+            Answer(
+                tuple(LabelScore(head.labels[column], float(row[column])) for column in _best(row, count)),
+                float(unusual),
+            )
+            for row, unusual in zip(probabilities, novelty, strict=True)
+        ]
+
+    def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
+        """Embeds and answers, in the order of the texts, which are read in NFC as the service does.
+
+        Raises `UnknownTask`.
+        """
+        read = [unicodedata.normalize("NFC", text) for text in texts]
+        return with_warnings(self.answer(self.embed(read), task, top_k), self.read(read))
+
+
+def load_classifier(
+    folder: VersionFolder, *, encoder: Encoder | None = None, backends: Backends | None = None
+) -> Classifier:
+    """Loads a verified version folder.
+
+    Args:
+        folder: As `ArtefactStore.open` returns it: every file has the digest its manifest says.
+        encoder: An encoder that is loaded already; used if its digest is the version's, else the version's is loaded.
+        backends: What runs the encoder; without it ONNX Runtime on all cores.
+
+    Raises:
+        ArtefactCorrupt: A file is missing or odd, or the parts are not those the manifest names.
+    """
+    manifest = folder.manifest
+    _check_digests(folder)
+    if encoder is None or encoder.digest != manifest.encoder_digest:
+        encoder = (backends or Backends()).open(folder.path / ENCODER_FOLDER, manifest.encoder_digest)
+    heads = {
+        task: LinearHead.from_file(folder.path / head_file(task), info.labels, info.temperature)
+        for task, info in manifest.heads.items()
+    }
+    features = RandomFeatures.from_file(folder.path / FEATURES_FILE, encoder.dimension)
+    novelty = {task: _novelty(folder, task) for task in manifest.heads}
+    try:
+        return Classifier(folder.number, manifest, encoder, features, heads, novelty)
+    except ValueError as error:
+        raise ArtefactCorrupt(path=folder.path, problem=str(error)) from error
+
+
+def _novelty(folder: VersionFolder, task: str) -> Novelty:
+    """The task's own; a version from before there was such has one for all tasks."""
+    own = novelty_file(task)
+    if own not in folder.manifest.files and FORMER_NOVELTY_FILE in folder.manifest.files:
+        return Novelty.from_file(folder.path / FORMER_NOVELTY_FILE, leverage_alone=True)
+    return Novelty.from_file(folder.path / own)
+
+
+def _check_digests(folder: VersionFolder) -> None:
+    """The encoder's and the heads' digests, which the ledger shows, must be those of the files beside the manifest."""
+    files, manifest = folder.manifest.files, folder.manifest
+    prefix = f"{ENCODER_FOLDER}/"
+    found = digest_of_files({p.removeprefix(prefix): d for p, d in files.items() if p.startswith(prefix)})
+    if found != manifest.encoder_digest:
+        problem = f"its digest is {found}, the manifest names {manifest.encoder_digest}"
+        raise ArtefactCorrupt(path=folder.path / ENCODER_FOLDER, problem=problem)
+    for task, info in manifest.heads.items():
+        path = head_file(task)
+        if files.get(path) != info.digest:
+            problem = f"its sha256 is {files.get(path)}, the manifest names {info.digest}"
+            raise ArtefactCorrupt(path=folder.path / path, problem=problem)
+
+
+def _best(row: Floats, count: int) -> list[int]:
+    """Columns of the `count` largest numbers, largest first, lower columns first where numbers are equal."""
+    if count == 1:
+        return [int(row.argmax())]
+    threshold = np.partition(row, -count)[-count]
+    columns = np.flatnonzero(row >= threshold)  # at least `count`, in rising order, so ties are all among them
+    ranked: list[int] = columns[np.argsort(-row[columns], kind="stable")][:count].tolist()
+    return ranked

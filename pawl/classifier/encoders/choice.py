@@ -1,0 +1,227 @@
+"""Which library runs an encoder: one whose numbers are proven; of several, the one that is faster on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from pawl.classifier.encoders.choice_record import BackendRecord, Noted, changing, machine, note, with_versions
+from pawl.classifier.encoders.comparison import Comparison, OthersLoad, compare, is_idle
+from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.classifier.encoders.proof import Proof, prove
+from pawl.classifier.encoders.reference import Reference
+from pawl.classifier.encoders.serving_encoder import BackendEncoder, ServingEncoder
+from pawl.classifier.encoders.spec import CONFIG_FILE, SPEC_FILE, EncoderSpec
+from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
+from pawl.extras import install_command
+from pawl.settings import Settings
+
+log = structlog.get_logger("backends")
+
+Backend = Literal["auto", "onnxruntime", "openvino", "torch"]
+_EXTRAS = {"onnxruntime": "worker", "openvino": "openvino", "torch": "worker"}
+_NVIDIA = Path("/proc/driver/nvidia/version")
+_STALE_DAYS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Opens encoder folders.
+
+    choice    `auto` takes the fastest of those that are installed and proven; a name pins one of them.
+    threads   Batches at a time, each on one thread; 0 means one for each core this process may use.
+    record    Where it is kept what was proven and measured; without it, in this process.
+    """
+
+    choice: Backend = "onnxruntime"
+    threads: int = 0
+    record: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Backends:
+        """As the settings say. Raises `SettingInvalid` where the library that is asked for is not installed."""
+        if settings.backend != "auto" and find_spec(settings.backend) is None:
+            problem = f"it is not installed; `{install_command(_EXTRAS[settings.backend])}`, or take `auto`"
+            raise SettingInvalid(name="PAWL_BACKEND", value=settings.backend, problem=problem)
+        return cls(settings.backend, settings.threads, settings.home_path / "backends.json")
+
+    def open(self, folder: Path, digest: str) -> ServingEncoder:
+        """The encoder in a verified folder.
+
+        Raises `ArtefactCorrupt` for files that are missing or odd, and `EncoderRejected` where no backend gives the
+        numbers of transformers.
+        """
+        with changing(self.record) as record:
+            opening = _Opening(self, folder, digest, record)
+            wanted, others = self._candidates(opening.spec)
+            found = opening.proven(wanted) or next(filter(None, (opening.proven([name]) for name in others)), [])
+            if not found:
+                raise opening.refused()
+            chosen = found[0] if len(found) == 1 else self._fastest(opening, found)
+            encoder = opening.encoder(chosen)
+        if self.choice not in ("auto", chosen):
+            why = opening.refusals() or "int8 weights run on ONNX Runtime alone"
+            log.warning("pinned_backend_does_not_serve", asked=self.choice, serves=chosen, why=why)
+        last = ["torch"] if find_spec("torch") is not None else []  # float32, near enough to int8 to stand in for it
+        rest = [name for name in dict.fromkeys((*found, *wanted, *others, *last)) if name != chosen]
+        return ServingEncoder(chosen, encoder, [(name, self._opener(name, folder, digest)) for name in rest])
+
+    def library(self, folder: Path, digest: str) -> str:
+        """The name of the library that runs the encoder in a verified folder. Raises as `open`."""
+        return self.open(folder, digest).library
+
+    def review(self, folder: Path, digest: str, stop: Callable[[], bool]) -> Comparison | None:
+        """Measures again what is doubtful or old, if the machine is idle; None where nothing was measured.
+
+        Who has the encoder open goes on with what they have: another choice is taken by the next that opens it.
+        """
+        proofs, kept = self.known(folder, digest)
+        able = [name for name, proof in proofs.items() if not proof.found.problem]
+        if len(able) < 2 or (kept is not None and not is_due(kept)) or not is_idle() or stop():
+            return None
+        others = OthersLoad()
+        with changing(self.record) as record:
+            opening = _Opening(self, folder, digest, record)
+            names = opening.proven(self._candidates(opening.spec)[0])
+            if len(names) < 2:
+                return None
+            found = compare({name: opening.encoder(name) for name in names}, lambda: stop() or others.is_felt)
+            if not found.doubt or kept is None:
+                record.choices[self._choice_key(folder, names)] = note(found, machine(self.threads))
+        log.info("backend_measured_again", chosen=found.chosen, ratio=found.ratio, doubt=found.doubt)
+        return found
+
+    def known(self, folder: Path, digest: str) -> tuple[dict[str, Noted[Proof]], Noted[Comparison] | None]:
+        """What is kept of an encoder: each backend's proof, and the choice among the proven ones. Measures nothing."""
+        spec, record = EncoderSpec.from_file(folder / SPEC_FILE), BackendRecord.read(self.record)
+        wanted, others = self._candidates(spec)
+        proofs = {name: record.proofs.get(self.proof_key(name, digest)) for name in (*wanted, *others)}
+        known = {name: proof for name, proof in proofs.items() if proof is not None}
+        able = [name for name in wanted if name in known and not known[name].found.problem]
+        return known, record.choices.get(self._choice_key(folder, able))
+
+    def _candidates(self, spec: EncoderSpec) -> tuple[list[str], list[str]]:
+        """Those to choose from, and those that stand in, first one first. int8 weights run on ONNX Runtime alone."""
+        installed = [name for name in ("onnxruntime", "openvino", "torch") if find_spec(name) is not None]
+        if spec.precision == "int8":
+            return ["onnxruntime"], []
+        if self.choice != "auto":
+            wanted = [str(self.choice)]
+        else:  # torch pays only beside a GPU: it takes seconds to import, and 600 MB
+            wanted = [name for name in installed if name != "torch" or _NVIDIA.exists()]
+        return wanted, [name for name in installed if name not in wanted]
+
+    def _fastest(self, opening: _Opening, names: Sequence[str]) -> str:
+        """What was faster when this machine met such an encoder first, or was measured again."""
+        choices, key = opening.record.choices, self._choice_key(opening.folder, names)
+        if key not in choices:
+            found = compare({name: opening.encoder(name) for name in names}, lambda: False)
+            choices[key] = note(found, machine(self.threads))
+            log.info("backend_measured", chosen=found.chosen, ratio=found.ratio, rates=found.rates, doubt=found.doubt)
+        return choices[key].found.chosen
+
+    def _opener(self, name: str, folder: Path, digest: str) -> Callable[[], BackendEncoder]:
+        def opened() -> BackendEncoder:
+            with changing(self.record) as record:
+                opening = _Opening(self, folder, digest, record)
+                if not opening.proven([name]):
+                    raise opening.refused()
+                return opening.encoder(name)
+
+        return opened
+
+    def proof_key(self, name: str, digest: str) -> str:
+        """Under which a proof is kept: of a library's version, on this machine, for one encoder."""
+        return " | ".join([machine(self.threads), *with_versions([name]), digest])
+
+    def _choice_key(self, folder: Path, names: Sequence[str]) -> str:
+        """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
+        shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
+        return " | ".join([machine(self.threads), *with_versions(names), shape[:16]])
+
+
+def is_due(kept: Noted[Comparison]) -> bool:
+    """Whether a choice is to be measured again when the machine is idle."""
+    return bool(kept.found.doubt) or kept.age_days > _STALE_DAYS
+
+
+class _Opening:
+    """One encoder, its backends as far as they were opened, and what became of their proofs."""
+
+    def __init__(self, backends: Backends, folder: Path, digest: str, record: BackendRecord) -> None:
+        self.folder = folder
+        self.record = record
+        self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
+        self._backends = backends
+        self._digest = digest
+        self._reference = Reference.read(folder)
+        self._opened: dict[str, BackendEncoder] = {}
+        self._problems: dict[str, str] = {}
+        self._damage: ArtefactCorrupt | None = None
+
+    def encoder(self, name: str) -> BackendEncoder:
+        """The backend, opened once. Raises `ArtefactCorrupt`."""
+        if name not in self._opened:
+            self._opened[name] = _open(name, self.folder, self._digest, self._backends.threads)
+        return self._opened[name]
+
+    def proven(self, names: Sequence[str]) -> list[str]:
+        """Those whose numbers are right. What was right once stays so; what was not is tried again at each start, since
+        it may have been a lack of memory.
+        """
+        good = []
+        for name in names:
+            key = self._backends.proof_key(name, self._digest)
+            kept = self.record.proofs.get(key)
+            if kept is None or kept.found.problem:
+                proof = self._prove(name)
+                self.record.proofs[key] = kept = note(proof, machine(self._backends.threads))
+            if kept.found.problem:
+                self._problems[name] = kept.found.problem
+                self._opened.pop(name, None)
+            else:
+                good.append(name)
+        return good
+
+    def refusals(self) -> str:
+        """Which backends may not serve, and why."""
+        return "; ".join(f"{name}: {problem}" for name, problem in self._problems.items())
+
+    def refused(self) -> PawlError:
+        """What to raise where none may."""
+        if self._damage is not None:
+            return self._damage
+        advice = ". Take PAWL_COMPRESSION=none" if self.spec.precision == "int8" else ""
+        return EncoderRejected(path=self.folder, problem=f"no backend gives its numbers: {self.refusals()}{advice}")
+
+    def _prove(self, name: str) -> Proof:
+        if name != "torch" and self._reference.export_problem:
+            return Proof(0.0, self._reference.export_problem)
+        try:
+            proof = prove(self.encoder(name), self._reference, self.spec)
+        except ArtefactCorrupt as error:
+            self._damage = error
+            return Proof(0.0, str(error))
+        except (ImportError, EncoderRejected) as error:
+            return Proof(0.0, str(error))
+        if proof.problem:
+            log.warning("backend_refused", library=name, encoder=self._digest[:16], problem=proof.problem)
+        return proof
+
+
+def _open(name: str, folder: Path, digest: str, threads: int) -> BackendEncoder:
+    if name == "openvino":
+        from pawl.classifier.encoders.openvino_backend import OpenVinoEncoder
+
+        return OpenVinoEncoder(folder, threads=threads, digest=digest)
+    if name == "torch":
+        from pawl.classifier.encoders.torch_backend import TorchEncoder
+
+        return TorchEncoder.for_serving(folder, threads=threads, digest=digest)
+    return OnnxEncoder(folder, threads=threads, digest=digest)

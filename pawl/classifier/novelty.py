@@ -1,0 +1,92 @@
+"""How unusual a text is for what a task has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pawl.classifier.tensors import read_tensors, tensor_bytes
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.ports import Floats
+
+QUANTILES = 101
+_SMALLEST = 1e-12
+
+
+class Novelty:
+    """Highest score and leverage in one number, told as its rank among the task's known texts.
+
+        strangeness = a log h - max_c s_c,    h = |F^T z|^2
+
+    s are the head's scores: low where no label fits. With F F^T = A^-1, h = z^T A^-1 z is the statistical leverage of z
+    under the ridge statistics A of the task's texts (Hoaglin & Welsch 1978); 1 / h is about how many of them point
+    where z points, so -log h says how well known a text is whatever the labels are. Each sees what the other does not
+    (`docs/log.md`).
+
+    Args:
+        factor: F, shape (d_0, k), float32; of a longer z the first d_0 numbers count, the last layer's part.
+        quantiles: The 0th, 1st, ... 100th percentile of strangeness over known texts, shape (101,), not decreasing.
+        leverage_weight: a. None ranks h alone: so did versions from before a task had its own novelty.
+
+    Raises:
+        ValueError: The shapes do not fit, the quantiles decrease, or a is negative or not finite.
+    """
+
+    def __init__(self, factor: Floats, quantiles: Floats, leverage_weight: float | None) -> None:
+        self.factor = np.ascontiguousarray(factor, dtype=np.float32)
+        self.quantiles = np.ascontiguousarray(quantiles, dtype=np.float32)
+        self.leverage_weight = leverage_weight
+        if self.factor.ndim != 2 or self.quantiles.shape != (QUANTILES,):
+            raise ValueError(f"factor {self.factor.shape}, quantiles {self.quantiles.shape}")
+        if (np.diff(self.quantiles) < 0).any():
+            raise ValueError("the quantiles decrease")
+        if leverage_weight is not None and not 0 <= leverage_weight < np.inf:
+            raise ValueError(f"leverage weight {leverage_weight} is negative or not finite")
+        self._ranks = np.linspace(0.0, 1.0, QUANTILES)
+
+    @classmethod
+    def from_file(cls, path: Path, *, leverage_alone: bool = False) -> Novelty:
+        """Reads `novelty/<task>.safetensors`, or `novelty.safetensors` of an older version, which ranks leverage alone.
+
+        Raises `ArtefactCorrupt`.
+        """
+        axes = {"factor": 2, "quantiles": 1} | ({} if leverage_alone else {"leverage_weight": 1})
+        tensors = read_tensors(path, axes)
+        try:
+            weight = None if leverage_alone else tensors["leverage_weight"].item()
+            return cls(tensors["factor"], tensors["quantiles"], weight)
+        except ValueError as error:
+            raise ArtefactCorrupt(path=path, problem=str(error)) from error
+
+    def to_bytes(self) -> bytes:
+        """The contents of its file."""
+        tensors = {"factor": self.factor, "quantiles": self.quantiles}
+        if self.leverage_weight is not None:
+            tensors["leverage_weight"] = np.array([self.leverage_weight], dtype=np.float32)
+        return tensor_bytes(tensors)
+
+    @property
+    def dimension(self) -> int:
+        """d_0, how many of the first numbers of z count."""
+        return int(self.factor.shape[0])
+
+    def leverage(self, z: Floats) -> Floats:
+        """h, shape (n,), not negative, of embeddings z of shape (n, d)."""
+        projected = z[:, : self.dimension] @ self.factor
+        leverage: Floats = np.einsum("nk,nk->n", projected, projected)
+        return leverage
+
+    def strangeness(self, z: Floats, scores: Floats) -> Floats:
+        """What is ranked, shape (n,), of embeddings z (n, d) and the head's scores for them (n, C)."""
+        leverage = self.leverage(z)
+        if self.leverage_weight is None:
+            return leverage
+        strangeness: Floats = np.log(np.maximum(leverage, np.float32(_SMALLEST)))
+        strangeness *= np.float32(self.leverage_weight)
+        strangeness -= scores.max(axis=1)
+        return strangeness
+
+    def rank(self, z: Floats, scores: Floats) -> Floats:
+        """The share of known texts that are less strange, shape (n,), in [0, 1], interpolated between percentiles."""
+        return np.interp(self.strangeness(z, scores), self.quantiles, self._ranks).astype(np.float32)

@@ -1,0 +1,207 @@
+"""Samples accepted into SQL: looked at, made one with what is known, stored; all in one transaction, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from pawl.db.acceptance import Acceptance, Arrival, Standing, insisted, plan_acceptance, told_of_labels
+from pawl.db.engine import LockSpace, among, chunked, insert_many, reading, serialise, writing
+from pawl.db.imports import add_imports, release_to_imports
+from pawl.db.labels import lock_labels
+from pawl.db.sample_rows import lock_samples, move_samples
+from pawl.db.tables import idempotency_keys
+from pawl.db.tables import samples as table
+from pawl.db.task_facts import facts_of, is_live
+from pawl.db.task_names import known_tasks
+from pawl.domain.admission import Admission, admit, clean_all
+from pawl.domain.errors import IdempotencyConflict
+from pawl.domain.forms import Fault
+from pawl.domain.imports import NewImport
+from pawl.domain.samples import (
+    ACTIVE_STATES,
+    IdempotencyKey,
+    NewSample,
+    Receipt,
+    SampleState,
+    Split,
+    digest_text,
+)
+from pawl.ports import Clock
+
+
+class AcceptingTable:
+    """The part of `SampleStore` that takes samples in."""
+
+    _engine: AsyncEngine
+    _clock: Clock
+    _heldout_fraction: float
+    _idempotency_life: timedelta
+    _closed_labels: bool
+    _most_bytes: int | None
+
+    async def examine(self, items: Sequence[NewSample]) -> Admission:
+        """See `SampleStore.examine`."""
+        clean, faults = clean_all(items, self._most_bytes)
+        async with reading(self._engine) as connection:
+            return await self._admitted(connection, clean, faults)
+
+    async def accept(
+        self,
+        items: Sequence[NewSample],
+        key: IdempotencyKey | None = None,
+        imports: Sequence[NewImport] = (),
+    ) -> list[Receipt]:
+        """See `SampleStore.accept`."""
+        clean, faults = clean_all(items, self._most_bytes)
+        tasks = _tasks(clean, faults)
+        async with writing(self._engine) as connection:
+            if key is not None:
+                await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
+                if (first := await self._first_receipts(connection, key)) is not None:
+                    return first
+            # A change of a label waits for those who still accept its old name, and they for it.
+            await lock_labels(connection, tasks, shared=True)
+            admission = await self._admitted(connection, clean, faults)
+            admission.check()
+            digests = {(item.task, digest_text(item.text)) for item in clean}
+            # From here to the commit nobody else decides about these texts: two submissions make one row.
+            await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
+            chosen = {digest for _, digest in digests}
+            plan = await self._plan(connection, admission.items, chosen, insisted(imports))
+            receipts = told_of_labels(items, admission.items, plan.receipts, admission.warnings)
+            await self._store(connection, plan)
+            await add_imports(connection, self._clock, imports)
+            await release_to_imports(connection, self._clock, plan.released, imports)
+            if key is not None:
+                await self._remember(connection, key, receipts)
+        return receipts
+
+    async def _admitted(
+        self, connection: AsyncConnection, clean: Sequence[NewSample], faults: Sequence[Fault]
+    ) -> Admission:
+        facts = {task: await facts_of(connection, task) for task in _tasks(clean, faults)}
+        everyone = all(known.exists(task) for task, known in facts.items())
+        tasks = () if everyone else await known_tasks(connection)
+        closed = self._closed_labels and await is_live(connection)
+        return admit(clean, faults, facts, tasks, closed=closed)
+
+    async def _plan(
+        self,
+        connection: AsyncConnection,
+        items: Sequence[NewSample],
+        digests: Collection[str],
+        insisting: Collection[str],
+    ) -> Acceptance:
+        """What to do; planned anew where the learner moved a sample that it concerns before that was locked."""
+        while True:
+            active = await _active(connection, digests)
+            before = {row.id: row.state for row in active}
+            plan = plan_acceptance(items, active, self._heldout_fraction, insisting)
+            settled = {*plan.changed, *plan.leaving, *plan.retracted, *plan.released} & before.keys()
+            concerned = {*plan.superseded, *settled} & before.keys()
+            now: dict[str, SampleState] = {}
+            # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
+            for ids in chunked(sorted(concerned)):
+                now |= {row.id: SampleState(row.state) for row in await lock_samples(connection, ids)}
+            if all(now[id] is before[id] for id in settled):
+                return plan
+
+    async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
+        expired = self._clock.now() - self._idempotency_life
+        await connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at <= expired))
+        query = select(idempotency_keys).where(idempotency_keys.c.key == key.key)
+        known = (await connection.execute(query)).one_or_none()
+        if known is None:
+            return None
+        if known.body_digest != key.body_digest:
+            raise IdempotencyConflict(key=key.key)
+        return [
+            Receipt(id, SampleState(state), is_new, label, tuple(warnings), *more)
+            for id, state, is_new, label, warnings, *more in known.receipts
+        ]
+
+    async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
+        row = {
+            "key": key.key,
+            "body_digest": key.body_digest,
+            "receipts": [
+                (one.id, one.state.value, one.is_new, one.label, one.warnings, one.replaces) for one in receipts
+            ],
+            "created_at": self._clock.now(),
+        }
+        await connection.execute(insert(idempotency_keys).values(row))
+
+    async def _store(self, connection: AsyncConnection, plan: Acceptance) -> None:
+        now = self._clock.now()
+        for ids in chunked(plan.superseded):
+            await connection.execute(update(table).where(among(connection, table.c.id, ids)).values(superseded=True))
+        for id, standing in plan.changed.items():
+            await connection.execute(update(table).where(table.c.id == id).values(**_changed(standing), updated_at=now))
+        await insert_many(connection, insert(table), (_row(arrival, now) for arrival in plan.arrivals))
+        for id, reason in plan.leaving.items():
+            marked = update(table).where(table.c.id == id)
+            await connection.execute(marked.values(retract_requested=True, reason=reason, updated_at=now))
+        moves = {id: (SampleState.RETRACTED, reason) for id, reason in plan.retracted.items()}
+        await move_samples(connection, moves, now)
+
+
+def _tasks(items: Sequence[NewSample], faults: Sequence[Fault]) -> list[str]:
+    """The tasks of the items whose form is right."""
+    bad = {fault.index for fault in faults}
+    return sorted({item.task for index, item in enumerate(items) if index not in bad})
+
+
+def _changed(standing: Standing) -> Mapping[str, Any]:
+    values: dict[str, Any] = {"weight": standing.weight, "pinned": standing.pinned}
+    if standing.state is SampleState.GOLDEN:
+        values |= {"state": standing.state.value, "split": Split.GOLDEN.value, "reason": None}
+    return values
+
+
+def _row(arrival: Arrival, now: datetime) -> dict[str, Any]:
+    standing, item = arrival.standing, arrival.item
+    return {
+        "id": standing.id,
+        "task": standing.task,
+        "text": item.text,
+        "text_digest": standing.text_digest,
+        "label": standing.label,
+        "weight": standing.weight,
+        "source": standing.source,
+        "origin": item.origin.value,
+        "prediction_id": item.prediction_id,
+        "served_version": item.served_version,
+        "served_label": item.served_label,
+        "split": arrival.split.value,
+        "pinned": standing.pinned,
+        "import_id": item.import_id,
+        "emphasis": item.emphasis,
+        "reason": item.hold.reason if item.hold else None,
+        "quarantined_by": item.hold.kind.value if item.hold else None,
+        "state": standing.state.value,
+        "retract_requested": False,
+        "superseded": standing.superseded,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+async def _active(connection: AsyncConnection, digests: Collection[str]) -> list[Standing]:
+    columns = (table.c.id, table.c.task, table.c.text_digest, table.c.label, table.c.state)
+    rest = (table.c.retract_requested, table.c.superseded, table.c.weight, table.c.pinned, table.c.source)
+    states = [state.value for state in ACTIVE_STATES]
+    rows: list[Row[*tuple[Any, ...]]] = []
+    for chunk in chunked(digests):
+        query = select(table.c.seq, *columns, *rest)
+        query = query.where(among(connection, table.c.text_digest, chunk), table.c.state.in_(states))
+        rows += await connection.execute(query)
+    rows.sort(key=lambda row: int(row.seq))
+    return [
+        Standing(id, task, digest, label, SampleState(state), *rest)
+        for _, id, task, digest, label, state, *rest in rows
+    ]

@@ -1,0 +1,60 @@
+"""What the first version is made of: asked of all that waits, not of the oldest rows, whatever order they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pawl.db.engine import reading
+from pawl.db.sample_rows import select_samples
+from pawl.db.tables import QUEUED
+from pawl.db.tables import samples as table
+from pawl.db.task_facts import labels_in
+from pawl.domain.labels import FEWEST_LABELS
+from pawl.domain.samples import Sample, SampleState
+
+
+def is_enough(counts: Iterable[tuple[str, int]], least: int) -> bool:
+    """Whether samples make a first version: `least` of them, and two labels in one task, as there is nothing to tell
+    apart with one. `counts` has the task and the number of samples of each label.
+    """
+    known = list(counts)
+    tasks = [task for task, _ in known]
+    return sum(count for _, count in known) >= least and any(tasks.count(task) >= FEWEST_LABELS for task in tasks)
+
+
+class FirstVersionTable:
+    """The part of `SampleStore` that the first version is made from."""
+
+    _engine: AsyncEngine
+
+    async def makes_first_version(self, least: int) -> bool:
+        """See `SampleStore.makes_first_version`."""
+        async with reading(self._engine) as connection:
+            waiting = await connection.scalar(select(func.count()).select_from(table).where(QUEUED))
+            if (waiting or 0) < least:
+                return False
+            # A look at the index first: it is asked again and again while one label alone waits.
+            tasks = (await connection.scalars(select(table.c.task).where(QUEUED).distinct())).all()
+            steps = [labels_in(task, SampleState.QUEUED.value).limit(FEWEST_LABELS) for task in tasks]
+            if not any([len((await connection.execute(step)).all()) == FEWEST_LABELS for step in steps]):
+                return False
+            query = select(table.c.task, func.count()).where(QUEUED, _stands()).group_by(table.c.task, table.c.label)
+            return is_enough([(task, count) for task, count in await connection.execute(query)], least)
+
+    async def first_samples(self, limit: int) -> list[Sample]:
+        """See `SampleStore.first_samples`."""
+        place = func.row_number().over(partition_by=(table.c.task, table.c.label), order_by=table.c.seq)
+        standing = select(table.c.seq, place.label("place")).where(QUEUED, _stands()).subquery()
+        chosen = select(standing.c.seq).order_by(standing.c.place, standing.c.seq).limit(limit)
+        async with reading(self._engine) as connection:
+            return await select_samples(connection, table.c.seq.in_(chosen))
+
+
+def _stands() -> ColumnElement[bool]:
+    """No newer label for the same text waits, too."""
+    newer = table.alias("newer")
+    same = (newer.c.text_digest == table.c.text_digest, newer.c.task == table.c.task)
+    return ~exists().where(*same, newer.c.state == SampleState.QUEUED.value, newer.c.seq > table.c.seq)

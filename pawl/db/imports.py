@@ -1,0 +1,103 @@
+"""Imports in SQL: which samples came together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from pawl.db.engine import among, chunked, reading
+from pawl.db.events import add_events
+from pawl.db.sample_rows import lock_samples, select_samples
+from pawl.db.tables import imports as table
+from pawl.db.tables import samples
+from pawl.domain.imports import Import, NewImport, Outcome
+from pawl.domain.samples import Sample, SampleState
+from pawl.domain.versions import Json
+from pawl.ports import Clock
+
+ACCEPTED = "import_accepted"
+_COLUMNS = [table.c[field.name] for field in fields(Import)]
+
+
+class ImportTable:
+    """The part of `SampleStore` that keeps imports."""
+
+    _engine: AsyncEngine
+
+    async def imports(self, import_ids: Sequence[str]) -> dict[str, Import]:
+        """See `ImportStore.imports`."""
+        found: dict[str, Import] = {}
+        async with reading(self._engine) as connection:
+            for ids in chunked(dict.fromkeys(import_ids)):
+                rows = await connection.execute(select(*_COLUMNS).where(among(connection, table.c.id, ids)))
+                found |= {row.id: Import(*row) for row in rows}
+        return found
+
+    async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
+        """See `ImportStore.waiting`."""
+        queued = select(func.count()).where(samples.c.state == SampleState.QUEUED.value)
+        count = 0
+        async with reading(self._engine) as connection:
+            for import_id in import_ids:
+                count += await connection.scalar(queued.where(samples.c.import_id == import_id)) or 0
+            for ids in chunked(sample_ids):
+                count += await connection.scalar(queued.where(among(connection, samples.c.id, ids))) or 0
+        return count
+
+    async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
+        """See `ImportStore.outcomes`."""
+        group = (samples.c.task, samples.c.label, samples.c.state, samples.c.reason)
+        found: list[Outcome] = []
+        async with reading(self._engine) as connection:
+            for import_id in import_ids:
+                query = select(*group, func.count()).where(samples.c.import_id == import_id).group_by(*group)
+                rows = await connection.execute(query)
+                found += [Outcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
+        return sorted_outcomes(found)
+
+    async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
+        """See `ImportStore.of_import`."""
+        own = (samples.c.import_id == import_id, samples.c.state == state.value, samples.c.seq > after_seq)
+        async with reading(self._engine) as connection:
+            return await select_samples(connection, *own, limit=limit)
+
+
+async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequence[NewImport]) -> None:
+    """Writes imports down, in the caller's transaction."""
+    if imports:
+        now = clock.now()
+        await connection.execute(insert(table), [asdict(one) | {"created_at": now} for one in imports])
+
+
+async def release_to_imports(
+    connection: AsyncConnection, clock: Clock, released: Mapping[str, str], imports: Sequence[NewImport]
+) -> None:
+    """Queues quarantined samples (id -> import) again for imports whose owner insists, with an event for each."""
+    now = clock.now()
+    for one in imports:
+        ids = sorted(id for id, import_id in released.items() if import_id == one.id)
+        for chunk in chunked(ids):
+            await lock_samples(connection, chunk)
+            chosen = update(samples).where(among(connection, samples.c.id, chunk))
+            values = {"state": SampleState.QUEUED.value, "reason": accepted_reason(one), "import_id": one.id}
+            await connection.execute(chosen.values(**values, reviewed_at=now, updated_at=now))
+        if one.accept_reason is not None:
+            await add_events(connection, clock, [accepted_event(one, len(ids))])
+
+
+def accepted_reason(one: NewImport) -> str:
+    """What a sample says that left quarantine because its owner insists."""
+    return f"accepted with {one.id}: {one.accept_reason}"
+
+
+def accepted_event(one: NewImport, released: int) -> tuple[str, Json]:
+    """Type and payload of the event that an import with `accept_reason` writes."""
+    return ACCEPTED, asdict(one) | {"released": released}
+
+
+def sorted_outcomes(found: Sequence[Outcome]) -> list[Outcome]:
+    """By task and label, then by state; the reason that most samples share first."""
+    return sorted(found, key=lambda one: (one.task, one.label, one.state, -one.count, one.reason or ""))

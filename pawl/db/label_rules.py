@@ -1,0 +1,156 @@
+"""What a change of a label does: the rules that the SQL store and its in-memory twin share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from pawl.db.promotion import LABEL_CHANGED, LABEL_FAILED, LABEL_REQUESTED, label_payload
+from pawl.domain.errors import CandidateStale, InvalidInput, QueueFull
+from pawl.domain.forms import clean_name, clean_task
+from pawl.domain.identifiers import LABEL_CHANGE_PREFIX, new_identifier
+from pawl.domain.labels import (
+    BECOMES,
+    LabelChange,
+    LabelChangeKind,
+    LabelChangeState,
+    LabelFacts,
+    LabelRecord,
+    LabelRequest,
+    LabelState,
+    LabelSummary,
+    check_request,
+    drop_reason,
+    retirement_reason,
+)
+from pawl.domain.samples import ACTIVE_STATES, SampleState
+from pawl.domain.versions import Json
+
+ACTIVE_STATES_SQL = [state.value for state in ACTIVE_STATES]
+_MOST_PENDING = 100
+_RETRY_AFTER_SECONDS = 5
+
+
+def accepted_change(request: LabelRequest, facts: LabelFacts, waiting: int, now: datetime) -> LabelChange:
+    """The request, from `in_form`, as a change under way. Raises what `check_request` raises, and `QueueFull`."""
+    check_request(request, facts)
+    if waiting >= _MOST_PENDING:
+        raise QueueFull(queue="label changes", limit=_MOST_PENDING, retry_after=_RETRY_AFTER_SECONDS)
+    return LabelChange(
+        id=new_identifier(LABEL_CHANGE_PREFIX),
+        kind=request.kind,
+        task=request.task,
+        label=request.label,
+        target=request.target,
+        reason=request.reason,
+        state=LabelChangeState.PENDING,
+        version=None,
+        problem=None,
+        requested_at=now,
+        settled_at=None,
+    )
+
+
+def in_form(request: LabelRequest) -> LabelRequest:
+    """The request with the names as they are kept. Raises `InvalidInput`."""
+    try:
+        return replace(
+            request,
+            task=clean_task(request.task),
+            label="" if request.kind is LabelChangeKind.DROP else clean_name(request.label),
+            target=None if request.target is None else clean_name(request.target),
+        )
+    except ValueError as error:
+        raise InvalidInput(problem=str(error)) from None
+
+
+def check_pending(change: LabelChange) -> None:
+    """Raises `CandidateStale` for a change that somebody settled meanwhile."""
+    if change.state is not LabelChangeState.PENDING:
+        raise CandidateStale(
+            parent=None, live=None, problem=f"label change {change.id} is {change.state.value} already"
+        )
+
+
+def stale_learned(change: LabelChange) -> CandidateStale:
+    """Samples of the label or task are learned that the promotion does not know of."""
+    problem = f"samples of {change.label or change.task!r} were learned since label change {change.id} was prepared"
+    return CandidateStale(parent=None, live=None, problem=problem)
+
+
+def leaving_states(change: LabelChange) -> dict[SampleState, tuple[SampleState, str]]:
+    """What becomes of the samples of a retired label, or a dropped task, that are in no head."""
+    reason = drop_reason(change) if change.kind is LabelChangeKind.DROP else retirement_reason(change)
+    return {
+        SampleState.QUEUED: (SampleState.REJECTED, reason),
+        SampleState.QUARANTINED: (SampleState.REJECTED, reason),
+        SampleState.DEAD: (SampleState.REJECTED, reason),
+        SampleState.GOLDEN: (SampleState.RETRACTED, reason),
+    }
+
+
+def present_records(
+    records: Mapping[str, LabelRecord], change: LabelChange, version: int | None, now: datetime
+) -> list[LabelRecord]:
+    """The records of a task that a change writes: the label's own; its target's, where that is a new name or was none
+    any more; and those of the names that stood for the label, which now stand for its target.
+    """
+    if change.kind is LabelChangeKind.DROP:
+        return []
+
+    def record(name: str, state: LabelState, stands_for: str | None = None) -> LabelRecord:
+        return LabelRecord(change.task, name, state, stands_for, version, change.reason, now)
+
+    written = [record(change.label, BECOMES[change.kind], change.target)]
+    target = change.target
+    if target is not None:
+        known = records.get(target)
+        if change.kind is LabelChangeKind.RENAME or (known is not None and known.state is not LabelState.ACTIVE):
+            written.append(record(target, LabelState.ACTIVE))
+        written += [
+            replace(one, now=target) for one in records.values() if one.now == change.label and one.name != target
+        ]
+    return written
+
+
+def request_events(change: LabelChange) -> list[tuple[str, Json]]:
+    """Type and payload of the events that a request writes."""
+    asked = (LABEL_REQUESTED, label_payload(change))
+    return [asked, settlement_event(change)] if change.state is LabelChangeState.APPLIED else [asked]
+
+
+def settlement_event(change: LabelChange) -> tuple[str, Json]:
+    """Type and payload of the event that settling a change without a version writes."""
+    if change.state is LabelChangeState.FAILED:
+        return LABEL_FAILED, label_payload(change) | {"problem": change.problem}
+    return LABEL_CHANGED, label_payload(change)
+
+
+def summarise(
+    records: Mapping[str, LabelRecord],
+    counts: Mapping[tuple[str, str], int],
+    since: Mapping[str, int],
+    pending: Sequence[LabelChange],
+) -> list[LabelSummary]:
+    """Labels by name. `counts`: (label, state) -> samples; `since`: label -> version that learned its oldest one."""
+    by_label: dict[str, dict[str, int]] = {}
+    for (label, state), count in counts.items():
+        by_label.setdefault(label, {})[state] = count
+    waiting = {change.label: change.id for change in pending}
+    found = []
+    for name in sorted({*records, *by_label}):
+        record = records.get(name)
+        own = by_label.get(name, {})
+        found.append(
+            LabelSummary(
+                name=name,
+                state=record.state if record else LabelState.ACTIVE,
+                now=record.now if record else None,
+                since_version=(record.since_version if record else None) or since.get(name),
+                reason=record.reason if record else None,
+                samples={state: own.get(state, 0) for state in ACTIVE_STATES_SQL},
+                pending=waiting.get(name),
+            )
+        )
+    return found

@@ -1,0 +1,206 @@
+"""What a promotion does to samples: the one rule that the SQL ledger and its in-memory twin share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pawl.domain.errors import CandidateStale
+from pawl.domain.labels import LabelChange
+from pawl.domain.quarantine import Doubt, QuarantineKind
+from pawl.domain.samples import ACTIVE_STATES, Sample, SampleState, may_return
+from pawl.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
+
+PROMOTED = "version_promoted"
+REFUSED = "version_refused"
+LEARNED = "feedback_learned"
+LABEL_REQUESTED = "label_change_requested"
+LABEL_CHANGED = "label_changed"
+LABEL_FAILED = "label_change_failed"
+RESTORED = "the label that had replaced it was rolled back"
+RETRACTED = "retracted by the client"
+OVERLAP = "labels_overlap"
+_IDS_IN_EVENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A sample at the moment of the promotion."""
+
+    state: SampleState
+    retract_requested: bool
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Promotion:
+    """What a promotion does to samples, by id, and the ledger rows in order.
+
+    learned; by what the emphasis of some of them is multiplied, and what that of others becomes; (state, reason) of
+    those that leave; `kinds`: what put those that go into quarantine there; `doubts`: what spoke against those that are
+    learned or quarantined.
+    """
+
+    learned: tuple[str, ...]
+    emphasis: dict[str, float] = field(default_factory=dict)
+    weighed: dict[str, float] = field(default_factory=dict)
+    moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
+    rows: list[LedgerRow] = field(default_factory=list)
+    kinds: dict[str, QuarantineKind] = field(default_factory=dict)
+    doubts: dict[str, Doubt] = field(default_factory=dict)
+
+
+def named_samples(change: LedgerChange) -> list[str]:
+    """All ids in a change, sorted (the order in which their rows are locked), each once."""
+    names = {*change.learned, *change.unlearned, *change.dropped, *change.quarantined, *change.trained}
+    return sorted(names.union(change.restored, change.requeued, change.reweighted))
+
+
+def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> Promotion:
+    """Checks that every sample is in the state its change starts from; `CandidateStale` when one is not.
+
+    A learned sample that a roll-back quarantines is retracted instead when its client had asked for that: released
+    from quarantine it would be learned again.
+
+    Raises `ValueError` when a change names a sample twice, or emphasises one that it does not learn.
+    """
+    _check_change(change)
+    _check_standings(version, change, standings)
+    plan = Promotion((*change.learned, *change.restored), change.emphasis, change.weighed)
+    plan.doubts = {
+        name: doubt for name, doubt in change.doubts.items() if name in {*change.learned, *change.quarantined}
+    }
+    default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
+    plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}
+    for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
+        plan.moves[sample_id] = (SampleState.RETRACTED, reason)
+    for sample_id, reason in change.quarantined.items():
+        retracted = standings[sample_id].retract_requested
+        plan.moves[sample_id] = (SampleState.RETRACTED if retracted else SampleState.QUARANTINED, reason)
+    for sample_id, reason in change.requeued.items():
+        leaves = standings[sample_id].retract_requested
+        plan.moves[sample_id] = (SampleState.RETRACTED, RETRACTED) if leaves else (SampleState.QUEUED, reason)
+    rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
+    for action, ids in (
+        (LedgerAction.UNLEARN, (*change.unlearned, *rolled_back, *change.requeued, *change.reweighted)),
+        (LedgerAction.LEARN, (*plan.learned, *change.reweighted)),
+        (LedgerAction.ENCODER, dict.fromkeys(change.trained)),
+    ):
+        plan.rows += [LedgerRow(version.number, sample_id, action) for sample_id in ids]
+    return plan
+
+
+def _check_change(change: LedgerChange) -> None:
+    moved = [*change.learned, *change.unlearned, *change.dropped, *change.quarantined]
+    moved += [*change.restored, *change.requeued, *change.reweighted]
+    if len(set(moved)) != len(moved):
+        raise ValueError("a change names a sample twice")
+    if not change.emphasis.keys() <= set(change.learned) or not change.weighed.keys() <= {
+        *change.restored,
+        *change.reweighted,
+    }:
+        raise ValueError("a change emphasises a sample that it does not learn")
+
+
+def _check_standings(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> None:
+    def check(ids: Iterable[str], *allowed: SampleState) -> None:
+        for sample_id in ids:
+            standing = standings.get(sample_id)
+            if standing is None or standing.state not in allowed:
+                now = "unknown" if standing is None else standing.state.value
+                expected = " or ".join(state.value for state in allowed)
+                raise CandidateStale(
+                    live=version.parent, parent=version.parent, problem=f"{sample_id} is {now}, not {expected}"
+                )
+
+    check(change.learned, SampleState.QUEUED)
+    check(change.unlearned, SampleState.LEARNED)
+    check(change.dropped, SampleState.QUEUED)
+    check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
+    check(change.trained, *SampleState)
+    check((*change.requeued, *change.reweighted), SampleState.LEARNED)
+    for sample_id in change.restored:
+        standing = standings.get(sample_id)
+        if standing is None or not may_return(standing.state, standing.reason):
+            problem = f"{sample_id} was taken out meanwhile"
+            raise CandidateStale(live=version.parent, parent=version.parent, problem=problem)
+
+
+def replaced_since(
+    version: NewVersion, change: LedgerChange, texts: Iterable[Sample], superseded: Collection[str]
+) -> list[str]:
+    """Ids of the samples that a roll-back queues again: without them a text would lose the label that the target had
+    for it, because a label that is rolled back had replaced it.
+
+    `texts` are all samples of the texts of those that are quarantined, as they are after that; `superseded` those that
+    have left their identity to a later sample. A sample stays out whose identity an active one has, one whose text is
+    golden now, and one whose label is not among those of the version any more (renamed or retired since).
+    """
+    newest: dict[tuple[str, str], Sample] = {}
+    active: set[tuple[str, str, str]] = set()
+    judges: set[tuple[str, str]] = set()
+    for sample in sorted(texts, key=lambda one: one.seq):
+        if sample.state in ACTIVE_STATES and sample.id not in superseded:
+            active.add((sample.task, sample.text_digest, sample.label))
+        if sample.state is SampleState.GOLDEN:
+            judges.add((sample.task, sample.text_digest))
+        known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
+        if known and sample.was_replaced:
+            newest[sample.task, sample.text_digest] = sample
+    return [
+        sample.id
+        for sample in newest.values()
+        if sample.id not in superseded
+        and (sample.task, sample.text_digest, sample.label) not in active
+        and (sample.task, sample.text_digest) not in judges
+        and sample.task in version.heads
+        and sample.label in version.heads[sample.task].labels
+    ]
+
+
+def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[str, Json]]:
+    """Type and payload of the events that a promotion writes."""
+    payload = _lineage(version) | {
+        "learned": len(change.learned),
+        "unlearned": len(change.unlearned),
+        "dropped": len(change.dropped),
+        "quarantined": len(change.quarantined),
+        "restored": len(change.restored),
+        "requeued": len(change.requeued),
+    }
+    events: list[tuple[str, Json]] = [(PROMOTED, payload), *_overlaps(version)]
+    if learned := (*change.learned, *change.restored):
+        ids = list(learned[:_IDS_IN_EVENT])
+        events.append((LEARNED, {"version": version.number, "ids": ids, "count": len(learned)}))
+    if change.label is not None:
+        events.append((LABEL_CHANGED, label_payload(change.label) | {"version": version.number}))
+    return events
+
+
+def label_payload(change: LabelChange) -> Json:
+    """What the events about a change of a label say."""
+    names = ("id", "task", "label", "target", "reason", "version")
+    return {"kind": change.kind.value} | {name: getattr(change, name) for name in names}
+
+
+def refusal_events(version: NewVersion, quarantined: int) -> list[tuple[str, Json]]:
+    """Type and payload of the events that a refusal writes."""
+    return [(REFUSED, _lineage(version) | {"quarantined": quarantined}), *_overlaps(version)]
+
+
+def _overlaps(version: NewVersion) -> list[tuple[str, Json]]:
+    """One event for all texts that go to labels which are new in a candidate, if there are such."""
+    found = {task: report["overlaps"] for task, report in version.gate.get("tasks", {}).items() if report["overlaps"]}
+    accepted = bool(version.gate.get("accepted"))
+    return [(OVERLAP, {"version": version.number, "accepted": accepted, "tasks": found})] if found else []
+
+
+def _lineage(version: NewVersion) -> Json:
+    return {
+        "version": version.number,
+        "parent": version.parent,
+        "kind": version.kind.value,
+        "trigger": version.trigger,
+        "promoted_by": version.promoted_by,
+        "reason": version.reason,
+    }

@@ -1,0 +1,30 @@
+"""What a roll-back gives back: labels that the labels it takes away had replaced."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pawl.db.engine import among, chunked
+from pawl.db.promotion import RESTORED, replaced_since
+from pawl.db.sample_rows import lock_samples, move_samples, select_samples
+from pawl.db.tables import samples as table
+from pawl.domain.samples import SampleState
+from pawl.domain.versions import LedgerChange, NewVersion
+
+
+async def restore_replaced(
+    connection: AsyncConnection, version: NewVersion, change: LedgerChange, now: datetime
+) -> None:
+    """Queues them again, in the transaction of the roll-back and after it has quarantined the others."""
+    for ids in chunked(sorted(change.quarantined)):
+        gone = await select_samples(connection, among(connection, table.c.id, ids))
+        texts = {(sample.task, sample.text_digest) for sample in gone}
+        same_text = among(connection, table.c.text_digest, sorted({digest for _, digest in texts}))
+        found = [one for one in await select_samples(connection, same_text) if (one.task, one.text_digest) in texts]
+        superseded = await connection.scalars(select(table.c.id).where(same_text, table.c.superseded))
+        back = replaced_since(version, change, found, set(superseded))
+        await lock_samples(connection, sorted(back))
+        await move_samples(connection, dict.fromkeys(back, (SampleState.QUEUED, RESTORED)), now)

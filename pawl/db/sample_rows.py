@@ -1,0 +1,98 @@
+"""Rows of the table `samples` as all stores read, lock and move them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, UnaryExpression, bindparam, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pawl.db.engine import among, chunked
+from pawl.db.tables import samples as table
+from pawl.domain.quarantine import Doubt, QuarantineKind
+from pawl.domain.samples import ACTIVE_STATES, Origin, Sample, SampleState, Split
+
+_SELECT = select(*(table.c[field.name] for field in fields(Sample)))
+
+
+async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Id, state, retract_requested and reason of samples, locked until the transaction ends.
+
+    Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
+    """
+    columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.reason)
+    query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
+    return (await connection.execute(query)).all()
+
+
+async def move_samples(
+    connection: AsyncConnection,
+    moves: Mapping[str, tuple[SampleState, str]],
+    now: datetime,
+    kinds: Mapping[str, QuarantineKind] | None = None,
+) -> None:
+    """Gives samples (id -> state, reason) that this transaction has locked their new state.
+
+    `kinds` says what put those that go into quarantine there; others keep what put them there last.
+    """
+    kinds = kinds or {}
+    statement = update(table).where(table.c.id == bindparam("sample_id"))
+    statement = statement.values(
+        state=bindparam("to_state"),
+        reason=bindparam("why"),
+        quarantined_by=func.coalesce(bindparam("kind", type_=table.c.quarantined_by.type), table.c.quarantined_by),
+        updated_at=now,
+    )
+    for chunk in chunked(moves.items()):
+        rows = [
+            {"sample_id": id, "to_state": state.value, "why": reason, "kind": kinds.get(id)}
+            for id, (state, reason) in chunk
+        ]
+        await connection.execute(statement, rows)
+
+
+async def keep_doubts(connection: AsyncConnection, doubts: Mapping[str, Doubt]) -> None:
+    """Writes what spoke against samples that this transaction has locked."""
+    statement = update(table).where(table.c.id == bindparam("sample_id")).values(doubt=bindparam("against"))
+    for chunk in chunked(doubts.items()):
+        await connection.execute(statement, [{"sample_id": id, "against": asdict(doubt)} for id, doubt in chunk])
+
+
+async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    """Before samples become active again: one whose text and label were accepted anew meanwhile leaves its identity to
+    that one, as it would have at that time.
+    """
+    twin = table.alias()
+    taken = select(twin.c.id).where(
+        twin.c.task == table.c.task,
+        twin.c.text_digest == table.c.text_digest,
+        twin.c.label == table.c.label,
+        twin.c.id != table.c.id,
+        twin.c.superseded.is_(False),
+        twin.c.state.in_([state.value for state in ACTIVE_STATES]),
+    )
+    for chunk in chunked(ids):
+        own = update(table).where(among(connection, table.c.id, chunk), taken.exists())
+        await connection.execute(own.values(superseded=True))
+
+
+async def select_samples(
+    connection: AsyncConnection,
+    *conditions: Any,
+    limit: int | None = None,
+    order: UnaryExpression[Any] | ColumnElement[Any] = table.c.seq,
+) -> list[Sample]:
+    """Samples that meet the conditions, by `seq` or another order."""
+    rows = await connection.execute(_SELECT.where(*conditions).order_by(order).limit(limit))
+    return [_sample(row) for row in rows]
+
+
+def _sample(row: Row[*tuple[Any, ...]]) -> Sample:
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
+    values.update(origin=Origin(row.origin), split=Split(row.split), state=SampleState(row.state))
+    values["quarantined_by"] = QuarantineKind(row.quarantined_by) if row.quarantined_by else None
+    values["doubt"] = Doubt(**row.doubt) if row.doubt else None
+    return Sample(**values)

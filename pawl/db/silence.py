@@ -1,0 +1,51 @@
+"""A server that answers nobody is asked by one at a time: all others are told at once that it does not answer.
+
+Otherwise every request would open a connection that a server which stands still never takes up, and which it has to
+take up, find dead and put away, one by one, when it goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pawl.deadlines import is_no_answer, no_answer
+
+
+class Silence:
+    """Whether a database answers. `seconds` is how long an answer is waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._answered_at = 0.0
+        self._silent = False
+        self._asking = False
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """A transaction. Raises `TimeoutError` at once where the server is silent and another one is asking it."""
+        asks = self._silent
+        if asks and self._asking:
+            raise TimeoutError(no_answer(self._seconds))
+        self._asking = self._asking or asks
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            if is_no_answer(error):
+                waited = time.monotonic() - began
+                # Silent only to this one is no silence: it waits for a lock, or its statement takes long.
+                self._silent = self._silent or (self._answered_at <= began and waited >= self._seconds / 2)
+            elif isinstance(error, Exception):
+                self._note_answer()
+            raise
+        else:
+            self._note_answer()
+        finally:
+            if asks:
+                self._asking = False
+
+    def _note_answer(self) -> None:
+        self._silent = False
+        self._answered_at = time.monotonic()

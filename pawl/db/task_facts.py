@@ -1,0 +1,41 @@
+"""What SQL knows of a task at the moment in which samples for it arrive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, func, select, union
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pawl.db.label_rules import ACTIVE_STATES_SQL
+from pawl.db.labels import records_of
+from pawl.db.tables import LIVE, samples, versions
+from pawl.db.task_names import live_heads
+from pawl.db.tasks import pending_drop
+from pawl.domain.admission import TaskFacts
+
+
+async def facts_of(connection: AsyncConnection, task: str) -> TaskFacts:
+    """All that admission asks about a task."""
+    used = await connection.scalars(union(*(labels_in(task, state) for state in ACTIVE_STATES_SQL)))
+    heads = await live_heads(connection)
+    return TaskFacts(
+        labels=frozenset(used.all()),
+        records=await records_of(connection, task),
+        head=tuple(heads[task]["labels"]) if task in heads else None,
+        leaving=await pending_drop(connection, task),
+    )
+
+
+async def is_live(connection: AsyncConnection) -> bool:
+    """Whether there is a version."""
+    return await connection.scalar(select(versions.c.number).where(LIVE)) is not None
+
+
+def labels_in(task: str, state: str) -> Select[Any]:
+    """The distinct labels of one state, stepping from one to the next in the index instead of reading all samples."""
+    own = (samples.c.task == task, samples.c.state == state)
+    walk = select(func.min(samples.c.label).label("label")).where(*own).cte(f"labels_{state}", recursive=True)
+    following = select(func.min(samples.c.label)).where(*own, samples.c.label > walk.c.label).correlate(walk)
+    walk = walk.union_all(select(following.scalar_subquery()).where(walk.c.label.is_not(None)))
+    return select(walk.c.label).where(walk.c.label.is_not(None))

@@ -1,0 +1,215 @@
+"""The lineage in SQL. A promotion is one transaction and a compare-and-swap on the live version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from pawl.db.encoder_requests import EncoderRequestTable
+from pawl.db.engine import SystemClock, among, chunked, insert_many, reading, writing
+from pawl.db.events import EventTable, add_events
+from pawl.db.labels import apply_label_change, lock_labels
+from pawl.db.leases import LeaseTable
+from pawl.db.promotion import (
+    Promotion,
+    Standing,
+    named_samples,
+    plan_promotion,
+    promotion_events,
+    refusal_events,
+)
+from pawl.db.refusals import RefusalTable, forget_refused, keep_refused
+from pawl.db.restoration import restore_replaced
+from pawl.db.sample_rows import keep_doubts, lock_samples, move_samples, yield_identities
+from pawl.db.tables import ledger, samples, versions
+from pawl.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from pawl.domain.quarantine import QuarantineKind
+from pawl.domain.samples import SampleState
+from pawl.domain.versions import (
+    HeadInfo,
+    Json,
+    LedgerAction,
+    LedgerChange,
+    LedgerRow,
+    NewVersion,
+    Version,
+    VersionKind,
+    VersionState,
+    refused_rows,
+)
+from pawl.ports import Clock
+
+_SELECT = select(*(versions.c[field.name] for field in fields(Version))).order_by(versions.c.number.desc())
+
+
+class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable):
+    """`VersionLedger` on SQLite or PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:
+        super().__init__(engine, clock or SystemClock())
+
+    async def live(self) -> Version | None:
+        """See `VersionLedger.live`."""
+        async with reading(self._engine) as connection:
+            found = await _select(connection, versions.c.state == VersionState.LIVE.value)
+        return found[0] if found else None
+
+    async def get(self, number: int) -> Version:
+        """See `VersionLedger.get`."""
+        async with reading(self._engine) as connection:
+            found = await _select(connection, versions.c.number == number)
+        if not found:
+            raise VersionNotFound(number=number)
+        return found[0]
+
+    async def page(self, before: int | None, limit: int) -> list[Version]:
+        """See `VersionLedger.page`."""
+        older = [] if before is None else [versions.c.number < before]
+        async with reading(self._engine) as connection:
+            return await _select(connection, *older, limit=limit)
+
+    async def next_number(self) -> int:
+        """See `VersionLedger.next_number`."""
+        async with reading(self._engine) as connection:
+            return (await connection.scalar(select(func.max(versions.c.number))) or 0) + 1
+
+    async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.promote`."""
+        try:
+            async with writing(self._engine) as connection:
+                if change.label is not None:  # before any row is locked, as in every transaction that takes both
+                    await lock_labels(connection, [change.label.task])
+                await self._take_over(connection, version)
+                standings: dict[str, Standing] = {}
+                for ids in chunked(named_samples(change)):
+                    for id, state, retract_requested, reason in await lock_samples(connection, ids):
+                        standings[id] = Standing(SampleState(state), retract_requested, reason)
+                plan = plan_promotion(version, change, standings)
+                await self._insert(connection, version, VersionState.LIVE)
+                await yield_identities(connection, change.restored)
+                await self._apply(connection, version.number, plan)
+                if change.back_to is not None:
+                    await restore_replaced(connection, version, change, self._clock.now())
+                if change.label is not None:
+                    await apply_label_change(connection, change.label, version.number, self._clock.now())
+                await add_events(connection, self._clock, promotion_events(version, change))
+                return (await _select(connection, versions.c.number == version.number))[0]
+        except IntegrityError as error:
+            raise _taken(version) from error
+
+    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
+        """See `VersionLedger.refuse`. Samples that are not queued any more are left as they are."""
+        now = self._clock.now()
+        try:
+            async with writing(self._engine) as connection:
+                await self._insert(connection, version, VersionState.REFUSED)
+                before: dict[str, float] = {}
+                for ids in chunked(change.learned):
+                    query = select(samples.c.id, samples.c.emphasis).where(among(connection, samples.c.id, ids))
+                    rows = await connection.execute(query)
+                    before |= {row.id: row.emphasis for row in rows}
+                await keep_refused(connection, refused_rows(version.number, change, before))
+                moves: dict[str, tuple[SampleState, str]] = {}
+                for ids in chunked(sorted(harmful)):
+                    for row in await lock_samples(connection, ids):
+                        if row.state == SampleState.QUEUED.value:
+                            moves[row.id] = (SampleState.QUARANTINED, harmful[row.id])
+                await move_samples(connection, moves, now, dict.fromkeys(moves, QuarantineKind.GATE))
+                await keep_doubts(connection, {id: change.doubts[id] for id in moves if id in change.doubts})
+                await add_events(connection, self._clock, refusal_events(version, len(moves)))
+                return (await _select(connection, versions.c.number == version.number))[0]
+        except IntegrityError as error:
+            raise _taken(version) from error
+
+    async def _take_over(self, connection: AsyncConnection, version: NewVersion) -> None:
+        """Retires the parent, which must be live. Of two transactions that try, the second waits and finds it gone."""
+        live = versions.c.state == VersionState.LIVE.value
+        if version.parent is not None:
+            parent = update(versions).where(live, versions.c.number == version.parent)
+            if (await connection.execute(parent.values(state=VersionState.RETIRED.value))).rowcount == 1:
+                return
+        number = await connection.scalar(select(versions.c.number).where(live))
+        if version.parent is not None or number is not None:
+            raise ParentNotLive(parent=version.parent, live=number)
+
+    async def _insert(self, connection: AsyncConnection, version: NewVersion, state: VersionState) -> None:
+        now = self._clock.now()
+        row: Json = {field.name: getattr(version, field.name) for field in fields(version)}
+        row.update(
+            kind=version.kind.value,
+            state=state.value,
+            heads={task: asdict(head) for task, head in version.heads.items()},
+            created_at=now,
+            promoted_at=now if state is VersionState.LIVE else None,
+            artefacts_kept=True,
+        )
+        await connection.execute(insert(versions).values(row))
+
+    async def _apply(self, connection: AsyncConnection, number: int, plan: Promotion) -> None:
+        now = self._clock.now()
+        for ids in chunked(plan.learned):
+            learned = update(samples).where(among(connection, samples.c.id, ids))
+            await connection.execute(
+                learned.values(
+                    state=SampleState.LEARNED.value,
+                    reason=None,
+                    learned_in_version=number,
+                    updated_at=now,
+                )
+            )
+        for id, emphasis in plan.emphasis.items():  # of one learning step, and few of it
+            more = samples.c.emphasis * emphasis
+            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=more))
+        for id, emphasis in plan.weighed.items():
+            await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=emphasis))
+        await move_samples(connection, plan.moves, now, plan.kinds)
+        await keep_doubts(connection, plan.doubts)
+        rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)
+        await insert_many(connection, insert(ledger), rows)
+
+    async def ledger(self, after_version: int, up_to_version: int | None = None) -> list[LedgerRow]:
+        """See `VersionLedger.ledger`."""
+        query = select(ledger.c.version, ledger.c.sample_id, ledger.c.action).where(ledger.c.version > after_version)
+        if up_to_version is not None:
+            query = query.where(ledger.c.version <= up_to_version)
+        async with reading(self._engine) as connection:
+            rows = await connection.execute(query.order_by(ledger.c.version, ledger.c.id))
+            return [LedgerRow(version, sample_id, LedgerAction(action)) for version, sample_id, action in rows]
+
+    async def mark_artefacts_gone(self, numbers: Sequence[int]) -> None:
+        """See `VersionLedger.mark_artefacts_gone`."""
+        async with writing(self._engine) as connection:
+            for chunk in chunked(numbers):
+                gone = update(versions).where(versions.c.number.in_(chunk))
+                await connection.execute(gone.values(artefacts_kept=False))
+            await forget_refused(connection)
+
+    async def ping(self) -> None:
+        """See `VersionLedger.ping`."""
+        async with reading(self._engine) as connection:
+            await connection.execute(select(1))
+
+
+def _taken(version: NewVersion) -> CandidateStale:
+    """Another transaction made a first version, or took this number, since this candidate was started."""
+    problem = f"number {version.number} or the place of the live version was taken meanwhile"
+    return CandidateStale(parent=version.parent, live=None, problem=problem)
+
+
+async def _select(connection: AsyncConnection, *conditions: Any, limit: int | None = None) -> list[Version]:
+    rows = await connection.execute(_SELECT.where(*conditions).limit(limit))
+    return [_version(row) for row in rows]
+
+
+def _version(row: Row[*tuple[Any, ...]]) -> Version:
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
+    heads = {
+        task: HeadInfo(head["digest"], tuple(head["labels"]), head["temperature"]) for task, head in row.heads.items()
+    }
+    values.update(kind=VersionKind(row.kind), state=VersionState(row.state), heads=heads)
+    return Version(**values)

@@ -1,0 +1,167 @@
+"""Which items may become samples, whichever way they come in, and what is said about those that do.
+
+The stores gather what is known of the tasks and ask here, in the transaction that stores the items; so no entrance has
+rules of its own. Every fault of every item is found at once, because a client mends all of them or none.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pawl.domain.errors import ItemsRefused, LabelRetired, TaskLeaving, UnknownLabel
+from pawl.domain.forms import Fault, cleaned, likeness, no_such_task
+from pawl.domain.labels import LabelRecord, LabelState, resolve
+from pawl.domain.samples import DEFAULT_TASK, NewSample
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What is known of a task when samples for it arrive.
+
+    labels   those with active samples.
+    records  what operators decided about names.
+    head     labels of the live version's head; None where it has none.
+    leaving  id of a request to drop the task that waits for the learner.
+    """
+
+    labels: Collection[str] = ()
+    records: Mapping[str, LabelRecord] = field(default_factory=dict)
+    head: Collection[str] | None = None
+    leaving: str | None = None
+
+    def exists(self, task: str) -> bool:
+        """Whether samples may come without `create_task`."""
+        return task == DEFAULT_TASK or bool(self.labels or self.records or self.head is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Items under their present labels, with what is to be said about each; or the faults."""
+
+    items: list[NewSample] = field(default_factory=list)
+    warnings: list[list[str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raises `ItemsRefused`, whose details hold all `faults`."""
+        if self.faults:
+            first = self.faults[0]
+            raise ItemsRefused(
+                count=len({one.index for one in self.faults}),
+                items=len(self.items),
+                index=first.index,
+                field=first.field,
+                problem=first.problem,
+                faults=self.faults,
+            )
+
+
+def clean_all(items: Sequence[NewSample], most_bytes: int | None = None) -> tuple[list[NewSample], list[Fault]]:
+    """The items in the form in which they are kept, and what is wrong with the form of each."""
+    kept: list[NewSample] = []
+    faults: list[Fault] = []
+    for index, item in enumerate(items):
+        clean, own = cleaned(item, index, most_bytes)
+        kept.append(clean)
+        faults += own
+    return kept, faults
+
+
+def admit(
+    items: Sequence[NewSample],
+    faults: Sequence[Fault],
+    facts: Mapping[str, TaskFacts],
+    tasks: Collection[str],
+    *,
+    closed: bool,
+) -> Admission:
+    """Looks at items from `clean_all` and their `faults`, knowing the `facts` of each task and all `tasks` there are.
+
+    `closed`: labels are closed, and there is a version.
+    """
+    admission = Admission(faults=list(faults))
+    bad = {fault.index for fault in faults}
+    created = {item.task for item in items if item.create_task}
+    alike = {task: _Alike(known) for task, known in facts.items()}
+    for index, item in enumerate(items):
+        present, warnings = item, []
+        known = facts.get(item.task)
+        if known is not None and index not in bad:
+            problem = _task_problem(item.task, known, created, tasks)
+            if problem is not None:
+                admission.faults.append(Fault(index, "task", problem))
+            else:
+                try:
+                    present = replace(item, label=_present_label(item, known, closed=closed))
+                except (LabelRetired, UnknownLabel) as error:
+                    admission.faults.append(Fault(index, "label", str(error)))
+                else:
+                    warnings = list(alike[item.task].warnings(item.task, present.label))
+        admission.items.append(present)
+        admission.warnings.append(warnings)
+    admission.faults.sort(key=lambda fault: fault.index)
+    return admission
+
+
+def merge_command(task: str, label: str, into: str) -> str:
+    """The command that makes two labels one."""
+    own = [] if task == DEFAULT_TASK else ["--task", task]
+    guard = ["--"] if label.startswith("-") or into.startswith("-") else []
+    return shlex.join(["pawl", "labels", "merge", *own, *guard, label, into])
+
+
+def probably_the_same(task: str, samples: Mapping[str, int]) -> list[dict[str, str]]:
+    """Labels (with their number of samples) that are alike, two by two: the one with fewer samples, the other, and the
+    command that makes them one.
+    """
+    groups: dict[str, list[str]] = {}
+    for label in sorted(samples, key=lambda label: (-samples[label], label)):
+        groups.setdefault(likeness(label), []).append(label)
+    return [
+        {"label": label, "into": group[0], "command": merge_command(task, label, group[0])}
+        for group in groups.values()
+        for label in group[1:]
+    ]
+
+
+def _task_problem(task: str, known: TaskFacts, created: Collection[str], tasks: Collection[str]) -> str | None:
+    if known.leaving is not None:
+        return str(TaskLeaving(task=task, change=known.leaving))
+    if not known.exists(task) and task not in created:
+        return str(no_such_task(task, tasks))
+    return None
+
+
+def _present_label(item: NewSample, known: TaskFacts, *, closed: bool) -> str:
+    """The label that the item's stands for. Raises `LabelRetired`; where labels are closed also `UnknownLabel`."""
+    label = resolve(known.records, item.task, item.label)
+    if closed and label not in (known.head or ()) and label not in known.records:
+        raise UnknownLabel(label=item.label, task=item.task, known=sorted(known.head or ()))
+    return label
+
+
+class _Alike:
+    """The names of a task by their likeness; those of a call are added as they come."""
+
+    def __init__(self, known: TaskFacts) -> None:
+        self._by_likeness: dict[str, dict[str, None]] = {}
+        self._records = known.records
+        for name in sorted({*known.labels, *(known.head or ()), *known.records}):
+            self._by_likeness.setdefault(likeness(name), {})[name] = None
+
+    def warnings(self, task: str, label: str) -> Iterator[str]:
+        """What is to be said about a label, which is known from then on."""
+        same = self._by_likeness.setdefault(likeness(label), {})
+        for other in same:
+            if other != label:
+                yield self._warning(task, label, other)
+        same[label] = None
+
+    def _warning(self, task: str, label: str, other: str) -> str:
+        record = self._records.get(other)
+        if record is None or record.state is LabelState.ACTIVE:
+            known = f"the label {label!r} is probably the same as {other!r}"
+            return f"{known}; to make them one: {merge_command(task, label, other)}"
+        return f"the label {label!r} is probably the same as {other!r}, which was {record.state.value}"

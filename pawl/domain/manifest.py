@@ -1,0 +1,89 @@
+"""The manifest that makes a version's folder self-describing. Frozen values, no I/O.
+
+A version's folder:
+
+    manifest.json                 this, written last
+    encoder/model.onnx            the artefact that serves and that the learner embeds with
+    encoder/model.safetensors     the weights, for training on (with config.json)
+    encoder/config.json
+    encoder/tokenizer.json
+    encoder/encoder.json          pooling, normalisation, maximal length, dimension, prompt
+    encoder/reference.safetensors embeddings of some texts by transformers, by which backends are proven
+    features.safetensors          `projection`, shape (M, d_0), float32
+    heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
+    novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32
+    novelty.safetensors           of older versions, instead of these: `factor`, `quantiles`, one for all tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.versions import HeadInfo, Json, VersionKind
+
+FORMAT = 1
+ENCODER_FOLDER = "encoder"
+FEATURES_FILE = "features.safetensors"
+FORMER_NOVELTY_FILE = "novelty.safetensors"
+MANIFEST_FILE = "manifest.json"
+
+
+def head_file(task: str) -> str:
+    """Path of a task's head inside the folder. Task names are restricted to `[a-z0-9_-]` when they are accepted."""
+    return f"heads/{task}.safetensors"
+
+
+def novelty_file(task: str) -> str:
+    """Path of what tells how unusual a text is for a task."""
+    return f"novelty/{task}.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a version is. `files` maps paths inside the folder to hex SHA-256."""
+
+    version: int
+    parent: int | None
+    kind: VersionKind
+    encoder_digest: str
+    heads: Mapping[str, HeadInfo]
+    settings: Json = field(default_factory=dict)
+    watermark: int = 0
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def with_files(self, files: Mapping[str, str]) -> Manifest:
+        """The same manifest with another table of files."""
+        return replace(self, files=dict(files))
+
+    def to_json(self) -> Json:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Any, path: str) -> Manifest:
+        """Parses untrusted JSON; raises `ArtefactCorrupt` naming `path` when a field is missing or odd."""
+        try:
+            if value["format"] != FORMAT:
+                raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {FORMAT}")
+            heads = {
+                str(task): HeadInfo(str(h["digest"]), tuple(map(str, h["labels"])), float(h["temperature"]))
+                for task, h in value["heads"].items()
+            }
+            return Manifest(
+                version=int(value["version"]),
+                parent=None if value["parent"] is None else int(value["parent"]),
+                kind=VersionKind(value["kind"]),
+                encoder_digest=str(value["encoder_digest"]),
+                heads=heads,
+                settings=dict(value["settings"]),
+                watermark=int(value["watermark"]),
+                libraries={str(k): str(v) for k, v in value["libraries"].items()},
+                files={str(k): str(v) for k, v in value["files"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtefactCorrupt(path=path, problem=f"bad manifest: {error!r}") from error

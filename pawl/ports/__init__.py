@@ -1,0 +1,35 @@
+"""What the service and the learner need from the outside, as Protocols. Adapters implement them; only the
+composition roots (`app/main.py`, `app/cli.py`, `app/offline.py`, `worker/__main__.py`) name an adapter.
+
+All I/O is async. Each method of a store is one transaction. Texts and labels are plain `str`; arrays are float32.
+"""
+
+from __future__ import annotations
+
+from pawl.ports.classifier import ArtefactStore, Encoder, Floats, VersionFolder
+from pawl.ports.clock import Clock
+from pawl.ports.encoders import EncoderRequests
+from pawl.ports.imports import ImportStore
+from pawl.ports.labels import LabelStore
+from pawl.ports.quarantine import QuarantineStore
+from pawl.ports.samples import PredictionLog, SampleStore
+from pawl.ports.stream import FeedbackStream, StreamEntry, StreamUnavailable
+from pawl.ports.versions import VersionLedger
+
+__all__ = [
+    "ArtefactStore",
+    "Clock",
+    "Encoder",
+    "EncoderRequests",
+    "FeedbackStream",
+    "Floats",
+    "ImportStore",
+    "LabelStore",
+    "PredictionLog",
+    "QuarantineStore",
+    "SampleStore",
+    "StreamEntry",
+    "StreamUnavailable",
+    "VersionFolder",
+    "VersionLedger",
+]

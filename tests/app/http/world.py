@@ -1,0 +1,168 @@
+"""An app over memory twins and a real folder of artefacts with the tiny encoder, and versions to put live in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.serving.service import Service
+from pawl.artefacts import FolderArtefactStore, manifest_digest
+from pawl.classifier.classifier import Classifier, load_classifier
+from pawl.classifier.features import RandomFeatures
+from pawl.classifier.head import LinearHead
+from pawl.classifier.novelty import Novelty
+from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.db.memory_labels import MemoryLabelStore
+from pawl.db.memory_predictions import MemoryPredictionLog
+from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.domain.encoders import MADE_WITH, EncoderOrigin
+from pawl.domain.errors import StoreUnavailable
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
+from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind, VersionState
+from pawl.settings import Settings
+from pawl.streams.memory import MemoryFeedbackStream
+from tests.polling import eventually
+from tests.tiny_encoder import exported_tiny_encoder
+
+LABELS = ("card", "money", "other")
+_D, _M = 32, 16
+
+
+class SwitchedStores:
+    """Makes every method of the wrapped port raise `StoreUnavailable` while it is switched off."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self.is_up = True
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_up:
+                raise StoreUnavailable(problem="switched off")
+            return await method(*args, **kwargs)
+
+        return call
+
+
+class World:
+    """Everything outside the app, in memory but for the artefacts."""
+
+    def __init__(self, home: Path, **overrides: Any) -> None:
+        self.settings = Settings(home=home, **{"poll_seconds": 0.05, **overrides})
+        self.database = MemoryDatabase()
+        self.samples = MemorySampleStore(
+            self.database, closed_labels=self.settings.closed_labels, most_bytes=self.settings.max_body_bytes
+        )
+        self.predictions = MemoryPredictionLog(self.database)
+        self.ledger = MemoryVersionLedger(self.database)
+        self.labels = MemoryLabelStore(self.database)
+        ports = (self.samples, self.predictions, self.ledger, self.labels)
+        self.switches = [SwitchedStores(port) for port in ports]
+        self.stream = MemoryFeedbackStream()
+        self.artefacts = FolderArtefactStore(self.settings.artefacts_path)
+        samples, predictions, ledger, labels = self.switches
+        self.app: FastAPI = create_app(
+            self.settings,
+            samples=samples,
+            predictions=predictions,
+            ledger=ledger,
+            labels=labels,
+            stream=self.stream,
+            artefacts=self.artefacts,
+        )
+
+    @property
+    def service(self) -> Service:
+        service: Service = self.app.state.service
+        return service
+
+    def switch_sql(self, *, on: bool) -> None:
+        for one in self.switches:
+            one.is_up = on
+
+    def write_version(
+        self, number: int, tasks: Mapping[str, Sequence[str]] | None = None, made_with: EncoderOrigin | None = None
+    ) -> NewVersion:
+        """Publishes a folder whose heads are random, seeded with the number."""
+        encoder, digest = exported_tiny_encoder()
+        rng = np.random.default_rng(number)
+        features = RandomFeatures.create(_D, _M, 0)
+        novelty = Novelty(np.eye(_D, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
+        heads = {
+            task: LinearHead(
+                labels,
+                rng.normal(size=(features.width, len(labels))).astype(np.float32),
+                np.zeros(len(labels), np.float32),
+                1.0,
+            )
+            for task, labels in (tasks or {"default": LABELS}).items()
+        }
+        files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in encoder.iterdir()}
+        files[FEATURES_FILE] = features.to_bytes()
+        files |= {head_file(task): head.to_bytes() for task, head in heads.items()}
+        files |= {novelty_file(task): novelty.to_bytes() for task in heads}
+        infos = {
+            task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), tuple(head.labels), head.temperature)
+            for task, head in heads.items()
+        }
+        parent = next((n for n, one in self.database.versions.items() if one.state is VersionState.LIVE), None)
+        settings = {MADE_WITH: made_with.to_json()} if made_with is not None else {}
+        manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos, settings)
+        folder = self.artefacts.publish(number, manifest, files)
+        return NewVersion(
+            number=number,
+            parent=parent,
+            kind=VersionKind.HEAD,
+            trigger="test",
+            encoder_digest=digest,
+            heads=infos,
+            manifest_digest=manifest_digest(folder.path),
+            size_bytes=1,
+        )
+
+    async def promote(self, version: NewVersion, change: LedgerChange | None = None) -> Version:
+        """Makes a written version live and hints at it."""
+        promoted = await self.ledger.promote(version, change or LedgerChange())
+        await self.stream.hint_version(promoted.number)
+        return promoted
+
+    async def serve(self, number: int, change: LedgerChange | None = None, **tasks: Sequence[str]) -> None:
+        """Writes, promotes, and waits until the app answers with it."""
+        await self.promote(self.write_version(number, tasks or None), change)
+        await eventually(lambda: self.service.engine.number == number)
+
+    def offline(self, number: int) -> Classifier:
+        """The version loaded from its folder, without the service."""
+        return load_classifier(self.artefacts.open(number))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of the app for the time of its lifespan."""
+        transport = httpx.ASGITransport(self.app)
+        async with (
+            self.app.router.lifespan_context(self.app),
+            httpx.AsyncClient(transport=transport, base_url="http://pawl") as client,
+        ):
+            yield client
+
+
+def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The answer is an RFC 9457 problem of this status; its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"]
+    body: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail"} <= set(body) <= {"type", "title", "status", "detail", "errors"}
+    assert body["status"] == status
+    assert (status in {429, 503}) == ("retry-after" in response.headers)
+    return body

@@ -1,0 +1,274 @@
+"""Model-based: whatever is called in whatever order, SQLite and its in-memory twin show the same, and the
+invariants of learning hold in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from pawl.domain.errors import PawlError
+from pawl.domain.labels import LabelChangeKind, LabelChangeState, LabelRequest
+from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
+from pawl.domain.samples import REPLACED, IdempotencyKey, NewSample, Sample, SampleState
+from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, LedgerRow, Version, VersionState
+from tests.pawl.contract.backends import Stores, candidate, memory_stores, sql_stores, sqlite_url
+from tests.pawl.contract.label_changes import carry_out
+
+ITEMS = st.builds(
+    NewSample,
+    text=st.sampled_from(["one", "One ", "two", "three"]),
+    label=st.sampled_from(["a", "b"]),
+    task=st.sampled_from(["default", "mood"]),
+    weight=st.sampled_from([None, None, 1.0, 2.0]),
+    source=st.sampled_from([None, "me", "you"]),
+    golden=st.sampled_from([False, False, False, True]),
+    pinned=st.sampled_from([False, False, True]),
+    create_task=st.sampled_from([True, True, False]),
+)
+PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
+DOUBT = Doubt("a", opposed=True, plausible=False)
+MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained", "restored", "requeued", "reweighted")
+LABELS = st.sampled_from(["a", "b", "c"])
+HEADS = {task: HeadInfo("d" * 64, ("a", "b"), 1.0) for task in ("default", "mood")}
+HOW = ["with a version", "with a version", "without", "not"]
+Call = Callable[[Stores], Awaitable[Any]]
+
+
+class TwoStores(RuleBasedStateMachine):
+    """Runs each call on both; samples are named by `seq`, since ids are random."""
+
+    template: Path
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        path = shutil.copy(self.template, self.folder.name)
+        opening = self.stack.enter_async_context(sql_stores(sqlite_url(Path(path))))
+        self.both = (memory_stores(), self.runner.run(opening))
+        self.names: tuple[dict[int, str], ...] = ({}, {})
+
+    def teardown(self) -> None:
+        self.runner.run(self.stack.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+    def agree(self, call: Callable[[Stores, dict[int, str]], Awaitable[Any]]) -> Any:
+        """Calls both, takes an error of ours for a result, and holds the results against each other."""
+
+        async def one(stores: Stores, names: dict[int, str]) -> Any:
+            stores.clock.advance(seconds=1)
+            try:
+                return await call(stores, names)
+            except PawlError as error:
+                return type(error)
+
+        first, second = [self.runner.run(one(*pair)) for pair in zip(self.both, self.names, strict=True)]
+        assert first == second
+        return first
+
+    def ids(self, names: dict[int, str], picks: list[int]) -> list[str]:
+        return list(dict.fromkeys(names[1 + pick % len(names)] for pick in picks)) if names else []
+
+    @rule(items=st.lists(ITEMS, min_size=1, max_size=4), key=st.sampled_from([None, None, "k1", "k2"]))
+    def accept(self, items: list[NewSample], key: str | None) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> list[tuple[int, SampleState, bool]]:
+            body = None if key is None else IdempotencyKey(key, str(len(items)))
+            receipts = await stores.samples.accept(items, body)
+            seqs = {one.id: one.seq for one in await stores.samples.get_many([receipt.id for receipt in receipts])}
+            names.update({seq: id for id, seq in seqs.items()})
+            return [(seqs[receipt.id], receipt.state, receipt.is_new) for receipt in receipts]
+
+        self.agree(call)
+
+    @rule(pick=st.integers(0, 30))
+    def retract(self, pick: int) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> list[Sample]:
+            ids = self.ids(names, [pick])
+            return [anonymous(await stores.samples.request_retraction(id)) for id in ids]
+
+        self.agree(call)
+
+    @rule(picks=PICKS, state=st.sampled_from([SampleState.DEAD, SampleState.REJECTED, SampleState.QUARANTINED]))
+    def settle(self, picks: list[int], state: SampleState) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> int:
+            return await stores.samples.settle(state, dict.fromkeys(self.ids(names, picks), "settled"))
+
+        self.agree(call)
+
+    @rule(picks=PICKS, kind=st.sampled_from(QuarantineKind))
+    def hold(self, picks: list[int], kind: QuarantineKind) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> int:
+            ids = self.ids(names, picks)
+            return await stores.samples.hold(dict.fromkeys(ids, Hold(kind, "held")), dict.fromkeys(ids, DOUBT))
+
+        self.agree(call)
+
+    @rule(pick=st.integers(0, 30), action=st.sampled_from(ReviewAction))
+    def review(self, pick: int, action: ReviewAction) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> list[Sample]:
+            ids = self.ids(names, [pick])
+            return [anonymous(await stores.samples.review(id, Review(action, "looked", "ann"))) for id in ids]
+
+        self.agree(call)
+
+    @rule(
+        moves=st.lists(st.sampled_from(MOVES), min_size=30, max_size=30),
+        fitting=st.booleans(),
+        back_to=st.none() | st.integers(0, 5),
+    )
+    def promote(self, moves: list[str], fitting: bool, back_to: int | None) -> None:
+        """Each sample gets a move; unless `fitting` is false only those that its state allows."""
+
+        async def call(stores: Stores, names: dict[int, str]) -> Version:
+            number, live = await stores.ledger.next_number(), await stores.ledger.live()
+            chosen: dict[str, list[str]] = {move: [] for move in MOVES}
+            for (_, id), move in zip(sorted(names.items()), moves, strict=False):
+                if not fitting or fits(await stores.samples.get(id), move):
+                    chosen[move].append(id)
+            unlearned, dropped, quarantined, requeued = (
+                dict.fromkeys(chosen[move], f"{REPLACED}{move}")
+                for move in ("unlearned", "dropped", "quarantined", "requeued")
+            )
+            learned = tuple(chosen["learned"])
+            change = LedgerChange(
+                learned,
+                unlearned,
+                dropped,
+                quarantined,
+                tuple(chosen["trained"]),
+                doubts=dict.fromkeys(learned, DOUBT),
+                emphasis=dict.fromkeys(learned[::2], 2.5),
+                back_to=back_to,
+                restored=tuple(chosen["restored"]),
+                requeued=requeued,
+                reweighted=tuple(chosen["reweighted"]),
+                weighed=dict.fromkeys((*chosen["restored"], *chosen["reweighted"]), 1.5),
+            )
+            version = replace(candidate(number, live.number if live else None), heads=HEADS)
+            return await stores.ledger.promote(version, change)
+
+        outcome = self.agree(call)
+        assert isinstance(outcome, Version) or not fitting
+
+    @rule(kind=st.sampled_from(LabelChangeKind), names=st.tuples(LABELS, LABELS), how=st.sampled_from(HOW))
+    def change_label(self, kind: LabelChangeKind, names: tuple[str, str], how: str) -> None:
+        """Asked for, and carried out with a version, without one, or not at all."""
+
+        async def call(stores: Stores, _: dict[int, str]) -> object:
+            label, other = names
+            target = other if kind in {LabelChangeKind.RENAME, LabelChangeKind.MERGE} else None
+            if kind is LabelChangeKind.DROP:
+                target = {"a": None, "b": "me", "c": "you"}[other]
+            change = await stores.labels.request(LabelRequest(kind, "default", label, target))
+            if change.state is LabelChangeState.PENDING and how == "with a version":
+                await carry_out(stores, change)
+            elif change.state is LabelChangeState.PENDING:
+                settled = stores.labels.apply(change.id) if how == "without" else stores.labels.fail(change.id, "no")
+                await settled
+            return replace(await stores.labels.get(change.id), id="")
+
+        self.agree(call)
+
+    @rule(picks=PICKS)
+    def refuse(self, picks: list[int]) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> Version:
+            ids = self.ids(names, picks)
+            change, harmful = LedgerChange(learned=tuple(ids)), dict.fromkeys(ids[::2], "bad")
+            version = candidate(await stores.ledger.next_number(), None)
+            refused = await stores.ledger.refuse(version, change, harmful)
+            assert [row.sample_id for row in await stores.ledger.refused(refused.number)] == sorted(ids)
+            return refused
+
+        self.agree(call)
+
+    @invariant()
+    def both_show_the_same_and_each_sample_is_learned_once(self) -> None:
+        async def call(stores: Stores, names: dict[int, str]) -> list[object]:
+            store, seqs = stores.samples, {id: seq for seq, id in names.items()}
+            samples, rows = await store.get_many(list(seqs)), await stores.ledger.ledger(0)
+            versions = await stores.ledger.page(None, 1000)
+            check_invariants(names, samples, rows, versions)
+            lists = [samples, await store.queued(100), await store.rivals(samples[:2]), await store.learned("mood")]
+            lists += [await store.quarantined(QuarantineFilter(), None, 4), await store.screened("default", 3)]
+            return [
+                [[anonymous(sample) for sample in one] for one in lists],
+                [replace(row, sample_id=str(seqs[row.sample_id])) for row in rows],
+                [(event.id, event.type) for event in await stores.ledger.events(0, 1000)],
+                await store.label_counts("default"),
+                await store.backlog(),
+                [replace(one, pending=None) for one in await stores.labels.tasks()],
+                [replace(one, pending=None) for one in await stores.labels.tasks("me")],
+                [await store.makes_first_version(n) for n in (2, 5)],
+                [one.seq for one in await store.first_samples(3)],
+                [replace(one, pending=None) for one in await stores.labels.summaries("default")],
+                await store.quarantine_counts(),
+                versions,
+            ]
+
+        self.agree(call)
+
+
+def check_invariants(
+    names: dict[int, str], samples: list[Sample], rows: list[LedgerRow], versions: list[Version]
+) -> None:
+    """Nothing accepted is lost; nothing is in a lineage twice; one version is live."""
+    assert [sample.id for sample in samples] == [id for _, id in sorted(names.items())]
+    net: Counter[str] = Counter()
+    for row in rows:
+        net[row.sample_id] += {LedgerAction.LEARN: 1, LedgerAction.UNLEARN: -1}.get(row.action, 0)
+        assert net[row.sample_id] in {0, 1}
+    assert {one.id for one in samples if one.state is SampleState.LEARNED} == {id for id in net if net[id]}
+    promoted = [one for one in versions if one.state is not VersionState.REFUSED]
+    assert [one.state for one in promoted] == [VersionState.LIVE, *([VersionState.RETIRED] * len(promoted))][
+        : len(promoted)
+    ]
+
+
+def anonymous(sample: Sample) -> Sample:
+    """Without ids, which are random."""
+    return replace(sample, id="", reason=sample.reason and re.sub(r"lc_\w+", "lc_", sample.reason))
+
+
+def fits(sample: Sample, move: str) -> bool:
+    """Whether the contract allows the move from this state."""
+    allowed = {
+        "learned": {SampleState.QUEUED},
+        "unlearned": {SampleState.LEARNED},
+        "dropped": {SampleState.QUEUED},
+        "quarantined": {SampleState.QUEUED, SampleState.LEARNED},
+        "trained": set(SampleState),
+        "restored": {sample.state} if sample.may_return else set(),
+        "requeued": {SampleState.LEARNED},
+        "reweighted": {SampleState.LEARNED},
+    }
+    return sample.state in allowed[move]
+
+
+def test_sqlite_and_its_twin_agree_on_any_sequence_of_calls(sqlite_template: Path) -> None:
+    machine = type("TwoStoresOnACopy", (TwoStores,), {"template": sqlite_template})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=10,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

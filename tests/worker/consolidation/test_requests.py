@@ -1,0 +1,56 @@
+"""A consolidation that somebody asked for is started once, whatever is restarted in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED
+from pawl.settings import Settings
+from worker import consolidator
+from worker.consolidator import Consolidator
+from worker.state.learner_state import LearnerState
+
+_STATE = cast("LearnerState", object())
+
+
+@pytest.fixture(autouse=True)
+def _look_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consolidator, "_LOOK_SECONDS", -1.0)
+
+
+@pytest.fixture
+def ledger() -> MemoryVersionLedger:
+    return MemoryVersionLedger(MemoryDatabase())
+
+
+def _started_on(ledger: MemoryVersionLedger, home: Path) -> Consolidator:
+    nothing: Any = None
+    samples = MemorySampleStore(MemoryDatabase())
+    return Consolidator(samples, ledger, nothing, nothing, nothing, Settings(home=home))
+
+
+async def test_a_request_is_taken_once(ledger: MemoryVersionLedger, tmp_path: Path) -> None:
+    learner = _started_on(ledger, tmp_path)
+    assert not await learner.wanted(_STATE)
+    await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
+    await ledger.append_event("feedback_learned", {})
+    assert await learner.wanted(_STATE)
+    assert not await learner.wanted(_STATE)
+
+
+async def test_a_request_made_while_no_learner_ran_is_found_and_one_that_was_met_is_not(
+    ledger: MemoryVersionLedger, tmp_path: Path
+) -> None:
+    await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
+    assert await _started_on(ledger, tmp_path).wanted(_STATE), "the one before died before it could start"
+    await ledger.append_event(CONSOLIDATION_STARTED, {})
+    for _ in range(consolidator._EVENT_PAGE + 1):
+        await ledger.append_event("consolidation_progress", {})
+    assert not await _started_on(ledger, tmp_path).wanted(_STATE)
+    await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
+    assert await _started_on(ledger, tmp_path).wanted(_STATE)

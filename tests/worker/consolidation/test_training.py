@@ -1,0 +1,298 @@
+"""The fine-tuning loop, on the tiny encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.domain.errors import EncoderRejected, TrainingFailed
+from tests.tiny_encoder import WORDS, exported_tiny_encoder
+from worker.consolidation.data.batches import Example, Target
+from worker.consolidation.training.losses import Objective
+from worker.consolidation.training.methods.adversarial import Attack, word_embeddings
+from worker.consolidation.training.network import Network, freeze, layers_of, probe
+from worker.consolidation.training.recipe import Recipe
+from worker.consolidation.training.trainer import Outcome, Trainer
+
+RECIPE = Recipe(
+    freeze="all",
+    epochs=3,
+    learning_rate=1e-3,
+    warmup=0.1,
+    weight_decay=0.01,
+    batch_size=16,
+    patience=100,
+    max_grad_norm=1.0,
+    bf16=False,
+    padding=0,
+    seed=0,
+    objective=Objective(distillation=0.5),
+)
+CPU = torch.device("cpu")
+
+
+def _texts(count: int, seed: int = 0) -> tuple[list[str], list[int]]:
+    """Texts whose class is that of one of their words, among words that tell nothing."""
+    rng = np.random.default_rng(seed)
+    telling, filler = WORDS[:20], WORDS[20:]
+    texts, labels = [], []
+    for _ in range(count):
+        label = int(rng.integers(0, 2))
+        words = [str(rng.choice(telling[label::2])), *rng.choice(filler, int(rng.integers(1, 8))).tolist()]
+        rng.shuffle(words)
+        texts.append(" ".join(words))
+        labels.append(label)
+    return texts, labels
+
+
+def _examples(encoder: TorchEncoder, count: int, seed: int = 0) -> list[Example]:
+    texts, labels = _texts(count, seed)
+    teacher = np.array([0.5, 0.5], np.float32)
+    tokens = encoder.tokenizer.tokenize(texts)
+    return [
+        Example(tuple(t), (Target(0, label, 1.0 + k % 3, teacher if k % 4 == 0 else None),))
+        for k, (t, label) in enumerate(zip(tokens, labels, strict=True))
+    ]
+
+
+def _encoder(dropout: float | None = None) -> TorchEncoder:
+    folder, digest = exported_tiny_encoder()
+    encoder = TorchEncoder(folder, digest=digest)
+    for module in encoder.module.modules():
+        if dropout is not None and isinstance(module, nn.Dropout):
+            module.p = dropout
+    if dropout is not None:
+        for layer in layers_of(encoder.module):
+            _set_attention_dropout(layer, dropout)
+    return encoder
+
+
+def _set_attention_dropout(layer: nn.Module, dropout: float) -> None:
+    for module in layer.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = dropout  # type: ignore[assignment]  # a float that nn.Module does not declare
+
+
+def _trainer(encoder: TorchEncoder, recipe: Recipe = RECIPE) -> Trainer:
+    torch.manual_seed(7)
+    network = Network(encoder.module, [nn.Linear(encoder.dimension, 2)])
+    return Trainer(network, recipe, CPU, due=lambda: False, report=lambda *_: None)
+
+
+def _train(recipe: Recipe) -> tuple[TorchEncoder, Outcome]:
+    encoder = _encoder()
+    return encoder, _trainer(encoder, recipe).run(_examples(encoder, 200), _examples(encoder, 60, seed=1))
+
+
+def _state(encoder: TorchEncoder) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in encoder.module.state_dict().items()}
+
+
+def test_training_learns_what_the_frozen_encoder_cannot() -> None:
+    _, outcome = _train(replace(RECIPE, epochs=5, objective=Objective()))
+    assert outcome.changed
+    assert outcome.before is not None
+    assert outcome.best is not None
+    assert outcome.before.accuracy < 0.65
+    assert outcome.best.accuracy > 0.8
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, second, other = (_state(_train(replace(RECIPE, epochs=1, seed=seed))[0]) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(("policy", "frozen_layers"), [("all", 0), ("top-1", 1), ("top-2", 0), ("top-9", 0)])
+def test_frozen_weights_stay_bit_identical(policy: str, frozen_layers: int) -> None:
+    before = _state(_encoder())
+    encoder, outcome = _train(replace(RECIPE, freeze=policy, epochs=2))
+    after = _state(encoder)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    embeddings = {name for name in before if ".embeddings." in name}
+    below = {name for name in before if any(f".layer.{k}." in name for k in range(frozen_layers))}
+    above = {name for name in before if ".layer." in name} - below
+    assert not changed & below
+    assert above <= changed
+    assert bool(changed & embeddings) == (policy == "all")
+    assert outcome.cached_states == (frozen_layers > 0)
+    assert len(layers_of(encoder.module)) == 2, "the layers must be back in place for the export"
+
+
+def test_cached_states_give_the_gradients_of_the_whole_encoder() -> None:
+    """Caching is off when there is one epoch only, so the same step can be taken both ways."""
+    encoder = _encoder(dropout=0.0)
+    recipe = replace(RECIPE, freeze="top-1")
+    cached = _trainer(encoder, recipe)
+    examples = _examples(encoder, 16)
+    stored, _ = cached._cache_frozen(examples, [])
+    assert all(example.states is not None for example in stored)
+    with cached._resumed():
+        with_cache = _gradients(cached, stored)
+    whole = _gradients(_trainer(encoder, recipe), examples)
+    torch.testing.assert_close(with_cache, whole, rtol=1e-4, atol=1e-6)
+
+
+def _gradients(trainer: Trainer, examples: Sequence[Example]) -> list[Tensor]:
+    trainer.network.zero_grad()
+    trainer._train_mode()
+    trainer.accumulate(examples)
+    return [p.grad.clone() for p in trainer._trained if p.grad is not None]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 16])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(parts: int) -> None:
+    encoder = _encoder(dropout=0.0)
+    trainer, examples = _trainer(encoder), _examples(encoder, 16)
+    whole = _gradients(trainer, examples)
+    trainer.parts = parts
+    torch.testing.assert_close(_gradients(trainer, examples), whole, rtol=1e-4, atol=1e-6)
+
+
+class _SmallMemory(nn.Module):
+    """An encoder on a device whose memory holds so many texts at a time."""
+
+    def __init__(self, encoder: nn.Module, room: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.room = room
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Any:
+        if len(tokens) > self.room:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.encoder(tokens, mask)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
+    encoder = _encoder(dropout=0.0)
+    examples = _examples(encoder, 64)
+    network = Network(_SmallMemory(encoder.module, room=5), [nn.Linear(encoder.dimension, 2)])
+    trainer = Trainer(network, replace(RECIPE, epochs=1), CPU, due=lambda: False, report=lambda *_: None)
+    outcome = trainer.run(examples, [])
+    assert outcome.accumulated == 4
+    assert outcome.samples == 64
+    assert outcome.steps == outcome.planned_steps == 4
+
+
+def test_a_text_that_alone_is_too_large_ends_the_training() -> None:
+    encoder = _encoder()
+    network = Network(_SmallMemory(encoder.module, room=0), [nn.Linear(encoder.dimension, 2)])
+    trainer = Trainer(network, RECIPE, CPU, due=lambda: False, report=lambda *_: None)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.run(_examples(encoder, 8), [])
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    encoder = _encoder()
+    trainer = _trainer(encoder)
+    with torch.no_grad():
+        trainer.network.heads[0].weight.fill_(float("nan"))  # type: ignore[operator]  # nn.Module declares no weight
+    with pytest.raises(TrainingFailed, match="the loss is nan"):
+        trainer.run(_examples(encoder, 32), [])
+
+
+def test_training_that_never_improves_gives_the_old_weights_back() -> None:
+    encoder = _encoder()
+    before = _state(encoder)
+    trainer = _trainer(encoder, replace(RECIPE, learning_rate=1e-12, head_rate=0.0, weight_decay=0.0, patience=2))
+    wrong = [replace(e, targets=(replace(e.targets[0], label=0),)) for e in _examples(encoder, 30, seed=1)]
+    with torch.no_grad():  # already right on all of the validation samples, and training data say the opposite
+        trainer.network.heads[0].weight.zero_()  # type: ignore[operator]  # nn.Module declares no weight
+        trainer.network.heads[0].bias.copy_(torch.tensor([90.0, -90.0]))  # type: ignore[operator]  # the same
+    outcome = trainer.run(_examples(encoder, 200), wrong)
+    assert not outcome.changed
+    assert outcome.steps < outcome.planned_steps
+    after = _state(encoder)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_bfloat16_trains_float32_weights() -> None:
+    encoder, outcome = _train(replace(RECIPE, bf16=True, epochs=1))
+    assert all(value.dtype == torch.float32 for value in _state(encoder).values() if value.is_floating_point())
+    assert outcome.steps == 13
+
+
+def test_a_probe_separates_what_the_embedding_separates() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    z = rng.standard_normal((300, 8)).astype(np.float32)
+    z[np.arange(300), labels] += 4
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    head = probe(z, labels.tolist(), [1.0] * 300, classes=4)
+    right = (head(torch.from_numpy(z)).argmax(dim=1).numpy() == labels).mean()
+    assert right > 0.9
+    assert head.weight[3].abs().max().item() < head.weight[:3].abs().max().item()
+
+
+def test_an_encoder_without_layers_cannot_be_frozen_in_part() -> None:
+    with pytest.raises(EncoderRejected, match="no list of layers"):
+        freeze(nn.Linear(3, 3), "top-1")
+
+
+_METHODS: dict[str, dict[str, Any]] = {
+    "all terms of the loss": {"objective": Objective(0.5, 2.0, 0.01, 0.2, 0.3, 0.0)},
+    "mixup and hidden tokens": {"objective": Objective(mixup=0.4), "token_dropout": 0.1},
+    "l2-sp and ewc": {"l2_sp": 0.01, "ewc": 0.01, "layer_decay": 0.8},
+    "fgm": {"attack": Attack.of("fgm", 0.5, 3)},
+    "freelb": {"attack": Attack.of("freelb", 0.5, 3)},
+    "averages": {"ema_decay": 0.9, "wise_ft": "validation"},
+    "adapters": {"lora_rank": 4, "wise_ft": 0.5, "ema_decay": 0.9},
+    "adapters in the upper layer": {"lora_rank": 4, "freeze": "top-1", "ewc": 0.1},
+    "a budget of tokens": {"token_budget": 64},
+}
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_every_method_trains_and_the_same_seed_gives_the_same_weights(method: str) -> None:
+    recipe = replace(RECIPE, epochs=2, **_METHODS[method])
+
+    def trained(recipe: Recipe) -> dict[str, Tensor]:
+        encoder = _encoder()
+        checks = _examples(encoder, 60, seed=1) if recipe.wise_ft == "validation" else []
+        _trainer(encoder, recipe).run(_examples(encoder, 100), checks)
+        return _state(encoder)
+
+    before, plain = _state(_encoder()), trained(replace(RECIPE, epochs=2))
+    first, second = trained(recipe), trained(recipe)
+    assert first.keys() == before.keys(), "the export knows these names"
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], before[name]) for name in first)
+    assert not all(torch.equal(first[name], plain[name]) for name in first)
+
+
+def test_the_penalty_keeps_the_weights_nearer_to_where_they_started() -> None:
+    before = _state(_encoder())
+
+    def distance(recipe: Recipe) -> float:
+        after = _state(_train(recipe)[0])
+        return sum(float((after[name] - before[name]).square().sum()) for name in before)
+
+    free = distance(replace(RECIPE, epochs=2))
+    assert distance(replace(RECIPE, epochs=2, l2_sp=10.0)) < free / 2
+    assert distance(replace(RECIPE, epochs=2, ewc=10.0)) < free
+
+
+@pytest.mark.parametrize(("share", "freeze"), [(0.0, "all"), (1.0, "all"), (0.0, "top-1")])
+def test_the_ends_of_wise_ft_are_the_old_and_the_new_encoder(share: float, freeze: str) -> None:
+    before, recipe = _state(_encoder()), replace(RECIPE, epochs=2, freeze=freeze)
+    encoder, outcome = _train(replace(recipe, wise_ft=share))
+    wanted = before if share == 0.0 else _state(_train(recipe)[0])
+    assert all(torch.equal(value, wanted[name]) for name, value in _state(encoder).items())
+    assert outcome.changed == (share > 0)
+
+
+def test_lower_layers_learn_more_slowly_by_the_layer_decay() -> None:
+    trainer = _trainer(_encoder(), replace(RECIPE, layer_decay=0.5))
+    peaks = {id(p): group["peak"] for group in trainer._optimiser.param_groups for p in group["params"]}
+    encoder = trainer.network.encoder
+    lower, upper = ({peaks[id(p)] for p in layer.parameters()} for layer in layers_of(encoder))
+    assert (lower, upper) == ({5e-4}, {1e-3})
+    assert peaks[id(word_embeddings(encoder).weight)] == 2.5e-4
+    assert peaks[id(trainer.network.heads[0].weight)] == 2e-2

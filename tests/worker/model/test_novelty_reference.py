@@ -1,0 +1,144 @@
+"""Novelty: known texts are ranked as if they were not known yet, and each version has what fits its own head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pawl.classifier.head import LinearHead
+from pawl.classifier.novelty import Novelty
+from pawl.domain.manifest import novelty_file
+from pawl.ports import Floats
+from tests.intents import labelled
+from tests.worker.examples import DIMENSION, examples, learner, teach
+from tests.worker.lives import Lived, live
+from worker.model.candidate import Change, Example
+from worker.model.novelty_reference import measure
+from worker.model.task_model import TaskModel
+from worker.state.learner_state import Ranked
+
+_PART = 20
+"""d_0: of the examples' features the first so many are taken for z."""
+
+
+def test_a_known_text_is_as_strange_as_it_was_before_it_was_known() -> None:
+    known = [*examples("a", 70, spread=2.0), *examples("b", 66, spread=2.0), *examples("c", 30, spread=2.0)]
+    task = learner()
+    teach(task, known, [], bulk=True)
+    expected = []
+    for item in task.panel.items:
+        own = next(e for e in known if e.sample_id == item.sample_id)
+        fresh = learner()
+        fresh.labels, fresh.counts = list(task.labels), [0] * len(task.labels)
+        teach(fresh, [e for e in known if e is not own], [], bulk=True)
+        expected.append(_strangeness(fresh, fresh.novelty(_PART), [own])[0])
+    found = task.novelty(_PART)
+    order = np.quantile(expected, np.linspace(0, 1, 101))
+    np.testing.assert_allclose(found.quantiles, order, atol=2e-4)
+
+
+def test_what_a_candidate_says_is_what_is_so_after_its_commit() -> None:
+    for bulk in (False, True):
+        task = learner()
+        known = teach(task, [*examples("a", 40), *examples("b", 40)], [])
+        candidate = task.propose(Change(examples("c", 70), known[:3]), bulk=bulk)
+        said = candidate.novelty(_PART)
+        candidate.commit()
+        _assert_same(said, task.novelty(_PART))
+        chosen = task.propose_regularisation(3.0)
+        said = chosen.novelty(_PART)
+        chosen.commit()
+        _assert_same(said, task.novelty(_PART))
+
+
+def test_new_texts_of_known_labels_spread_over_the_ranks_and_others_are_at_the_top() -> None:
+    task = learner()
+    teach(task, [e for label in "abcd" for e in examples(label, 100)], [], bulk=True)
+    novelty = task.novelty(DIMENSION)
+    like = _rank(task, novelty, [e for label in "abcd" for e in examples(label, 100, seed=7)])
+    assert 0.4 < like.mean() < 0.6
+    assert 0.0 < (like > 0.9).mean() < 0.2
+    assert _rank(task, novelty, examples("z", 100)).mean() > 0.95
+
+
+def test_golden_samples_rank_though_they_are_not_in_the_head() -> None:
+    task = learner()
+    known = [*examples("a", 40), *examples("b", 40)]
+    teach(task, known, [], bulk=True)
+    golden = [replace(e, golden=True) for e in examples("a", 30, seed=3)]
+    task.seat(golden)
+    assert [item.sample_id for item in task.panel.items] == [e.sample_id for e in (*known, *golden)]
+    z = torch.stack([e.features[:_PART] for e in (*known, *golden)])
+    weights = torch.tensor([task.level(40)] * len(known) + [0.0] * len(golden))
+    _assert_same(task.novelty(_PART), measure(_gram(task, known), z, weights, task.leave_one_out()))
+
+
+def test_few_texts_or_none_are_enough() -> None:
+    task = learner()
+    task.propose(Change(examples("a", 1))).commit()
+    teach(task, examples("b", 1), [])
+    novelty = task.novelty(_PART)
+    assert np.isfinite(novelty.quantiles).all()
+    assert (np.abs(novelty.quantiles) < 10).all(), "the offset of a label without samples is no score"
+    nobody = measure(torch.zeros(4, 4), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 2))
+    z = np.eye(4, dtype=np.float32)
+    assert nobody.rank(z, np.full((4, 2), 0.5, np.float32)).tolist() == [0.0] * 4
+
+
+def test_it_is_made_anew_when_the_head_has_outgrown_it() -> None:
+    task = learner()
+    teach(task, examples("a", 5), [])
+    ranked = Ranked(task.novelty(_PART), 100, 0.1)
+    grown = {count: ranked.is_outgrown(count, 0.1) for count in (80, 84, 100, 120, 121)}
+    assert grown == {80: True, 84: False, 100: False, 120: False, 121: True}
+    assert ranked.is_outgrown(100, 0.3)
+
+
+async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Lived) -> None:
+    """A task's first version already. One correction more does not change the files."""
+    one = lived.learner
+    pairs = [(text, "long" if len(text) > 40 else "short") for text, _ in labelled(30, seed=2)]
+    await one.accept(pairs, task="length")
+    await one.learn_queued()
+    first = lived.pawl.offline((await live(one)).number)
+    assert first.tasks == ("default", "length")
+    for task, own in lived.state.tasks.items():
+        _assert_same(first.novelty[task], own.novelty(lived.state.features.widened))
+    await one.accept([("a text that nobody has sent yet", "long")], task="length")
+    await one.learn_queued()
+    second = lived.pawl.offline((await live(one)).number)
+    assert second.number == first.number + 1
+    for task in first.tasks:
+        assert second.manifest.files[novelty_file(task)] == first.manifest.files[novelty_file(task)]
+
+
+def _gram(task: TaskModel, known: Sequence[Example]) -> torch.Tensor:
+    counts = dict(zip(task.labels, task.counts, strict=True))
+    z = torch.stack([e.features for e in known]).double()
+    weights = torch.tensor([e.weight * task.level(counts[e.label]) for e in known], dtype=torch.float64)
+    return ((z * weights[:, None]).T @ z)[:_PART, :_PART]
+
+
+def _head(task: TaskModel) -> LinearHead:
+    offsets = task.offsets(task.counts)
+    return LinearHead(task.labels, task.head.weights.float().numpy(), offsets.float().numpy(), 0.1)
+
+
+def _strangeness(task: TaskModel, novelty: Novelty, some: Sequence[Example]) -> Floats:
+    phi = torch.stack([e.features for e in some]).numpy()
+    return novelty.strangeness(phi, _head(task).scores(phi))
+
+
+def _rank(task: TaskModel, novelty: Novelty, some: Sequence[Example]) -> Floats:
+    phi = torch.stack([e.features for e in some]).numpy()
+    return novelty.rank(phi, _head(task).scores(phi))
+
+
+def _assert_same(one: Novelty, other: Novelty) -> None:
+    np.testing.assert_allclose(one.quantiles, other.quantiles, atol=1e-5)
+    np.testing.assert_allclose(one.factor, other.factor, atol=1e-5)
+    assert one.leverage_weight == pytest.approx(other.leverage_weight)

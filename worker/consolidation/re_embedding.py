@@ -1,0 +1,45 @@
+"""Embeds the stored samples again with the artefact that will serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pawl.domain.errors import TrainingFailed
+from pawl.domain.samples import Sample
+from pawl.ports import Encoder, Floats, SampleStore
+from worker.consolidation.data.inputs import read_samples
+from worker.consolidation.progress import Progress
+
+_PAGE = 512
+
+
+async def known_embeddings(samples: SampleStore, encoder: Encoder, wanted: Mapping[str, Sample]) -> Floats:
+    """z, shape (len(wanted), d), under a live encoder: kept ones from the store, the others computed."""
+    kept = await samples.get_embeddings(encoder.digest, list(wanted))
+    missing = [sample for sample in wanted.values() if sample.id not in kept]
+    if missing:
+        computed = encoder.encode([sample.text for sample in missing])
+        kept.update((sample.id, z) for sample, z in zip(missing, computed, strict=True))
+    return np.stack([kept[sample_id] for sample_id in wanted])
+
+
+async def embed_again(
+    samples: SampleStore, encoder: Encoder, ids: Sequence[str], progress: Progress
+) -> tuple[list[str], Floats]:
+    """Embeds samples page by page; returns the ids that still exist, and their z, shape (n, d), in the same order.
+
+    Raises `TrainingFailed` when a number is not finite: such an encoder must not get as far as the gate.
+    """
+    done: list[str] = []
+    z = np.zeros((len(ids), encoder.dimension), dtype=np.float32)
+    for start in range(0, len(ids), _PAGE):
+        page = await read_samples(samples, ids[start : start + _PAGE])
+        z[len(done) : len(done) + len(page)] = encoder.encode([sample.text for sample in page.values()])
+        done.extend(page)
+        if progress.due():
+            progress.write("embedding", start + len(page), len(ids))
+    if not np.isfinite(z).all():
+        raise TrainingFailed(problem="the new encoder gives numbers that are not finite")
+    return done, z[: len(done)]

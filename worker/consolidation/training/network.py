@@ -1,0 +1,90 @@
+"""The network that is trained: transformer -> pooled unit-length z -> one linear softmax head for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pawl.domain.errors import EncoderRejected
+from pawl.ports import Floats
+from worker.consolidation.data.batches import Batch
+from worker.consolidation.training.losses import Objective, weighted_cross_entropy
+
+_PROBE_PENALTY = 0.5
+_PROBE_STEPS = 100
+
+
+class Network(nn.Module):
+    """`encoder` maps (tokens, mask), both (B, T), to unit-length z, (B, d); `heads` are in the order of the tasks."""
+
+    def __init__(self, encoder: nn.Module, heads: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dimension = heads[0].in_features if heads else 0
+        self.heads = nn.ModuleList(heads)
+
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """z, shape (B, d), float32: the heads and the losses are computed in full precision also under autocast."""
+        return functional.normalize(self.encoder(tokens, mask).float(), dim=1)
+
+    def loss(self, batch: Batch, z: Tensor, objective: Objective) -> Tensor:
+        """The objective's weighted sum over the batch's targets. Shape ()."""
+        total = z.new_zeros(())
+        for task, targets in batch.targets.items():
+            total = total + objective.loss(z[targets.rows], self.heads[task], targets)
+        return total
+
+
+def layers_of(encoder: nn.Module) -> nn.ModuleList:
+    """The transformer's layers: of all its module lists the one that holds the most parameters.
+
+    Raises `EncoderRejected` when there is none.
+    """
+    lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise EncoderRejected(path=type(encoder).__name__, problem="it has no list of layers to freeze")
+    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+
+
+def freeze(encoder: nn.Module, policy: str) -> int:
+    """Applies `head`, `all` or `top-k`; returns how many layers at the bottom are frozen.
+
+    `top-k` trains the k upper layers; the layers below them and everything outside the layers (embeddings) is frozen.
+    With k or more layers in all it trains them all, but still not the embeddings.
+    """
+    encoder.requires_grad_(policy == "all")
+    if policy in {"all", "head"}:
+        return 0
+    layers = layers_of(encoder)
+    frozen = max(0, len(layers) - int(policy.removeprefix("top-")))
+    for layer in layers[frozen:]:
+        layer.requires_grad_(True)
+    return frozen
+
+
+def probe(z: Floats, labels: Sequence[int], weights: Sequence[float], classes: int) -> nn.Linear:
+    """A head fitted to the encoder as it is: weighted multinomial logistic regression by L-BFGS.
+
+    Starting there keeps the first steps from wrecking the encoder to make up for a random head (linear probing, then
+    fine-tuning: Kumar et al., ICLR 2022). The columns of labels without a sample start at zero. `z` is (n, d).
+    """
+    head = nn.Linear(z.shape[1], classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    inputs, targets = torch.from_numpy(z), torch.tensor(labels)
+    shares = torch.tensor(weights, dtype=torch.float32)
+    shares = shares / shares.sum()
+    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=_PROBE_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        penalty = _PROBE_PENALTY / len(labels) * head.weight.square().sum() / 2
+        loss = weighted_cross_entropy(head(inputs), targets, shares) + penalty
+        torch.autograd.backward(loss)
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return head

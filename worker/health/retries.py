@@ -1,0 +1,98 @@
+"""Learning a batch of samples so that one that cannot be learned costs the others nothing.
+
+Only a fault that follows a sample may end it: it recurs with the sample alone, `max_attempts` times, and does not
+without it. What is the place's (a full disk, no memory, a lost server) raises or is reported, and is tried again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from pawl.domain.errors import ParentNotLive, StoreUnavailable
+from pawl.domain.samples import SampleState
+from pawl.ports import SampleStore, VersionLedger
+from worker.health.faults import is_device_lost
+from worker.health.trouble import TUNING, Place
+from worker.updates.head_update import Learning
+from worker.updates.retuning import Tuning
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+log = structlog.get_logger(__name__)
+
+
+class Attempts:
+    """Tries to learn; isolates and finally buries what cannot be. `pause` ends early when the learner is to stop."""
+
+    def __init__(
+        self,
+        learning: Learning,
+        tuning: Tuning,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        place: Place,
+        limit: int,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._learning = learning
+        self._tuning = tuning
+        self._samples = samples
+        self._ledger = ledger
+        self._place = place
+        self._limit = limit
+        self._pause = pause
+        self._made: Counter[str] = Counter()
+
+    async def learn(self, ids: Sequence[str], *, alone: bool = False) -> bool:
+        """Learns a batch, and what was imported with it unless it is tried `alone`; false where not all are settled.
+
+        Raises `PlaceUnwell` where learning does not work here, and what the stores raise.
+        """
+        try:
+            await self._learning.learn(ids, alone=alone)
+        except (ParentNotLive, StoreUnavailable, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
+            return await self._isolate(ids, error)
+        for sample_id in ids:
+            self._made.pop(sample_id, None)
+        await self._maintain()
+        return True
+
+    async def _isolate(self, ids: Sequence[str], error: Exception) -> bool:
+        log.error("learning_failed", samples=len(ids), error=repr(error), exc_info=error)
+        follows = await self._place.blames(error)
+        if len(ids) > 1:
+            middle = len(ids) // 2
+            first = await self.learn(ids[:middle], alone=True)
+            return await self.learn(ids[middle:], alone=True) and first
+        if not follows:
+            await self._place.report(error)
+            return False
+        [sample_id] = ids
+        self._made[sample_id] += 1
+        if self._made[sample_id] < self._limit:
+            await self._pause(min(_FIRST_PAUSE * 2 ** self._made[sample_id], _LONGEST_PAUSE))
+            return False
+        del self._made[sample_id]
+        if await self._samples.settle(SampleState.DEAD, {sample_id: f"could not be learned: {error!r}"[:500]}):
+            await self._ledger.append_event("feedback_dead", {"id": sample_id, "error": repr(error)[:500]})
+        return True
+
+    async def _maintain(self) -> None:
+        """Lambda, where it has waited too long. The samples are settled: what fails here is not theirs."""
+        if not self._tuning.is_overdue():
+            return
+        try:
+            await self._tuning.maintain(lambda: False)
+        except (ParentNotLive, StoreUnavailable, ConnectionError):
+            raise
+        except Exception as error:
+            if is_device_lost(error):
+                raise
+            await self._place.report(error, TUNING)
+        else:
+            await self._place.recover(TUNING)

@@ -1,0 +1,97 @@
+"""Choosing lambda and the temperature on the panel's leave-one-out predictions, so that no data is set aside for it.
+
+lambda minimises the leave-one-out negative log-likelihood at the temperature fitted for it. The statistics do not
+depend on lambda, so choosing again costs one Cholesky factorisation for each value tried and loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pawl.classifier.calibration import fit_temperature, softmax
+from worker.model.candidate import Judged
+from worker.model.evaluation_set import EvaluationScores
+from worker.model.task_model import TaskModel
+
+GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Values of lambda tried; features have a squared norm of about 3."""
+DEFAULT = 0.1
+GROWTH = 1.5
+"""lambda is chosen again in the next quiet moment when the samples have grown by this factor."""
+OVERDUE = 2.25
+"""... and by this factor at once: under a steady stream there are no quiet moments."""
+FEWEST = 20
+"""EvaluationSet items below which lambda stays at the default and the temperature is not fitted."""
+
+
+def is_due(learner: TaskModel, growth: float = GROWTH) -> bool:
+    """Whether the store has grown enough since lambda was chosen."""
+    return len(learner.panel) >= FEWEST and learner.samples >= growth * max(learner.regularisation_chosen_at, 1)
+
+
+def choose_regularisation(learner: TaskModel, stop: Callable[[], bool] = lambda: False) -> float | None:
+    """The best lambda: from the present value downhill on the grid until both neighbours are worse.
+
+    None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
+    cannot wait.
+    """
+    if len(learner.panel) < FEWEST:
+        return None
+    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / learner.head.regularisation)))
+    losses: dict[int, float] = {}
+    while True:
+        for index in range(max(best - 1, 0), min(best + 2, len(GRID))):
+            if index in losses:
+                continue
+            if stop():
+                return None
+            losses[index] = _loss(learner, GRID[index])
+        lowest = min(losses, key=lambda index: losses[index])
+        if lowest == best:
+            break
+        best = lowest
+    learner.regularisation_chosen_at = learner.samples
+    return GRID[best]
+
+
+def choose_temperature(learner: TaskModel) -> float:
+    """Temperature that minimises the negative log-likelihood of the leave-one-out predictions (Guo et al. 2017)."""
+    if len(learner.panel) < FEWEST:
+        return learner.temperature
+    scores, targets = _known(learner, learner.leave_one_out())
+    return fit_temperature(scores, targets)
+
+
+def temperature_of(judged: Judged) -> float | None:
+    """The temperature that fits a candidate's own leave-one-out predictions; None where there are too few.
+
+    For changes so large that the live temperature no longer fits: 100 samples became 6,000, accuracy rose from 42 to
+    97 %, and the gate refused it because its calibration error had doubled.
+    """
+    if len(judged.targets) < FEWEST:
+        return None
+    return fit_temperature(judged.candidate.double().cpu().numpy(), judged.targets.cpu().numpy())
+
+
+def _loss(learner: TaskModel, value: float) -> float:
+    head, panel = learner.head, learner.panel
+    factor = head.factor(value)
+    rows = panel.features.to(torch.float64)
+    half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
+    weights = torch.cholesky_solve(head.moments, factor)
+    view = EvaluationScores((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
+    scores, targets = _known(learner, learner.leave_one_out(view))
+    probabilities = softmax(scores / fit_temperature(scores, targets))
+    return float(-np.log(np.clip(probabilities[np.arange(len(targets)), targets], 1e-12, None)).mean())
+
+
+def _known(learner: TaskModel, scores: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Rows whose class has another sample: the only one of its class cannot be right without itself."""
+    targets = learner.panel.targets
+    seen: Sequence[int] = [index for index, target in enumerate(targets.tolist()) if learner.counts[target] > 1]
+    return scores[seen].double().cpu().numpy(), targets[seen].cpu().numpy()

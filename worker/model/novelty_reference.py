@@ -1,0 +1,45 @@
+"""How unusual known texts were before they were known: what the novelty of new ones is ranked against.
+
+Strangeness is a log h - max_c s_c (`pawl/classifier/novelty.py`). For a known text of weight w both parts are what
+they would be without it: its leave-one-out scores (`worker/model/evaluation_set.py`), and
+
+    h_loo = h / (1 - w h),    h = z^T (sum w z z^T + lambda I)^-1 z    (Sherman & Morrison 1950)
+
+so the ranks of new texts of the same kind are near to uniform, however few are known.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pawl.classifier.novelty import QUANTILES, Novelty
+
+Tensor = torch.Tensor
+
+LEVERAGE_WEIGHT = 0.3
+"""a; chosen with lambda on CLINC150 validation, where 0.2 to 0.5 and 0.1 to 10 are as good (`docs/log.md`)."""
+_REGULARISATION = 1.0
+_LOWEST = -1.0
+"""A text of a label that no other text has: its best score without itself is that of labels it cannot have."""
+
+
+def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty:
+    """Novelty of a task.
+
+    Args:
+        gram: sum w z z^T over the task's texts, (d_0, d_0) float64.
+        z: of those that are known and judge, (m, d_0).
+        weights: with which each of these is in `gram`, (m,); 0 where it is not.
+        scores: their leave-one-out scores, (m, C).
+    """
+    gram, z, weights, scores = (one.double().cpu() for one in (gram, z, weights, scores))
+    identity = torch.eye(len(gram), dtype=torch.float64)
+    lower = torch.linalg.cholesky(gram + _REGULARISATION * identity)
+    factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
+    own = (z @ factor).square().sum(1)
+    leverages = own / (1.0 - weights * own).clamp(min=1e-9)
+    strangeness = LEVERAGE_WEIGHT * leverages.clamp(min=1e-12).log() - scores.amax(1).clamp(min=_LOWEST)
+    if not len(strangeness):  # nothing to rank against: only what is like nothing at all is novel
+        strangeness = torch.zeros(1, dtype=torch.float64)
+    quantiles = torch.quantile(strangeness, torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
+    return Novelty(factor.float().numpy(), quantiles.float().numpy(), LEVERAGE_WEIGHT)

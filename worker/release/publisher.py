@@ -1,0 +1,257 @@
+"""From a set of heads to a version on disk and in the ledger.
+
+Artefacts are written first and content-addressed; then one SQL transaction makes the version live; then the apps are
+told. A crash between any two steps leaves the old version serving: files without a row are removed by retention, a row
+without a hint is found by the apps' poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+
+from pawl.classifier.encoders.spec import digest_of_files
+from pawl.classifier.features import RandomFeatures
+from pawl.classifier.head import LinearHead
+from pawl.classifier.novelty import Novelty
+from pawl.domain.encoders import MADE_WITH, EncoderOrigin
+from pawl.domain.errors import ArtefactCorrupt, ParentNotLive, VersionNotFound
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
+from pawl.domain.quarantine import QuarantineKind
+from pawl.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
+from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionFolder, VersionLedger
+from pawl.rollback import Stores, promote_again
+
+_LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
+PROBATION_FAILED = "probation_failed"
+_LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION, VersionKind.ENCODER)
+_LASTING_KEPT = 10
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All that goes into one candidate's folder and row."""
+
+    kind: VersionKind
+    trigger: str
+    parent: int | None
+    encoder_folder: Path
+    encoder_digest: str
+    heads: Mapping[str, LinearHead]
+    features: RandomFeatures
+    novelty: Mapping[str, Novelty]
+    settings: Json
+    watermark: int
+    made_with: EncoderOrigin | None
+    samples_new: int = 0
+    samples_replayed: int = 0
+    metrics: Json = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Publisher:
+    """Writes candidates, promotes or refuses them, and lets go of old artefacts."""
+
+    def __init__(
+        self,
+        ledger: VersionLedger,
+        labels: LabelStore,
+        samples: SampleStore,
+        artefacts: ArtefactStore,
+        stream: FeedbackStream,
+        *,
+        keep_versions: int,
+    ) -> None:
+        self._ledger = ledger
+        self._labels = labels
+        self._samples = samples
+        self._artefacts = artefacts
+        self._stream = stream
+        self._keep = keep_versions
+        self._libraries = _installed()
+        self._packed: tuple[RandomFeatures, bytes] | None = None
+        self.protected: frozenset[int] = frozenset()
+        """Versions whose artefacts retention leaves alone, besides the newest."""
+
+    def encoder_folder(self, number: int) -> Path:
+        """Where a written version's encoder lies."""
+        return self._artefacts.path(number) / ENCODER_FOLDER
+
+    async def write(self, draft: Draft) -> NewVersion:
+        """Writes the folder of the next number; nothing serves it yet."""
+        number = await self._ledger.next_number()
+        try:
+            return await asyncio.to_thread(self._write, number, draft)
+        except ArtefactCorrupt:
+            if draft.parent is None:
+                raise
+            await asyncio.to_thread(self._artefacts.open, draft.parent)  # heals it from another copy, or raises
+            return await asyncio.to_thread(self._write, number, draft)
+
+    async def probe(self) -> None:
+        """Writes a file as versions' files are written, and reads it back. Raises what does not work."""
+        await asyncio.to_thread(self._artefacts.probe)
+
+    async def take_back(self, version: NewVersion) -> None:
+        """Reads a written candidate as an app would, and removes it. Raises what does not work."""
+        try:
+            await asyncio.to_thread(self._artefacts.open, version.number)
+        finally:
+            await self.discard(version)
+
+    async def discard(self, version: NewVersion) -> None:
+        """Removes the folder of a candidate that will get no row."""
+        await asyncio.to_thread(self._artefacts.remove, [version.number])
+
+    async def promote(self, version: NewVersion, report: GateReport, change: LedgerChange) -> Version:
+        """Makes a written candidate live. Raises `ParentNotLive` when another one came first."""
+        try:
+            promoted = await self._ledger.promote(_judged(version, report), change)
+        except ParentNotLive:
+            await self.discard(version)
+            raise
+        try:
+            await self._stream.hint_version(promoted.number)
+        except ConnectionError:  # a hint only: the apps poll SQL
+            log.warning("version_hint_failed", version=promoted.number)
+        return promoted
+
+    async def refuse(
+        self, version: NewVersion, report: GateReport, change: LedgerChange, harmful: Mapping[str, str]
+    ) -> Version:
+        """Records a candidate the gate refused, with what it would have changed, and puts the samples that are known to
+        have made it bad into quarantine (id -> why).
+        """
+        refused = await self._ledger.refuse(_judged(version, report), change, harmful)
+        log.warning("version_refused", version=refused.number, reasons=list(report.reasons))
+        return refused
+
+    async def roll_back(self, number: int, reason: str) -> Version:
+        """Makes an earlier version's artefacts live again, because the present one failed its probation."""
+        stores = Stores(self._ledger, self._labels, self._samples, self._artefacts, self._stream)
+        kind = QuarantineKind.PROBATION
+        version = (
+            await promote_again(number, reason=reason, promoted_by="probation", stores=stores, kind=kind)
+        ).version
+        failed = {"version": version.parent, "back_to": number, "as": version.number, "reason": reason}
+        await self._ledger.append_event(PROBATION_FAILED, failed)
+        log.warning("probation_failed", **failed)
+        return version
+
+    async def retire_old(self) -> list[int]:
+        """Removes the artefacts of versions beyond retention; their rows and reports stay."""
+        kept = await asyncio.to_thread(self._artefacts.kept)
+        recent = await self._ledger.page(None, self._keep)
+        safe = {version.number for version in recent} | self.protected
+        live = await self._ledger.live()
+        if live is not None:
+            safe.add(live.number)
+        old = [number for number in kept if number not in safe and number < max(safe, default=0)]
+        lasting = [number for number in old if await self._kind(number) in _LASTING]
+        gone = [number for number in old if number not in lasting[-_LASTING_KEPT:]]
+        if gone:
+            await self._ledger.mark_artefacts_gone(gone)
+            await asyncio.to_thread(self._artefacts.remove, gone)
+        return gone
+
+    async def _kind(self, number: int) -> VersionKind | None:
+        try:
+            return (await self._ledger.get(number)).kind
+        except VersionNotFound:  # written, but the process died before its row
+            return None
+
+    def _write(self, number: int, draft: Draft) -> NewVersion:
+        heads = {task: head.to_bytes() for task, head in draft.heads.items()}
+        files: dict[str, Path | bytes] = {
+            f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
+        }
+        files[FEATURES_FILE] = self._pack(draft.features)
+        files |= {novelty_file(task): draft.novelty[task].to_bytes() for task in heads}
+        files |= {head_file(task): content for task, content in heads.items()}
+        infos = {
+            task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)
+            for task, head in draft.heads.items()
+        }
+        folder = self._publish(number, draft, infos, files)
+        self._check_encoder(folder, draft)
+        return NewVersion(
+            number=folder.number,
+            parent=draft.parent,
+            kind=draft.kind,
+            trigger=draft.trigger,
+            encoder_digest=draft.encoder_digest,
+            heads=infos,
+            manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
+            size_bytes=sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file()),
+            samples_new=draft.samples_new,
+            samples_replayed=draft.samples_replayed,
+            watermark=draft.watermark,
+            metrics=draft.metrics,
+            reason=draft.reason,
+        )
+
+    def _check_encoder(self, folder: VersionFolder, draft: Draft) -> None:
+        """An encoder that was damaged on disk since it was loaded is not passed on."""
+        prefix = f"{ENCODER_FOLDER}/"
+        files = {path: digest for path, digest in folder.manifest.files.items() if path.startswith(prefix)}
+        found = digest_of_files({path.removeprefix(prefix): digest for path, digest in files.items()})
+        if found != draft.encoder_digest:
+            self._artefacts.remove([folder.number])
+            raise ArtefactCorrupt(path=draft.encoder_folder, problem="it is not what it was when it was loaded")
+
+    def _pack(self, features: RandomFeatures) -> bytes:
+        """The contents of the features' file, packed once for all versions that have them.
+
+        Not the last version's file: one that was damaged since would be passed on under a manifest that vouches for it.
+        """
+        if self._packed is None or self._packed[0] is not features:
+            self._packed = features, features.to_bytes()
+        return self._packed[1]
+
+    def _publish(
+        self, number: int, draft: Draft, heads: Mapping[str, HeadInfo], files: Mapping[str, Path | bytes]
+    ) -> VersionFolder:
+        """Takes the first number from `number` on that has no folder.
+
+        A folder without a row may be a candidate that another process is about to promote: it must not get new files
+        under a row that names the old ones.
+        """
+        while True:
+            manifest = Manifest(
+                version=number,
+                parent=draft.parent,
+                kind=draft.kind,
+                encoder_digest=draft.encoder_digest,
+                heads=heads,
+                settings=draft.settings | ({MADE_WITH: draft.made_with.to_json()} if draft.made_with else {}),
+                watermark=draft.watermark,
+                libraries=self._libraries,
+            )
+            try:
+                return self._artefacts.publish(number, manifest, files, exclusive=True)
+            except FileExistsError:
+                if not self._artefacts.path(number).exists():
+                    raise  # something else is in the way, and would be for every number
+                number += 1
+
+
+def _judged(version: NewVersion, report: GateReport) -> NewVersion:
+    return replace(version, gate=report.to_json())
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

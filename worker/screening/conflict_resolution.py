@@ -1,0 +1,59 @@
+"""Which of the samples at hand enter the heads, which leave, and which never will."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pawl.domain.samples import REPLACED, Sample, SampleState
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A batch, sorted out.
+
+    adds         queued samples to learn, by `seq`.
+    replaced     id of an add -> learned samples of the same text that it replaces.
+    dropped      id -> reason; queued samples that a newer label for their text has overtaken.
+    retractions  learned samples whose client asked to take them out.
+    """
+
+    adds: list[Sample] = field(default_factory=list)
+    replaced: dict[str, list[Sample]] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    retractions: list[Sample] = field(default_factory=list)
+
+    def removes(self, adds: Sequence[Sample]) -> dict[str, Sample]:
+        """Learned samples that leave when these enter, by id."""
+        return {old.id: old for sample in adds for old in self.replaced.get(sample.id, ())}
+
+
+def sort_out(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Intake:
+    """Of several labels for one text in one task the newest (largest `seq`) counts, whatever order they come in.
+
+    `rivals` are the other queued or learned samples of the same texts. Samples in a final state are passed over:
+    they were delivered twice.
+    """
+    same_text: dict[tuple[str, str], dict[str, Sample]] = defaultdict(dict)
+    for sample in (*rivals, *samples):
+        if sample.state in (SampleState.QUEUED, SampleState.LEARNED):
+            same_text[sample.task, sample.text_digest][sample.id] = sample
+    intake = Intake()
+    for sample in sorted({sample.id: sample for sample in samples}.values(), key=lambda sample: sample.seq):
+        if sample.state is SampleState.LEARNED and sample.retract_requested:
+            intake.retractions.append(sample)
+        if sample.state is not SampleState.QUEUED:
+            continue
+        group = same_text[sample.task, sample.text_digest]
+        newest = max(group.values(), key=lambda other: other.seq)
+        if newest.id != sample.id:
+            intake.dropped[sample.id] = f"{REPLACED}{newest.id}"
+            continue
+        intake.adds.append(sample)
+        old = [other for other in group.values() if other.state is SampleState.LEARNED]
+        if old:
+            intake.replaced[sample.id] = old
+    leaving = {old.id for each in intake.replaced.values() for old in each}
+    intake.retractions[:] = [sample for sample in intake.retractions if sample.id not in leaving]
+    return intake

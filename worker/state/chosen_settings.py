@@ -1,0 +1,28 @@
+"""What a version says was chosen for its heads: lambda and temperature."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pawl.domain.versions import Version
+from worker.state.learner_state import LearnerState
+
+
+async def retune(state: LearnerState, version: Version) -> None:
+    """Lambda and temperatures as the version has them: the ledger tells of samples alone."""
+    chosen = number_map(version, "regularisation")
+    at = number_map(version, "regularisation_chosen_at")
+    for task, learner in state.tasks.items():
+        value = chosen.get(task, learner.head.regularisation)
+        if value != learner.head.regularisation:
+            candidate = await asyncio.to_thread(learner.propose_regularisation, value)
+            await asyncio.to_thread(candidate.commit)
+        learner.regularisation_chosen_at = int(at.get(task, learner.regularisation_chosen_at))
+        if task in version.heads:
+            learner.temperature = version.heads[task].temperature
+
+
+def number_map(version: Version, key: str) -> dict[str, float]:
+    """One of the numbers, by task."""
+    values = version.metrics.get(key, {})
+    return {str(task): float(value) for task, value in values.items()}

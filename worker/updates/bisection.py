@@ -1,0 +1,229 @@
+"""Which part of a refused batch does harm.
+
+Parts are tried on a copy of the head, each together with all that was let in before it, and measured against the
+version from before the batch by the tests that the whole was measured with. So what is let in at last has passed the
+gate as one batch, and no sequence of parts reaches what the whole was refused for. Nothing of it is written: what is
+let in becomes one version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.samples import Sample
+from pawl.settings import Settings
+from worker.model.candidate import NEVER, Candidate, Change, Judged, panel_items
+from worker.model.evaluation_set import balanced
+from worker.model.hyperparameters import temperature_of
+from worker.release.gate import Evidence, judge
+from worker.release.overlap import bad_trades
+from worker.state.learner_state import LearnerState
+from worker.state.recovery import Recovery
+from worker.updates.baseline import Standard
+
+MOST_TRIALS = 400
+"""Parts that are tried of one batch. A group of which that is not enough to tell is kept out whole."""
+_FINEST = 512
+"""A batch is cut into so many pieces at most."""
+_CHUNK = 2048
+RANK_UPDATE_LIMIT = 512
+"""Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What of one task was refused: its samples, the change as it was proposed, what each sample would replace, and
+    what it was refused for.
+    """
+
+    task: str
+    samples: Sequence[Sample]
+    change: Change
+    replaced: Callable[[Sequence[Sample]], Mapping[str, Sample]]
+    standard: Standard
+    charged: Collection[str]
+
+
+@dataclass(slots=True)
+class Found:
+    """What may be learned, as a candidate (None: nothing) with its temperature, and what does harm, id -> why."""
+
+    temperature: float
+    candidate: Candidate | None = None
+    taken: list[Sample] = field(default_factory=list)
+    harmful: dict[str, str] = field(default_factory=dict)
+    trials: int = 0
+
+
+class Search:
+    """Of one batch. `run` is called once; afterwards the candidate must be committed or discarded, as every one."""
+
+    def __init__(self, state: LearnerState, batch: Batch, recovery: Recovery, settings: Settings) -> None:
+        self._live = state.task(batch.task)
+        self._batch = batch
+        self._settings = settings
+        self._found = Found(self._live.temperature)
+        self._examples = {one.sample_id: one for one in (*batch.change.adds, *batch.change.removes)}
+        self._gone: set[str] = set()
+        self._judged: Judged | None = None
+        self._emphasis: dict[str, float] = {}
+        self._least = max(1, len(batch.samples) // _FINEST)
+        self._learner = self._live.copy()
+        self._shadow = replace(state, tasks={**state.tasks, batch.task: self._learner})
+        self._recovery = recovery
+        self._temperature = self._live.temperature
+
+    async def run(self) -> Found:
+        """Tries the batch, least opposed first: what is refused comes to lie together, and harmless samples are not
+        refused for what wrong ones before them have used up.
+        """
+        await asyncio.to_thread(self._prepare)
+        await self._try(self._units(await asyncio.to_thread(self._behind)))
+        if self._found.taken and self._judged is not None:
+            self._found.candidate = self._candidate(self._judged)
+        return self._found
+
+    def _prepare(self) -> None:
+        """The panel judges until the end with all it has, and seats what the whole batch would have seated."""
+        adds = [one for one in self._batch.change.adds if one.eligible]
+        index = {label: column for column, label in enumerate(dict.fromkeys(one.label for one in adds))}
+        seats = {adds[row].sample_id for row in balanced(panel_items(adds, index), self._live.panel.limit)}
+        self._learner.panel.limit *= 2
+        for one in self._batch.change.adds:
+            if one.sample_id not in seats:
+                self._examples[one.sample_id] = replace(one, eligible=False)
+
+    def _units(self, behind: Mapping[str, float]) -> list[list[Sample]]:
+        """What is tried together at the least: each sample; all samples of a label that is new."""
+        known = {label for label, count in zip(self._live.labels, self._live.counts, strict=True) if count}
+        units: dict[str, list[Sample]] = {}
+        for sample in sorted(self._batch.samples, key=lambda one: behind[one.id]):
+            units.setdefault(f"id {sample.id}" if sample.label in known else f"label {sample.label}", []).append(sample)
+        return sorted(units.values(), key=lambda unit: sum(behind[one.id] for one in unit) / len(unit))
+
+    def _behind(self) -> dict[str, float]:
+        """By how far the live head's score of the label is behind that of its answer.
+
+        A label nobody saw before has no score yet: no evidence for it, none against.
+        """
+        learner, found = self._live, dict.fromkeys((one.id for one in self._batch.samples), 0.0)
+        columns = {label: column for column, label in enumerate(learner.labels)}
+        offsets = learner.offsets(learner.counts)
+        for start in range(0, len(found) if columns else 0, _CHUNK):
+            rows = self._batch.samples[start : start + _CHUNK]
+            features = torch.stack([self._examples[one.id].features for one in rows]).to(learner.head.weights)
+            for sample, scores in zip(rows, features @ learner.head.weights + offsets, strict=True):
+                best, column = float(scores.max()), columns.get(sample.label)
+                found[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
+        return found
+
+    async def _try(self, units: Sequence[list[Sample]]) -> None:
+        part = [sample for unit in units for sample in unit]
+        report = await self._trial(part)
+        if report.accepted:
+            return
+        reason = harm(self._batch.task, report)
+        trade = self._bad_trade(units, report)
+        if trade is not None:
+            self._found.harmful |= dict.fromkeys((one.id for one in part), f"harms: {trade}")
+        elif len(part) <= self._least or self._found.trials >= MOST_TRIALS:
+            why = f"{reason} (tried in a group of {len(part)}, not alone)" if len(part) > 1 else reason
+            self._found.harmful |= dict.fromkeys((one.id for one in part), why)
+        else:
+            smaller = [[sample] for sample in part] if len(units) == 1 else units
+            middle = len(smaller) // 2
+            await self._try(smaller[:middle])
+            await self._try(smaller[middle:])
+
+    def _bad_trade(self, units: Sequence[list[Sample]], report: GateReport) -> str | None:
+        """Why a new label that was tried by itself is refused for what it takes: a smaller double is one as well."""
+        found = report.tasks.get(self._batch.task)
+        if len(units) > 1 or found is None:
+            return None
+        return bad_trades(found, self._settings).get(units[0][0].label)
+
+    async def _trial(self, part: Sequence[Sample]) -> GateReport:
+        """Judges a part with what is in already; one that passes is in from here on."""
+        self._found.trials += 1
+        change, everything = await self._change(part), [*self._found.taken, *part]
+        bulk = len(change.adds) + len(change.removes) > RANK_UPDATE_LIMIT
+        candidate = await asyncio.to_thread(self._learner.propose, change, bulk=bulk)
+        judged, report = await asyncio.to_thread(self._judge, candidate, everything)
+        if not report.accepted:
+            candidate.discard()
+            return report
+        await asyncio.to_thread(candidate.commit)
+        self._judged, self._found.temperature = judged, self._temperature
+        self._emphasis |= candidate.emphasis
+        for id, factor in candidate.emphasis.items():
+            self._examples[id] = replace(self._examples[id], weight=self._examples[id].weight * factor)
+        self._found.taken += part
+        self._gone |= self._batch.replaced(part).keys()
+        return report
+
+    def _judge(self, candidate: Candidate, samples: Sequence[Sample]) -> tuple[Judged, GateReport]:
+        judged = self._measured(candidate, samples)
+        self._temperature = self._live.temperature
+        if len(samples) > RANK_UPDATE_LIMIT:
+            self._temperature = temperature_of(judged) or self._temperature
+        served = [sample.served_label for sample in samples]
+        evidence = Evidence(judged, self._live.temperature, self._temperature, served)
+        task = self._batch.task
+        return judged, judge({task: evidence}, self._settings, charged={task: self._batch.charged})
+
+    async def _change(self, part: Sequence[Sample]) -> Change:
+        """As the store would say it, had it been told of what is in already."""
+        removes = list(self._batch.replaced(part).values())
+        members = await self._recovery.members(self._shadow, self._batch.task, part, removes, self._gone)
+        for label in members:
+            members[label] += [self._examples[one.id] for one in self._found.taken if one.label == label]
+        return Change(
+            [self._examples[sample.id] for sample in part],
+            [self._examples[sample.id] for sample in removes if sample.id in self._examples],
+            members,
+            self._batch.change.corrections,
+        )
+
+    def _measured(self, candidate: Candidate, samples: Sequence[Sample]) -> Judged:
+        """Against the version from before the batch: on the panel, and on all that is in or tried."""
+        before = self._batch.standard
+        features = torch.stack([self._examples[one.id].features for one in samples]).to(candidate.weights)
+        known = features @ before.weights + before.offsets
+        return replace(
+            before.measure(candidate.judged, self._examples),
+            new_targets=torch.tensor([candidate.labels.index(one.label) for one in samples]),
+            new_live=torch.nn.functional.pad(known, (0, len(candidate.labels) - known.shape[1]), value=NEVER),
+            new_candidate=features @ candidate.weights + candidate.offsets,
+        )
+
+    def _candidate(self, judged: Judged) -> Candidate:
+        """The copy, with all that was let in, as what comes after the live head."""
+        learner, live = self._learner, self._live
+
+        def commit() -> None:
+            learner.panel.limit = live.panel.limit
+            learner.panel.trim()
+            live.become(learner)
+
+        return Candidate(
+            tuple(learner.labels),
+            learner.head.weights,
+            learner.offsets(learner.counts),
+            learner.samples,
+            learner.head.regularisation,
+            judged,
+            learner.novelty,
+            commit,
+            lambda: None,
+            self._emphasis,
+        )
+
+
+def harm(task: str, report: GateReport) -> str:
+    """Why samples of a task are kept out, as their reviewer reads it."""
+    return "harms: " + "; ".join(one.removeprefix(f"{task}: ") for one in report.reasons)[:490]

@@ -1,0 +1,47 @@
+"""What of a step goes into a candidate's folder and row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.versions import Json
+from worker.release.publisher import Draft
+from worker.state.learner_state import LearnerState, Ranked
+from worker.updates.step import Step
+
+
+def draft_of(state: LearnerState, step: Step, temperatures: Mapping[str, float], ranked: Mapping[str, Ranked]) -> Draft:
+    """The candidate that a step makes of the live version."""
+    values = {name: one.head.regularisation for name, one in state.tasks.items()}
+    chosen: Json = {
+        "regularisation": values | {name: one.regularisation for name, one in step.candidates.items()},
+        "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in state.tasks.items()},
+    }
+    return Draft(
+        kind=step.kind,
+        trigger=step.trigger,
+        parent=state.version or None,
+        encoder_folder=state.encoder_folder,
+        encoder_digest=state.encoder.digest,
+        heads=step.staying(state.heads(dict(step.candidates), dict(temperatures))),
+        features=state.features,
+        novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
+        settings=chosen | state.settings.model_dump(include={"young_class_size", "prior_correction"}),
+        made_with=state.made_with,
+        watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
+        samples_new=len(step.adds),
+        metrics=chosen
+        | {"encoder_watermark": state.encoder_watermark}
+        | ({"label_change": step.label.id} if step.label else {}),
+        reason=step.label.reason if step.label else step.reason,
+    )
+
+
+def measured(report: GateReport) -> Json:
+    """The numbers of a gate report that a version's metrics repeat."""
+    return {
+        "accuracy": {task: one.overall.candidate for task, one in report.tasks.items() if one.overall.items},
+        "prequential": {task: one.prequential for task, one in report.tasks.items() if one.prequential is not None},
+        "ece": {task: one.ece_candidate for task, one in report.tasks.items() if one.ece_candidate is not None},
+    }

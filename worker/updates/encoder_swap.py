@@ -1,0 +1,195 @@
+"""From a trained or chosen encoder to a version: heads refitted on its features, judged against the live, published."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
+from pawl.domain.encoders import MADE_WITH, EncoderOrigin, EncoderRequest
+from pawl.domain.samples import SampleState
+from pawl.domain.versions import LedgerAction, LedgerChange, Version, VersionKind
+from pawl.ports import Encoder, SampleStore, VersionLedger
+from pawl.settings import Settings
+from pawl.settings.consolidation import ConsolidationSettings
+from worker.model.candidate import Judged
+from worker.model.hyperparameters import choose_regularisation, choose_temperature
+from worker.model.task_model import TaskModel
+from worker.release.gate import Evidence, judge
+from worker.release.publisher import Draft, Publisher
+from worker.state.first_encoder import features_for
+from worker.state.learner_state import LearnerState, embeddings_of
+from worker.state.recovery import Recovery
+from worker.updates.head_update import Learning
+
+_TIMED_TEXTS = 64
+_TIMED_ROUNDS = 3
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a new encoder came of: the live version that its job started from, and who asked for it.
+
+    `request` is there where it was not trained but chosen.
+    """
+
+    version: int
+    trigger: str
+    request: EncoderRequest | None = None
+
+
+class Succession:
+    """Replaces the encoder under all heads, if the gate agrees."""
+
+    def __init__(
+        self,
+        samples: SampleStore,
+        ledger: VersionLedger,
+        publisher: Publisher,
+        recovery: Recovery,
+        settings: Settings,
+    ) -> None:
+        self._samples = samples
+        self._ledger = ledger
+        self._publisher = publisher
+        self._recovery = recovery
+        self._settings = settings
+
+    async def take_over(
+        self, learning: Learning, encoder: Encoder, folder: Path, result: Mapping[str, Any], cause: Cause
+    ) -> Version:
+        """Refits, judges and publishes. Samples that came since the child started are in: the heads are made of all.
+
+        Raises `ParentNotLive` when the live version changed meanwhile.
+        """
+        live = learning.state
+        if live is None:
+            raise RuntimeError("there is no live version to succeed")
+        version = await self._ledger.get(live.version)
+        new = LearnerState(
+            live.version,
+            encoder,
+            folder,
+            live.features if cause.request is None else features_for(folder, cause.request.choice),
+            self._settings,
+            trained=live.trained | await self._recovery.digests([*map(str, result["trained"])]),
+            made_with=_made_with(live, result, cause, folder),
+        )
+        begun = time.perf_counter()
+        if cause.request is None:
+            await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
+        await self._fold_in(new, cause.version)
+        await self._recovery.rebuild(new, version)
+        for learner in new.tasks.values():
+            value = await asyncio.to_thread(choose_regularisation, learner)
+            if value is not None:
+                (await asyncio.to_thread(learner.propose_regularisation, value)).commit()
+            learner.temperature = await asyncio.to_thread(choose_temperature, learner)
+        new.novelty = await asyncio.to_thread(new.ranked, {})
+        refit = time.perf_counter() - begun
+        written = await self._publisher.write(self._draft(live, new, result, cause, refit))
+        evidence = {
+            task: Evidence(_compare(old, new.tasks[task]), old.temperature, new.tasks[task].temperature, [])
+            for task, old in live.tasks.items()
+            if task in new.tasks
+        }
+        ratio = await self._latency_ratio(live, new)
+        accept = None if cause.request is None else cause.request.accept
+        report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
+        change = LedgerChange(trained=tuple(map(str, result["trained"])))
+        if not report.accepted:
+            if cause.request is None:
+                live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
+            return await self._publisher.refuse(written, report, change, {})
+        promoted = await self._publisher.promote(written, report, change)
+        new.version, new.unsaved = promoted.number, self._settings.snapshot_every
+        new.encoder_watermark = int(result["watermark"])
+        new.encoder_folder = self._publisher.encoder_folder(promoted.number)
+        learning.state = new
+        await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])
+        log.info("encoder_replaced", version=promoted.number, trained=len(result["trained"]))
+        return promoted
+
+    async def _fold_in(self, new: LearnerState, since: int) -> None:
+        """Embeds what was learned since the child read the store: in a store above `coreset` it would be left out."""
+        rows = await self._ledger.ledger(since)
+        learned = [row.sample_id for row in rows if row.action is LedgerAction.LEARN]
+        present = [one for one in await self._samples.get_many(learned) if one.state is SampleState.LEARNED]
+        await embeddings_of(new, self._samples, present)
+
+    def _draft(
+        self, live: LearnerState, new: LearnerState, result: Mapping[str, Any], cause: Cause, refit_seconds: float
+    ) -> Draft:
+        chosen = {
+            "regularisation": {name: one.head.regularisation for name, one in new.tasks.items()},
+            "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in new.tasks.items()},
+        }
+        training = {*ConsolidationSettings.model_fields}
+        request = cause.request
+        kind = VersionKind.CONSOLIDATION if request is None else VersionKind.ENCODER
+        return Draft(
+            kind=kind,
+            trigger=cause.trigger,
+            parent=live.version,
+            encoder_folder=new.encoder_folder,
+            encoder_digest=new.encoder.digest,
+            heads=new.heads({}, {}),
+            features=new.features,
+            novelty={task: one.novelty for task, one in new.novelty.items()},
+            settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
+            watermark=live.watermark,
+            made_with=new.made_with,
+            reason=None if request is None else request.reason,
+            samples_new=int(result["samples_new"]),
+            samples_replayed=int(result["samples_replayed"]),
+            metrics=chosen
+            | {"encoder_watermark": int(result["watermark"])}
+            | {kind.value: dict(result["metrics"]), "refit_s": round(refit_seconds, 2)}
+            | ({} if request is None else {"encoder_request": request.id}),
+        )
+
+    async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
+        """Time per text of the new artefact against the live one's, both in this process, in turn."""
+        ids = [item.sample_id for one in live.tasks.values() for item in one.panel.items][:_TIMED_TEXTS]
+        texts = [sample.text for sample in await self._samples.get_many(ids)]
+        return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None
+
+
+def _made_with(live: LearnerState, result: Mapping[str, Any], cause: Cause, folder: Path) -> EncoderOrigin | None:
+    if cause.request is not None:
+        return EncoderOrigin.of({MADE_WITH: result["metrics"]["origin"]})
+    if live.made_with is None:
+        return None
+    precision = EncoderSpec.from_file(folder / SPEC_FILE).precision
+    return replace(live.made_with, choice=replace(live.made_with.choice, precision=precision))
+
+
+def _compare(old: TaskModel, new: TaskModel) -> Judged:
+    """Both heads on the samples that neither encoder was trained on and that both panels hold."""
+    places = {item.sample_id: row for row, item in enumerate(old.panel.items)}
+    rows = [row for row, item in enumerate(new.panel.items) if item.sample_id in places]
+    items = [new.panel.items[row] for row in rows]
+    columns = torch.tensor([old.labels.index(label) for label in new.labels], dtype=torch.int64)
+    live = old.leave_one_out()[[places[item.sample_id] for item in items]][:, columns]
+    candidate = new.leave_one_out()[rows]
+    empty = candidate.new_zeros(0, len(new.labels))
+    none = torch.zeros(0, dtype=torch.int64)
+    return Judged(tuple(new.labels), items, new.panel.targets[rows], live, candidate, none, empty, empty)
+
+
+def _ratio(old: Encoder, new: Encoder, texts: list[str]) -> float:
+    best = {"old": float("inf"), "new": float("inf")}
+    for _ in range(_TIMED_ROUNDS):
+        for name, encoder in (("old", old), ("new", new)):
+            begun = time.perf_counter()
+            encoder.encode(texts)
+            best[name] = min(best[name], time.perf_counter() - begun)
+    return best["new"] / best["old"]

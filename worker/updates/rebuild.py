@@ -1,0 +1,123 @@
+"""A live version whose files are damaged, without another copy of them, made anew from SQL as the next version.
+
+What is in the heads is what SQL calls learned, so only the encoder has to come from files: that of the live version
+where it is whole, else the newest whole one of any version, else the encoder that the settings name. The samples are
+embedded again where that is another one, the heads refitted, and the result published without the gate: there is
+nothing left to compare it with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.spec import encoder_digest
+from pawl.domain.encoders import EncoderOrigin
+from pawl.domain.errors import ArtefactCorrupt, PlaceUnwell
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.versions import Version, VersionKind
+from pawl.ports import ArtefactStore, VersionLedger
+from pawl.settings import Settings
+from worker.state.first_encoder import features_for
+from worker.state.learner_state import LearnerState
+from worker.state.recovery import Recovery
+from worker.updates.head_update import Learning
+from worker.updates.step import Step
+
+DAMAGED = "artefact_damaged"
+REMADE = "artefact_remade"
+log = structlog.get_logger(__name__)
+
+
+class Remaking:
+    """Brings the learner to the live version, whatever has become of its files."""
+
+    def __init__(
+        self,
+        learning: Learning,
+        recovery: Recovery,
+        ledger: VersionLedger,
+        artefacts: ArtefactStore,
+        first_state: Callable[[], LearnerState],
+        settings: Settings,
+    ) -> None:
+        self._learning = learning
+        self._recovery = recovery
+        self._ledger = ledger
+        self._artefacts = artefacts
+        self._first_state = first_state
+        self._settings = settings
+
+    async def catch_up(self) -> LearnerState | None:
+        """As `Learning.catch_up`; a live version that is damaged beyond healing is succeeded by one that is whole."""
+        try:
+            return await self._learning.catch_up()
+        except ArtefactCorrupt as error:
+            live = await self._ledger.live()
+            if live is None:
+                raise
+            return await self._remade(live, error)
+
+    async def _remade(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
+        log.error(DAMAGED, version=live.number, problem=str(error))
+        await self._ledger.append_event(DAMAGED, {"version": live.number, "problem": str(error)})
+        state = await asyncio.to_thread(self._base, live)
+        state.trained = await self._recovery.trained_on(live.number)
+        state.encoder_watermark = int(live.metrics.get("encoder_watermark", 0))
+        await self._recovery.rebuild(state, live)
+        step = Step(VersionKind.HEAD, "remade: files of its parent are damaged", {}, forced="damaged files")
+        version, report = await self._learning.run(state, step)
+        if version is None:
+            raise PlaceUnwell(problem="; ".join(report.reasons)) from error
+        state.unsaved = self._settings.snapshot_every
+        self._learning.state = state
+        same = version.encoder_digest == live.encoder_digest
+        await self._ledger.append_event(
+            REMADE,
+            {"version": version.number, "instead_of": live.number, "samples": state.samples, "same_encoder": same},
+        )
+        log.warning(REMADE, version=version.number, instead_of=live.number, samples=state.samples, same_encoder=same)
+        return state
+
+    def _base(self, live: Version) -> LearnerState:
+        """An empty state on the best encoder that is left."""
+        folders = [self._artefacts.path(number) for number in sorted(self._artefacts.kept(), reverse=True)]
+        folders.sort(key=lambda folder: folder != self._artefacts.path(live.number))
+        found = self._whole(folders, live.encoder_digest) or self._whole(folders, None)
+        if found is None:
+            return self._first_state()
+        folder, number, digest = found
+        try:
+            origin = EncoderOrigin.of(self._artefacts.manifest(number).settings)
+        except ArtefactCorrupt:
+            origin = None
+        choice = origin.choice if origin is not None else self._settings.encoder_choice
+        encoder = Backends.of(self._settings).open(folder, digest)
+        return LearnerState(0, encoder, folder, features_for(folder, choice), self._settings, made_with=origin)
+
+    def _whole(self, folders: list[Path], wanted: str | None) -> tuple[Path, int, str] | None:
+        """The first version's encoder that has the wanted digest, or the one its own manifest names; with its number.
+
+        Versions share their files, so each set of inodes is read once.
+        """
+        read: dict[tuple[int, ...], str] = {}
+        for version in folders:
+            folder = version / ENCODER_FOLDER
+            try:
+                inodes = tuple(sorted(path.stat().st_ino for path in folder.iterdir()))
+                digest = read[inodes] = read.get(inodes) or encoder_digest(folder)
+            except OSError:
+                continue
+            if digest == (wanted or self._named(int(version.name))):
+                return folder, int(version.name), digest
+        return None
+
+    def _named(self, number: int) -> str | None:
+        try:
+            return self._artefacts.manifest(number).encoder_digest
+        except ArtefactCorrupt:
+            return None
