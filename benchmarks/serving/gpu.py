@@ -40,10 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     before, rng, cuda = machine(), random.Random(given.seed), torch.cuda.is_available()
     plan = Plan(load_texts(given.data, rng), given.seconds)
     results: Json = {"device": torch.cuda.get_device_name() if cuda else before["cpu"], "rounds": []}
-    with temporary_home() as home, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
+    with temporary_home() as plain, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
         folder = Path(scratch)
-        if cuda:
-            home = replace(home, settings={**home.settings, "PAWL_BACKEND": "torch"})
+        home = replace(plain, settings={**plain.settings, "PAWL_BACKEND": "torch"}) if cuda else plain
         prepare(home, read_split(given.data / "banking77")[0], rng)
         systems = [_with_workers(pawl(home), count) for count in given.workers]
         results["rounds"] = in_turn(given.rounds, systems, home, plan, folder, _CLIENTS)
