@@ -11,10 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import dead_letter_group, encoder_group, file_commands, label_group, quarantine_group, task_group
-from app.commands.options import AsJson, CreateTask, Home, Url, service_at, settings_with
-from app.commands.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
-from app.commands.words import Words
+from app.commands.console.help_words import Words
+from app.commands.console.options import AsJson, CreateTask, Home, Url, service_at, settings_with
+from app.commands.console.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
+from app.commands.data import commands as data_commands
+from app.commands.encoder import commands as encoder_commands
+from app.commands.labels import label_group, task_group
+from app.commands.review import dead_letter_group, quarantine_group
 from pawl.child_processes import module_command
 from pawl.domain.errors import PawlError
 from pawl.domain.samples import DEFAULT_TASK
@@ -35,10 +38,10 @@ cli.add_typer(quarantine_group.quarantine)
 cli.add_typer(dead_letter_group.dead_letters)
 cli.add_typer(task_group.tasks)
 cli.add_typer(task_group.demo)
-cli.add_typer(encoder_group.encoder)
-cli.command("import")(file_commands.import_)
-cli.add_typer(file_commands.export)
-cli.command()(file_commands.predict)
+cli.add_typer(encoder_commands.encoder)
+cli.command("import")(data_commands.import_)
+cli.add_typer(data_commands.export)
+cli.command()(data_commands.predict)
 
 
 def _show_version(wanted: bool) -> None:
@@ -68,7 +71,7 @@ def up(
 
     An empty home learns a demo model first (support intents, headline topics and sentiments) unless --no-demo.
     """
-    from app.commands.up import up as run
+    from app.commands.service.up import up as run
 
     run(settings_with(home=home, host=host, port=port, workers=workers), demo=not no_demo)
 
@@ -86,14 +89,14 @@ def serve(
     """
     settings = settings_with(workers=workers)
     if settings.workers > 1 and handle is None:
-        from app.commands.serve import serve_group
+        from app.commands.service.process_group import serve_group
 
         serve_group(settings)
         return
     # Before numpy is imported: OpenBLAS's own threads wait for each other where the encoder's keep the cores busy
     # (one text's answer from the head took 30 ms with them and 0.7 ms without, on a loaded machine).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from app.main import serve as run
+    from app.server import serve as run
 
     run(settings, handle, member, metrics)
 
@@ -101,9 +104,9 @@ def serve(
 @cli.command()
 def work() -> None:
     """Run the learner alone (settings from PAWL_...). It waits for a database that is away, or newer than it."""
-    from app.commands.encoder import ready_to_learn
-    from app.commands.learning import require_worker
-    from app.commands.migration import until_it_fits
+    from app.commands.encoder.encoder import ready_to_learn
+    from app.commands.home.learner import require_worker
+    from app.commands.service.migration import until_it_fits
 
     settings = settings_with()
     require_worker()
@@ -129,7 +132,7 @@ def migrate(
     `up`, `serve` and `work` do it when they start; where they must not, run it before the new ones start. See
     docs/operations.md.
     """
-    from app.commands.migration import run
+    from app.commands.service.migration import run
 
     code = asyncio.run(run(settings_with(home=home), to, dry=dry_run, check=check, sure=yes, as_json=as_json))
     if code:
@@ -150,7 +153,7 @@ def feedback(
     home: Home = None,
 ) -> None:
     """Send the right label of a text or of an earlier prediction."""
-    from app.commands import ask
+    from app.commands.predictions import ask
 
     if (prediction_id is None) == (text is None):
         raise CommandFailed("give either --id PREDICTION_ID or --text TEXT", code=EXIT_USAGE)
@@ -171,7 +174,7 @@ def feedback(
 @cli.command()
 def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
     """What serves, what waits to be learned, how the learner is."""
-    from app.commands import show
+    from app.commands.versions import show
 
     with service_at(url, home) as service:
         show.status(service, as_json)
@@ -188,7 +191,7 @@ def versions(
     home: Home = None,
 ) -> None:
     """The lineage, newest first; with N one version: lineage, gate report, recall per class."""
-    from app.commands import show
+    from app.commands.versions import show
 
     with service_at(url, home) as service:
         if number is None:
@@ -212,7 +215,7 @@ def promote(
 
     Says what that takes away and what it brings back, by class, and asks on a terminal.
     """
-    from app.commands import promotion
+    from app.commands.versions import promotion
 
     if reason is None and not dry_run:
         raise CommandFailed("give --reason, or --dry-run to see what it would do", code=EXIT_USAGE)
@@ -227,7 +230,7 @@ def consolidate(
     home: Home = None,
 ) -> None:
     """Ask the learner to fine-tune the encoder on what it has learned."""
-    from app.commands import ask
+    from app.commands.predictions import ask
 
     with service_at(url, home) as service:
         ask.consolidate(service, wait)
@@ -246,7 +249,7 @@ def tune(
     Each trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes
     nothing by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
     """
-    from app.commands.learning import require_worker
+    from app.commands.home.learner import require_worker
 
     settings = settings_with(home=home)
     require_worker()
@@ -258,7 +261,7 @@ def tune(
 @cli.command()
 def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
     """Check every part and say what to do. Exit status 1 when something does not work."""
-    from app.commands.doctor import examine
+    from app.commands.doctor.doctor import examine
 
     if not asyncio.run(examine(settings_with(home=home), url, as_json)):
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.serving.methods import allowed_methods
+from app.http.methods import allowed_methods
 from pawl.domain import errors
 
 PROBLEM = "application/problem+json"

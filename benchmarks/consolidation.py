@@ -27,8 +27,8 @@ if __package__ in {None, ""}:  # run as a file: the project is not on the path y
 
 from scipy.stats import binomtest
 
-from app.commands.client import Service
-from app.commands.terminal import CommandFailed, progress_bar
+from app.commands.console.client import Service
+from app.commands.console.terminal import CommandFailed, progress_bar
 from benchmarks.datasets import Labelled, one_of_each, read_labelled, read_phrasebank, shuffled, write_csv
 from benchmarks.harness import (
     BenchmarkFailed,

@@ -36,7 +36,7 @@ if __package__ in {None, ""}:  # run as a file: the project is not on the path y
 
 import httpx
 
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
 from benchmarks.datasets import Labelled, invented, one_of_each, read_split, shuffled, write_csv
 from benchmarks.harness import (
     BenchmarkFailed,

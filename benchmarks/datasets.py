@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from app.commands.files.formats import opened, read_contents
-from app.commands.files.records import Reading
-from app.commands.files.rows import BadRow, read_rows
+from app.commands.data.files.formats import opened, read_contents
+from app.commands.data.files.records import Reading
+from app.commands.data.files.rows import BadRow, read_rows
 from benchmarks.harness import BenchmarkFailed
 from pawl.domain.samples import digest_text
 

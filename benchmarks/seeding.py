@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.commands.stores import open_stores
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
+from app.commands.home.stores import open_stores
 from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Home
 from pawl.artefacts.folders import FolderArtefactStore

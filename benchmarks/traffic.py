@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
 from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Json
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import ModelOut
-from app.serving.engine import LoadedVersion
-from app.serving.intake import Learning
+from app.serving.feedback.intake import Learning
+from app.serving.predictions.engine import LoadedVersion
 from pawl.parts import Part, read_parts
 
 router = APIRouter(tags=["versions"])

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
+from app.http.disconnects import ended_with_client
 from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
 from app.schemas.predictions import PredictRequest, PredictResponse
-from app.serving.disconnects import ended_with_client
-from app.serving.engine import ServedClassifier
+from app.serving.predictions.engine import ServedClassifier
 from app.serving.service import Service
 from pawl.domain.errors import OneLabel, UnknownTask
 from pawl.domain.identifiers import PREDICTION_PREFIX, new_identifier

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.serving.answer_cache import AnswerCache
 from app.serving.background import Background
-from app.serving.batcher import Batcher
-from app.serving.contradictions import ContradictionWatch
-from app.serving.engine import Engine
 from app.serving.event_feed import EventFeed
-from app.serving.group_metrics import GroupMetrics, Member
-from app.serving.health_metrics import LearnerHealth, PartsHealth
-from app.serving.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
-from app.serving.prediction_log import PredictionRecorder, Retention
-from app.serving.pressure import PressureWatch
-from app.serving.reloader import Load, Reloader
+from app.serving.feedback.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
+from app.serving.health.contradictions import ContradictionWatch
+from app.serving.health.group_metrics import GroupMetrics, Member
+from app.serving.health.health_metrics import LearnerHealth, PartsHealth
+from app.serving.predictions.answer_cache import AnswerCache
+from app.serving.predictions.batcher import Batcher
+from app.serving.predictions.engine import Engine
+from app.serving.predictions.prediction_log import PredictionRecorder, Retention
+from app.serving.predictions.pressure import PressureWatch
+from app.serving.predictions.reloader import Load, Reloader
 from pawl.domain.errors import StoreUnavailable
 from pawl.metrics import AppMetrics
 from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger

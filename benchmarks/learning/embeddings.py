@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
 from pawl.ports import Encoder, Floats
 
 CACHE = Path("~/.cache/pawl-benchmarks")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
 from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, commit, parser
 from benchmarks.learning.embeddings import CACHE
 from pawl.logs import configure_logs

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.commands.stores import open_stores
+from app.commands.home.stores import open_stores
 from benchmarks.harness import Json
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier

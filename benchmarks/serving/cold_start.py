@@ -3,7 +3,7 @@
     python -m benchmarks.serving.cold_start --data ../shared/data
 
 Each kind of encoder in turn, a new process every time: seconds to `/readyz` and to the first answer, resident memory
-then and after every text of a list was asked from 16 clients, and the seconds that `import app.main` takes alone.
+then and after every text of a list was asked from 16 clients, and the seconds that `import app.server` takes alone.
 The files are in the page cache, as after any start but the machine's first.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from app.commands.up import free_port
+from app.commands.service.up import free_port
 from benchmarks.datasets import read_split
 from benchmarks.harness import (
     BenchmarkFailed,
@@ -97,8 +97,8 @@ def _resident(pid: int) -> float:
 
 
 def import_seconds() -> float:
-    """How long `import app.main` takes in a new interpreter."""
-    code = "import time; t = time.perf_counter(); import app.main; print(time.perf_counter() - t)"
+    """How long `import app.server` takes in a new interpreter."""
+    code = "import time; t = time.perf_counter(); import app.server; print(time.perf_counter() - t)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
@@ -106,7 +106,7 @@ def import_seconds() -> float:
 def report(found: dict[str, list[Json]], imports: Sequence[float]) -> list[Json]:
     """A table, and the goals."""
     tables.cold_start(found).show()
-    goals = [goal(f"import app.main: {statistics.median(imports):.2f} s", met=True)]
+    goals = [goal(f"import app.server: {statistics.median(imports):.2f} s", met=True)]
     for kind, runs in found.items():
         seconds, mebibytes = (statistics.median(one[key] for one in runs) for key in ("answered_s", "asked_mib"))
         text = f"{kind}: answers after {seconds:.2f} s, wanted <= {_SECONDS:.0f}"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.commands.terminal import progress_bar
+from app.commands.console.terminal import progress_bar
 from benchmarks.harness import Json, machine, notes, parser, save, start
 from benchmarks.learning.data import Split, load_split
 from benchmarks.serving import tables

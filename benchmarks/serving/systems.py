@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from app.commands.up import free_port
+from app.commands.service.up import free_port
 from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json, server_process
 
 PEERS = Path(__file__).with_name("peers")

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.app.cli.processes import Up, environment, eventually
+from tests.app.commands.processes import Up, environment, eventually
 from tests.intents import labelled
 
 _PATIENCE = 300.0

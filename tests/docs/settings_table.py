@@ -6,7 +6,7 @@ import sys
 
 from pydantic_core import PydanticUndefined
 
-from app.commands.terminal import allowed_values
+from app.commands.console.terminal import allowed_values
 from pawl.settings import PREFIX, Settings
 
 _HEAD = """\

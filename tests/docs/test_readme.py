@@ -19,7 +19,7 @@ import pytest
 from app.cli import cli
 from pawl.metrics import AppMetrics
 from pawl.settings import PREFIX, Settings
-from tests.app.cli.processes import ROOT, Up
+from tests.app.commands.processes import ROOT, Up
 from tests.docs.settings_table import settings_page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

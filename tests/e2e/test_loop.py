@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.app.cli.processes import Up, environment, eventually, pawl, processes_of
+from tests.app.commands.processes import Up, environment, eventually, pawl, processes_of
 from tests.intents import labelled
 from tests.servers import RedisServer
 from tests.tiny_encoder import write_tiny_encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.http.world import assert_problem
+from tests.app.world import assert_problem
 from tests.intents import items, labelled
 from tests.load import Load, predicting
 from tests.polling import eventually

@@ -11,7 +11,7 @@ from itertools import cycle, pairwise
 import httpx
 import pytest
 
-from tests.app.http.world import assert_problem
+from tests.app.world import assert_problem
 from tests.intents import labelled
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer, free_port, until_ready, until_settled

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.intake import Announcer
-from app.serving.prediction_log import Retention
+from app.serving.feedback.intake import Announcer
+from app.serving.predictions.prediction_log import Retention
 from pawl.db.memory import MemoryDatabase, MemorySampleStore
 from pawl.domain.errors import IdempotencyConflict
 from pawl.domain.samples import IdempotencyKey, NewSample
@@ -21,7 +21,7 @@ from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
 from pawl.streams.redis_stream import RedisFeedbackStream
-from tests.app.http.world import World, assert_problem
+from tests.app.world import World, assert_problem
 from tests.polling import eventually
 from tests.worker.examples import examples, learner, teach
 from worker.release.publisher import Publisher

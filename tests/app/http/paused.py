@@ -19,7 +19,7 @@ from pawl.db.migrate import upgrade
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.versions import LedgerChange
 from pawl.settings import Settings
-from tests.app.http.world import World
+from tests.app.world import World
 from tests.polling import eventually
 from tests.servers import PostgresServer, RedisServer
 

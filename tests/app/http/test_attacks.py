@@ -21,7 +21,7 @@ from pawl.db.engine import connect
 from pawl.db.migrate import upgrade
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.versions import LedgerChange
-from tests.app.http.world import World
+from tests.app.world import World
 from tests.polling import eventually
 from tests.servers import PostgresServer
 

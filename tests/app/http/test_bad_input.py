@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.app.http.world import World, assert_problem
+from tests.app.world import World, assert_problem
 
 JSON = {"content-type": "application/json"}
 POSTS = ("/v1/predict", "/v1/feedback", "/v1/versions/1/promote", "/v1/consolidations", "/v1/labels")

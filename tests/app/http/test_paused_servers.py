@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from app.main import create_app
 from pawl.settings import Settings
 from tests.app.http.paused import Outside, outside, serving, settings_for
-from tests.app.http.world import assert_problem
+from tests.app.world import assert_problem
 from tests.polling import eventually
 
 ITEM = {"text": "a text", "label": "card"}

@@ -21,10 +21,11 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from app.main import create_app, make_server
+from app.main import create_app
+from app.server import make_server
 from pawl.ports import Floats
 from pawl.settings import Settings
-from tests.app.http.world import World, assert_problem
+from tests.app.world import World, assert_problem
 from tests.polling import eventually
 
 
@@ -156,7 +157,7 @@ async def test_a_body_above_the_limit_over_a_real_connection(tmp_path: Path) -> 
 
 
 def test_the_app_does_not_import_torch() -> None:
-    code = "import app.main, sys; print([m for m in ('torch', 'transformers', 'worker') if m in sys.modules])"
+    code = "import app.server, sys; print([m for m in ('torch', 'transformers', 'worker') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
 
@@ -166,7 +167,7 @@ def test_serve_stops_on_a_signal_and_logs_json(tmp_path: Path, end: signal.Signa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment: dict[str, Any] = {**os.environ, "PAWL_HOME": str(tmp_path), "PAWL_PORT": str(port)}
-    code = "from pawl.settings import load_settings; from app.main import serve; serve(load_settings())"
+    code = "from pawl.settings import load_settings; from app.server import serve; serve(load_settings())"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.serving import request_body
+from app.http import request_body
 from tests.app.http.test_server import listening
-from tests.app.http.world import World, assert_problem
+from tests.app.world import World, assert_problem
 
 SIZE = 20 * 2**20
 JSON = {"content-type": "application/json"}

@@ -189,7 +189,7 @@ assert not {"torch", "transformers"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
 
 
-@pytest.mark.parametrize("program", ["app.main", "worker.__main__"])
+@pytest.mark.parametrize("program", ["app.server", "worker.__main__"])
 def test_matrix_products_take_one_thread(program: str) -> None:
     code = f"""
 import {program}, threadpoolctl

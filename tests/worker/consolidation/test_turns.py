@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.serving.batcher import Batcher
-from app.serving.pressure import PressureWatch
+from app.serving.predictions.batcher import Batcher
+from app.serving.predictions.pressure import PressureWatch
 from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
-from tests.app.serving.numbered import NumberedClassifier
+from tests.app.serving.predictions.numbered import NumberedClassifier
 from tests.polling import eventually
 from worker.consolidation.yielding import PAUSE_FILE, Turns, follow_pressure
 

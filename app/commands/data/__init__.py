@@ -1,0 +1,1 @@
+"""`pawl import` and `export`: labelled texts from files and into files."""

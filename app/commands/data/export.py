@@ -1,0 +1,216 @@
+"""`pawl export samples`: what Pawl knows, as a file that others read and `pawl import` takes back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from app.commands.console.terminal import EXIT_USAGE, CommandFailed, notes, print_json, progress_bar
+from app.commands.data.files.exported import COLUMNS, escaped
+from app.commands.data.files.extras import need
+from app.commands.data.files.formats import STANDARD_INPUT
+from app.commands.home.stores import open_stores
+from pawl.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
+from pawl.domain.versions import Version
+from pawl.settings import Settings
+
+FORMATS = ("jsonl", "csv", "parquet")
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_TEXTS = ("text", "label", "source", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What to write and where; `-` is standard output."""
+
+    path: Path
+    format: str | None = None
+    tasks: Sequence[str] | None = None
+    states: Sequence[str] | None = None
+    since: datetime | None = None
+    as_json: bool = False
+
+
+class Writer(Protocol):
+    """Writes rows in one format."""
+
+    def __init__(self, file: BinaryIO) -> None: ...
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Some rows."""
+
+    def end(self) -> None:
+        """After the last."""
+
+
+async def export_samples(settings: Settings, request: ExportRequest) -> None:
+    """Writes all samples that fit, as they are at one moment. The file is there when it is whole."""
+    format = _format(request)
+    where = SampleFilter(request.tasks, _states(request.states), request.since)
+    counts: Counter[str] = Counter()
+    async with open_stores(settings) as stores:
+        live = await stores.ledger.live()
+        total = await stores.samples.count(where)
+        with _target(request.path) as file, progress_bar() as bar:
+            step = bar.add_task("exporting", total=total)
+            writer = _writer(format, file)
+            async for page in stores.samples.stream(where):
+                writer.write([_row(sample, live) for sample in page])
+                counts.update(sample.state.value for sample in page)
+                bar.advance(step, len(page))
+            writer.end()
+    _tell(request, format, counts)
+
+
+def _format(request: ExportRequest) -> str:
+    if request.format is not None and request.format not in FORMATS:
+        raise CommandFailed(f"exports are {', '.join(FORMATS)}, not {request.format!r}", code=EXIT_USAGE)
+    if request.format is not None or request.path == STANDARD_INPUT:
+        return request.format or "jsonl"
+    format = _SUFFIXES.get(request.path.suffix.lower())
+    if format is None:
+        raise CommandFailed(
+            f"{request.path}: exports are {', '.join(FORMATS)}", "Name it so, or say --format.", EXIT_USAGE
+        )
+    return format
+
+
+def _states(names: Sequence[str] | None) -> tuple[SampleState, ...]:
+    if not names:
+        return ACTIVE_STATES
+    known = [state.value for state in SampleState]
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise CommandFailed(f"there is no state {wrong[0]!r}; there are: {', '.join(known)}", code=EXIT_USAGE)
+    return tuple(SampleState(name) for name in names)
+
+
+@contextmanager
+def _target(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside the path, put in its place when all is written."""
+    if path == STANDARD_INPUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise CommandFailed(f"cannot write into {path.parent}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
+    head = live.heads.get(sample.task) if live else None
+    chosen = live.metrics.get("regularisation", {}).get(sample.task) if live else None
+    values: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if hasattr(sample, name)}
+    values |= {
+        "state": sample.state.value,
+        "origin": sample.origin.value,
+        "quarantined_by": sample.quarantined_by.value if sample.quarantined_by else None,
+        "created_at": sample.created_at.isoformat(),
+        "updated_at": sample.updated_at.isoformat(),
+        "encoder": live.encoder_digest if live else None,
+        "regularisation": chosen,
+        "temperature": head.temperature if head else None,
+    }
+    return {name: values[name] for name in COLUMNS}
+
+
+def _writer(format: str, file: BinaryIO) -> Writer:
+    writers: dict[str, type[Writer]] = {"jsonl": _JsonLines, "csv": _Csv, "parquet": _Parquet}
+    return writers[format](file)
+
+
+class _JsonLines:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+    def end(self) -> None:
+        pass
+
+
+class _Csv:
+    """With the mark by which Excel knows UTF-8, and without anything that a spreadsheet would calculate."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._put([COLUMNS], "utf-8-sig")
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._put([[self._cell(name, row[name]) for name in COLUMNS] for row in rows], "utf-8")
+
+    def end(self) -> None:
+        pass
+
+    @staticmethod
+    def _cell(name: str, value: Any) -> Any:
+        return escaped(value) if name in _TEXTS and value is not None else value
+
+    def _put(self, rows: Sequence[Sequence[Any]], encoding: str) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        self._file.write(text.getvalue().encode(encoding))
+
+
+class _Parquet:
+    def __init__(self, file: BinaryIO) -> None:
+        need("pyarrow", "Parquet files")
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        numbers = dict.fromkeys(("weight", "emphasis", "regularisation", "temperature"), pa.float64())
+        types = numbers | {"pinned": pa.bool_(), "learned_in_version": pa.int64()}
+        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+        self._writer = ParquetWriter(file, self._schema)
+        self._table = pa.Table
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._writer.write_table(self._table.from_pylist(list(rows), schema=self._schema))
+
+    def end(self) -> None:
+        self._writer.close()
+
+
+def _tell(request: ExportRequest, format: str, counts: Mapping[str, int]) -> None:
+    total = sum(counts.values())
+    if request.as_json and request.path != STANDARD_INPUT:
+        print_json({"file": str(request.path), "format": format, "samples": total, "states": dict(counts)})
+        return
+    states = ", ".join(f"{state} {count}" for state, count in sorted(counts.items()))
+    what = f"{total} samples" + (f" ({states})" if states else "")
+    notes.print(f"exported {what} to {request.path}", markup=False, soft_wrap=True)
+
+
+def moment(value: str) -> datetime:
+    """A date or a moment as people write it; without a zone it is UTC."""
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise CommandFailed(
+            f"{value!r} is no date", "For example 2026-11-29 or 2026-11-29T12:00.", EXIT_USAGE
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,70 @@
+"""How much of texts the serving encoder reads: for `pawl import` and `pawl doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from app.commands.home.stores import Stores
+from pawl.artefacts import FolderArtefactStore
+from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
+from pawl.classifier.encoders.tokenization import TextTokenizer
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.manifest import ENCODER_FOLDER
+from pawl.domain.reading import Readings, unknown_language
+from pawl.domain.samples import digest_text
+from pawl.settings import Settings
+
+_LOOKED_AT = 1000
+_CHUNK = 512
+
+Labelled = tuple[str, str, str]
+"""Task, text and label."""
+
+
+async def tokenizer_of(settings: Settings, stores: Stores) -> TextTokenizer | None:
+    """The live version's; None where there is none or it cannot be read (which is told elsewhere)."""
+    live = await stores.ledger.live()
+    if live is None:
+        return None
+    folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
+    try:
+        return await asyncio.to_thread(lambda: TextTokenizer(folder, EncoderSpec.from_file(folder / SPEC_FILE)))
+    except ArtefactCorrupt:
+        return None
+
+
+def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Readings, list[str]]:
+    """The sums over the texts, and what is to be said of them. Plain sync; call it from a thread."""
+    read = []
+    for start in range(0, len(rows), _CHUNK):
+        read += tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
+    sums, told = Readings.of(read), []
+    if sums.is_unknown_language:
+        told.append(unknown_language(sums.unknown_share))
+    if sums.truncated:
+        told.append(
+            f"truncated: {sums.truncated} of {sums.texts} texts have more tokens than the encoder takes "
+            f"({tokenizer.max_tokens}); it does not see what comes after them"
+        )
+    labels: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for (task, text, label), one in zip(rows, read, strict=True):
+        if one.cut is not None:
+            labels.setdefault((task, one.cut), {}).setdefault(label, set()).add(digest_text(text))
+    alike = sum(len(set().union(*each.values())) for each in labels.values() if len(each) > 1)
+    if alike:
+        told.append(
+            f"cannot_hold: {alike} of these differ from others only after that, but in their label: they get one answer"
+        )
+    return sums, told
+
+
+async def look_at_store(settings: Settings, stores: Stores) -> tuple[Readings, list[str]] | None:
+    """The same of what is learned: the oldest texts of each task. None where there is no version."""
+    tokenizer = await tokenizer_of(settings, stores)
+    if tokenizer is None:
+        return None
+    rows = []
+    for task in await stores.samples.tasks():
+        rows += [(task, one.text, one.label) for one in await stores.samples.learned(task, 0, _LOOKED_AT)]
+    return await asyncio.to_thread(measure, tokenizer, rows)

@@ -1,0 +1,1 @@
+"""`pawl doctor`: a finding for each part."""

@@ -1,0 +1,64 @@
+"""What `pawl doctor` says of the database and Redis: it does with them what Pawl does, and repeats their reasons."""
+
+from __future__ import annotations
+
+from app.commands.doctor.findings import Finding, Outcome
+from app.commands.home.stores import Stores
+from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
+from pawl.db.migrate import check_current
+from pawl.db.rehearsal import rehearse as rehearse_database
+from pawl.deadlines import each_answer_within
+from pawl.domain.errors import PawlError
+from pawl.ports import StreamUnavailable
+from pawl.settings import Settings
+from pawl.streams.rehearsal import described, rehearse
+
+_BY_THE_SWEEP = "Until then corrections are learned by the sweep, a little later."
+
+
+async def check_database(settings: Settings, stores: Stores, where: str) -> Finding:
+    """Schema, rights, and a row written, read and removed."""
+    try:
+        with each_answer_within(settings.server_seconds):
+            await check_current(stores.engine)
+            await rehearse_database(stores.engine)
+    except PawlError as error:
+        return Finding("database", Outcome.FAIL, f"{where}: {error}", "Feedback is refused until it works.")
+    return Finding("database", Outcome.OK, f"{where} writes and reads, its schema is current")
+
+
+async def check_redis(settings: Settings) -> Finding:
+    """A sample announced, consumed and acknowledged, a version hinted at and heard, pressure told and read."""
+    if settings.sql_alone:
+        return Finding("redis", Outcome.OK, f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
+    if settings.redis_url is None and not await redis_answers(settings.stream_url):
+        program = find_redis_server()
+        if program is None:
+            return Finding("redis", Outcome.WARN, f"no server on this machine: {SQL_ALONE}", GET_REDIS)
+        return Finding("redis", Outcome.WARN, f"embedded ({program}), not running", "`pawl up` starts it.")
+    try:
+        await rehearse(settings.stream_url, settings.server_seconds)
+    except StreamUnavailable as error:
+        return Finding("redis", Outcome.FAIL, str(error), f"{_remedy(error)} {_BY_THE_SWEEP}")
+    except PawlError as error:  # a URL that is none
+        return Finding("redis", Outcome.FAIL, str(error))
+    server = await described(settings.stream_url, settings.server_seconds)
+    told = f"{server.name} announces, delivers and forgets"
+    if server.persistence is None:
+        return Finding("redis", Outcome.OK, f"{told}; its user may not ask for more (INFO)")
+    if server.persistence:
+        return Finding("redis", Outcome.OK, f"{told}, {server.persistence}")
+    return Finding("redis", Outcome.WARN, f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
+
+
+def _remedy(error: StreamUnavailable) -> str:
+    problem = error.problem
+    if "password" in problem:
+        return "Mend user and password in PAWL_REDIS_URL (redis://user:password@host)."
+    if "certificate" in problem:
+        return "Name the authority that signed it: ?ssl_ca_certs=FILE in PAWL_REDIS_URL."
+    if "right" in problem:
+        return "Pawl needs keys `~pawl:*`, channels `&pawl:*`, and the commands that docs/servers.md lists."
+    if "TLS" in problem:
+        return "rediss:// is for servers that speak TLS, redis:// for those that do not."
+    return "Start it, or mend PAWL_REDIS_URL." if "listens" in problem or "host" in problem else "See its own log."

@@ -1,0 +1,1 @@
+"""`pawl encoder`: which encoder serves, and another one instead."""

@@ -1,0 +1,1 @@
+"""`pawl labels`, `tasks` and `demo`: the label sets."""

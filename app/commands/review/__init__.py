@@ -1,0 +1,1 @@
+"""`pawl quarantine` and `dead-letters`: labels that somebody has to decide about."""

@@ -1,0 +1,1 @@
+"""`pawl up`, `serve`, `work`, `migrate`: the processes of a home."""

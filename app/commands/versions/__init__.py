@@ -1,0 +1,1 @@
+"""`pawl versions`, `promote`, `consolidate` and `tune`."""

@@ -1,0 +1,1 @@
+"""The edge of the service: what wraps every request, whichever route it is for."""

@@ -1,0 +1,1 @@
+"""Labels after they are durable."""

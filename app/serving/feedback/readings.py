@@ -1,0 +1,40 @@
+"""What is said of texts that the encoder cannot read in full, or at all, to whoever sends a label for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from app.serving.predictions.engine import Engine
+from pawl.domain.errors import StoreUnavailable
+from pawl.domain.reading import TRUNCATED, cannot_hold
+from pawl.domain.samples import digest_text
+from pawl.ports import SampleStore
+
+
+async def warnings_of(
+    engine: Engine, store: SampleStore, labelled: Sequence[tuple[str, str, str]]
+) -> list[tuple[str, ...]]:
+    """For each (task, text, label): what the version that answers here makes of the text; nothing while there is none.
+
+    A label is told that it cannot hold where the encoder reads the same of another text with another label.
+    """
+    live = engine.live
+    readings = []
+    if live is not None:
+        readings = await asyncio.to_thread(live.classifier.read, [text for _, text, _ in labelled])
+    if live is None or not readings:
+        return [()] * len(labelled)
+    told = [reading.warnings for reading in readings]
+    digest = live.classifier.manifest.encoder_digest
+    for row, ((task, text, label), reading) in enumerate(zip(labelled, readings, strict=True)):
+        if reading.cut is None or TRUNCATED not in told[row]:
+            continue
+        try:
+            alike = (await store.cut_alike(digest, task, [reading.cut])).get(reading.cut, [])
+        except StoreUnavailable:  # the label is durable already: nothing else depends on this
+            continue
+        others = [one for one in alike if one.label != label and one.text_digest != digest_text(text)]
+        if others:
+            told[row] += (cannot_hold(live.classifier.max_tokens, others[-1].id, others[-1].label),)
+    return told

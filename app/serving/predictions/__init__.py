@@ -1,0 +1,1 @@
+"""The live version and what answers with it."""
