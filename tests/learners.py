@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.artefacts.folders import FolderArtefactStore
-from pawl.db.engine import connect
+from pawl.db.engine import SystemClock, connect
 from pawl.db.labels import SqlLabelStore
 from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore
@@ -25,14 +24,10 @@ from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
-from worker.__main__ import build
-from worker.health.rehearsal import rehearse
-from worker.health.trouble import Place
-from worker.release.publisher import Publisher
-from worker.state.recovery import Recovery
-from worker.state.snapshots import Snapshots
+from worker.assembly import assemble, open_learner
+from worker.loop import LearnerParts
+from worker.state.learner_ports import LearnerPorts
 from worker.updates.head_update import Learning
-from worker.updates.label_change import Labelling
 
 
 class Crash(BaseException):
@@ -94,16 +89,16 @@ class Fused:
 class Learner:
     """A learner without its loop: what one process holds in memory."""
 
+    parts: LearnerParts
     samples: SqlSampleStore
     ledger: SqlVersionLedger
     labels: SqlLabelStore
     artefacts: FolderArtefactStore
-    snapshots: Snapshots
-    publisher: Publisher
-    recovery: Recovery
-    learning: Learning
-    labelling: Labelling
     meanwhile: Meanwhile
+
+    @property
+    def learning(self) -> Learning:
+        return self.parts.learning
 
     async def accept(self, pairs: list[Labelled], **options: Any) -> list[str]:
         """Queues samples; their ids."""
@@ -118,7 +113,7 @@ class Learner:
         """Asks for a change of a label and carries it out, as the loop does; what became of it."""
         change = await self.labels.request(LabelRequest(LabelChangeKind(kind), task, label, target))
         await self.learning.catch_up()
-        await self.labelling.carry_out()
+        await self.parts.labelling.carry_out()
         return await self.labels.get(change.id)
 
     async def learn_queued(self) -> None:
@@ -144,13 +139,8 @@ def new_learner(
     labels: Any = Fused(SqlLabelStore(engine), fuse, meanwhile)
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
     stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
-    snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
-    publisher = Publisher(ledger, labels, samples, artefacts, stream, keep_versions=settings.keep_versions)
-    recovery = Recovery(samples, ledger, artefacts, snapshots, labels, settings)
-    learning = Learning(samples, ledger, publisher, recovery, settings)
-    place = Place(ledger, partial(rehearse, learning, publisher))
-    labelling = Labelling(learning, labels, samples, recovery, place, settings)
-    return Learner(samples, ledger, labels, artefacts, snapshots, publisher, recovery, learning, labelling, meanwhile)
+    parts = assemble(settings, LearnerPorts(samples, ledger, labels, artefacts, stream, SystemClock()))
+    return Learner(parts, samples, ledger, labels, artefacts, meanwhile)
 
 
 @asynccontextmanager
@@ -162,8 +152,8 @@ async def opened(pawl: Installation) -> AsyncIterator[AsyncEngine]:
         if await SqlVersionLedger(engine).live() is None:
             pairs = labelled(TRAINED_SAMPLES)
             await SqlSampleStore(engine).accept([NewSample(text, label) for text, label in pairs])
-            async with build(pawl.settings) as consumer:
-                await consumer.drain(_ignore)
+            async with open_learner(pawl.settings) as loop:
+                await loop.drain(_ignore)
         yield engine
     finally:
         await engine.dispose()

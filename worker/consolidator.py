@@ -27,11 +27,12 @@ from pawl.domain.encoders import EncoderRequest
 from pawl.domain.errors import ParentNotLive, PawlError
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
-from pawl.ports import Clock, Encoder, FeedbackStream, Floats, SampleStore, VersionLedger
+from pawl.ports import Encoder, FeedbackStream, Floats
 from pawl.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
 from worker.consolidation.yielding import follow_pressure
 from worker.health.faults import is_of_the_place
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.updates.encoder_requests import Requests
 from worker.updates.encoder_swap import Cause, Succession
@@ -53,20 +54,18 @@ class Consolidator:
 
     def __init__(
         self,
-        samples: SampleStore,
-        ledger: VersionLedger,
+        ports: LearnerPorts,
         succession: Succession,
         open_encoder: Callable[[Path, str], Encoder],
-        clock: Clock,
         settings: Settings,
     ) -> None:
-        self._samples = samples
-        self._ledger = ledger
+        self._samples = ports.samples
+        self._ledger = ports.ledger
         self._succession = succession
         self._open_encoder = open_encoder
-        self._clock = clock
+        self._clock = ports.clock
         self._settings = settings
-        self._requests = Requests(ledger)
+        self._requests = Requests(ports.ledger)
         self._request: EncoderRequest | None = None
         self._folder: Path | None = None
         self._version = 0

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -19,7 +20,7 @@ import structlog
 from pawl.domain.errors import EncoderRejected, ParentNotLive, StoreUnavailable
 from pawl.domain.samples import Sample
 from pawl.domain.versions import EncoderState, Json
-from pawl.ports import Clock, FeedbackStream, SampleStore, StreamEntry, StreamUnavailable, VersionLedger
+from pawl.ports import StreamEntry, StreamUnavailable
 from pawl.settings import Settings
 from worker.consolidator import Consolidator
 from worker.health.encoder_check import Suitability
@@ -28,7 +29,11 @@ from worker.health.heartbeat import Heartbeat
 from worker.health.retries import Attempts
 from worker.health.trouble import DeviceLost, Place
 from worker.maintenance import Housekeeping
+from worker.release.publisher import Publisher
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
+from worker.state.recovery import Recovery
+from worker.state.snapshots import Snapshots
 from worker.updates.head_update import Learning
 from worker.updates.label_change import Labelling
 from worker.updates.rebuild import Remaking
@@ -43,46 +48,53 @@ _LONGEST_BOOTSTRAP_PAUSE = 30.0
 log = structlog.get_logger(__name__)
 
 
-class Consumer:
+@dataclass(frozen=True, slots=True)
+class LearnerParts:
+    """What a learner is made of; `worker/assembly.py` puts it together. `check_schema` raises `SchemaMismatch`."""
+
+    settings: Settings
+    ports: LearnerPorts
+    snapshots: Snapshots
+    publisher: Publisher
+    recovery: Recovery
+    empty_state: Callable[[], LearnerState]
+    learning: Learning
+    tuning: Tuning
+    labelling: Labelling
+    consolidator: Consolidator
+    housekeeping: Housekeeping
+    suitability: Suitability
+    place: Place
+    remaking: Remaking
+    check_schema: Callable[[], Awaitable[None]]
+
+
+class LearnerLoop:
     """Drives learning until it is stopped. One at a time works; others stand by for its lease."""
 
-    def __init__(
-        self,
-        samples: SampleStore,
-        ledger: VersionLedger,
-        stream: FeedbackStream,
-        learning: Learning,
-        tuning: Tuning,
-        labelling: Labelling,
-        consolidator: Consolidator,
-        housekeeping: Housekeeping,
-        first_state: Callable[[], LearnerState],
-        suitability: Suitability,
-        place: Place,
-        remaking: Remaking,
-        check_schema: Callable[[], Awaitable[None]],
-        clock: Clock,
-        settings: Settings,
-    ) -> None:
-        self._samples = samples
-        self._ledger = ledger
-        self._stream = stream
-        self._learning = learning
-        self._tuning = tuning
-        self._labelling = labelling
-        self._consolidator = consolidator
-        self._housekeeping = housekeeping
-        self._first_state = first_state
-        self._suitability = suitability
-        self._place = place
-        self._remaking = remaking
-        self._check_schema = check_schema
-        self._clock = clock
-        self._settings = settings
+    def __init__(self, parts: LearnerParts) -> None:
+        self.parts = parts
+        self._samples = parts.ports.samples
+        self._ledger = parts.ports.ledger
+        self._stream = parts.ports.stream
+        self._clock = parts.ports.clock
+        self._learning = parts.learning
+        self._tuning = parts.tuning
+        self._labelling = parts.labelling
+        self._consolidator = parts.consolidator
+        self._housekeeping = parts.housekeeping
+        self._first_state = parts.empty_state
+        self._suitability = parts.suitability
+        self._place = parts.place
+        self._remaking = parts.remaking
+        self._check_schema = parts.check_schema
+        self._settings = settings = parts.settings
         self.name = f"{socket.gethostname()}-{os.getpid()}"
-        self._heartbeat = Heartbeat(ledger, self.name, settings.lease_seconds, check_schema, self._details)
+        self._heartbeat = Heartbeat(self._ledger, self.name, settings.lease_seconds, parts.check_schema, self._details)
         self._stopping = asyncio.Event()
-        self._attempts = Attempts(learning, tuning, samples, ledger, place, settings.max_attempts, self._pause)
+        self._attempts = Attempts(
+            parts.learning, parts.tuning, parts.ports, parts.place, settings.max_attempts, self._pause
+        )
         self._failed_bootstraps = 0
         self._redis_problem: str | None = None
 

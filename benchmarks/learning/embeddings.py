@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class CachedEncoder:
     def __init__(self, encoder: Encoder, folder: Path) -> None:
         self.encoder = encoder
         self._lock = threading.Lock()
+        self._cached = True
         folder.mkdir(parents=True, exist_ok=True)
         self._file = sqlite3.connect(folder / f"{encoder.digest}.sqlite", timeout=60.0, check_same_thread=False)
         self._file.execute("CREATE TABLE IF NOT EXISTS embeddings (text BLOB PRIMARY KEY, z BLOB NOT NULL)")
@@ -47,6 +49,8 @@ class CachedEncoder:
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), in the order of the texts."""
         with self._lock:
+            if not self._cached:
+                return self.encoder.encode(texts)
             keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
             if missing:
@@ -57,6 +61,15 @@ class CachedEncoder:
                     self._file.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", rows)
                 self._known |= fresh
             return np.stack([self._known[key] for key in keys]) if keys else np.empty((0, self.dimension), np.float32)
+
+    @contextmanager
+    def uncached(self) -> Iterator[None]:
+        """Everything is embedded anew while the block runs."""
+        self._cached = False
+        try:
+            yield
+        finally:
+            self._cached = True
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Embeds texts ahead of their use, with a progress bar."""

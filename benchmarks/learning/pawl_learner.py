@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -26,29 +26,22 @@ from pawl.db.engine import SystemClock
 from pawl.db.memory import MemoryDatabase, MemorySampleStore
 from pawl.db.memory_labels import MemoryLabelStore
 from pawl.db.memory_versions import MemoryVersionLedger
-from pawl.domain.gate_reports import GateReport
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin
-from pawl.domain.versions import Version, VersionState
+from pawl.domain.versions import LedgerChange, NewVersion, Version, VersionKind, VersionState
 from pawl.ports import Encoder
 from pawl.settings import Settings, load_settings
 from pawl.streams.memory import MemoryFeedbackStream
+from worker.assembly import assemble
 from worker.consolidation.hardware import configure_torch
 from worker.consolidation.job import RESULT_FILE
 from worker.consolidation.progress import Progress
 from worker.consolidation.run import Stores, consolidate
-from worker.consolidator import Consolidator
-from worker.release.publisher import Publisher
 from worker.state.first_encoder import first_state
-from worker.state.learner_state import LearnerState
-from worker.state.recovery import Recovery
-from worker.state.snapshots import Snapshots
-from worker.updates.encoder_swap import Cause, Succession
-from worker.updates.head_update import Learning
-from worker.updates.retuning import Tuning
-from worker.updates.step import Step
+from worker.state.learner_ports import LearnerPorts
+from worker.updates.encoder_swap import Cause
 
 _BOOTSTRAP_LIMIT = 20_000
 _RETIRE_EVERY = 20
@@ -63,16 +56,24 @@ class Verdict:
     adds: tuple[str, ...]
 
 
-class WatchedLearning(Learning):
-    """The worker's `Learning`; it only writes down which candidates were judged, and how."""
+class WatchedLedger(MemoryVersionLedger):
+    """A ledger that writes down which candidates were judged, and how."""
 
-    verdicts: list[Verdict]
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__(database)
+        self.verdicts: list[Verdict] = []
 
-    async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
-        """See `Learning.run`."""
-        promoted, report = await super().run(state, step, last)
-        self.verdicts.append(Verdict(promoted is not None, tuple(sample.id for sample in step.adds)))
-        return promoted, report
+    async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
+        """See `VersionLedger.promote`."""
+        promoted = await super().promote(version, change)
+        if version.kind is not VersionKind.ROLLBACK:  # no gate has judged it
+            self.verdicts.append(Verdict(True, tuple(change.learned)))
+        return promoted
+
+    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
+        """See `VersionLedger.refuse`."""
+        self.verdicts.append(Verdict(False, tuple(change.learned)))
+        return await super().refuse(version, change, harmful)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +101,21 @@ class Workshop:
     encoders: dict[str, CachedEncoder] = field(default_factory=dict)
     made: int = 0
 
-    def open_encoder(self, folder: Path, digest: str) -> Encoder:
-        """An encoder of an exported folder; the same one for the same digest."""
+    def open(self, folder: Path, digest: str) -> Encoder:
+        """An encoder: of an exported folder the same one for the same digest, of a trained one a new one."""
         if digest not in self.encoders:
             loaded = OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
+            if folder.parent != self.settings.home_path / "encoders":
+                return loaded  # no other learner's: it goes with the one that trained it
             self.encoders[digest] = CachedEncoder(loaded, self.cache)
         return self.encoders[digest]
 
-    def first_state(self, settings: Settings) -> LearnerState:
-        """An empty state on the encoder that the settings name, as the worker makes it."""
-        return first_state(settings, self.open_encoder)
+    def review(self, folder: Path, digest: str, stop: Callable[[], bool]) -> None:
+        """No choice of a backend is doubtful here."""
 
     def encoder(self) -> CachedEncoder:
         """The encoder of a first version."""
-        return self.encoders[self.first_state(self.settings).encoder.digest]
+        return self.encoders[first_state(self.settings, self.open).encoder.digest]
 
     def pawl(self, *, retune: bool = True, **overrides: Any) -> Pawl:
         """A new, empty Pawl with some settings changed."""
@@ -152,25 +154,13 @@ class Pawl:
         self.root = root = settings.home_path / f"pawl-{number}"
         database = MemoryDatabase()
         self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
-        self.ledger = MemoryVersionLedger(database)
+        self.ledger = WatchedLedger(database)
         self._artefacts = FolderArtefactStore(root / "artefacts")
-        snapshots, labels = Snapshots(root / "snapshots", settings.young_class_size), MemoryLabelStore(database)
-        self._publisher = Publisher(
-            self.ledger,
-            labels,
-            self.samples,
-            self._artefacts,
-            MemoryFeedbackStream(),
-            keep_versions=settings.keep_versions,
-        )
-        recovery = Recovery(self.samples, self.ledger, self._artefacts, snapshots, labels, settings)
-        self.learning = WatchedLearning(self.samples, self.ledger, self._publisher, recovery, settings)
-        self.learning.verdicts = []
-        self.tuning = Tuning(self.learning, self.samples, recovery)
-        succession = Succession(self.samples, self.ledger, self._publisher, recovery, settings)
-        self._consolidator = Consolidator(
-            self.samples, self.ledger, succession, self._open_trained, SystemClock(), settings
-        )
+        labels, stream = MemoryLabelStore(database), MemoryFeedbackStream()
+        ports = LearnerPorts(self.samples, self.ledger, labels, self._artefacts, stream, SystemClock())
+        parts = assemble(settings, ports, workshop)
+        self.learning, self.tuning, self._publisher = parts.learning, parts.tuning, parts.publisher
+        self._empty_state, self._consolidator = parts.empty_state, parts.consolidator
         self._classifier: Classifier | None = None
         self._unretired = 0
 
@@ -185,7 +175,7 @@ class Pawl:
         return [NewSample(row.text, row.label, **about) for row in rows]
 
     async def teach(self, samples: Sequence[NewSample], *imports: NewImport) -> list[str]:
-        """Accepts samples and learns them as `worker.loop.Consumer` does; an id for each."""
+        """Accepts samples and learns them as `worker.loop.LearnerLoop` does; an id for each."""
         ids = [receipt.id for receipt in await self.samples.accept(samples, imports=imports)]
         await self._consume(list(dict.fromkeys(ids)))
         return ids
@@ -216,10 +206,9 @@ class Pawl:
         await consolidate(folder, stores, self.settings, Progress(StringIO()))
         metrics = json.loads((folder / RESULT_FILE).read_text())["metrics"]
         serving = state.encoder
-        if isinstance(serving, CachedEncoder):
-            state.encoder = serving.encoder  # the gate takes the time of both: not that of looking something up
-        version = await self._consolidator.adopt(self.learning, folder, Cause(state.version, _TRIGGER))
-        state.encoder = serving
+        # The gate takes the time of both encoders, not that of looking something up.
+        with serving.uncached() if isinstance(serving, CachedEncoder) else nullcontext():
+            version = await self._consolidator.adopt(self.learning, folder, Cause(state.version, _TRIGGER))
         shutil.rmtree(folder)
         outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"
         reasons = () if version is None else tuple(version.gate["reasons"])
@@ -256,15 +245,12 @@ class Pawl:
         state = self.learning.state
         if state is not None and state.encoder.digest == digest:
             return state.encoder
-        return self._workshop.open_encoder(folder / ENCODER_FOLDER, digest)
-
-    def _open_trained(self, folder: Path, digest: str) -> Encoder:
-        return OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
+        return self._workshop.open(folder / ENCODER_FOLDER, digest)
 
     async def _consume(self, sample_ids: Sequence[str]) -> None:
         settings = self.settings
         if self.learning.state is None:
-            state = await asyncio.to_thread(self._workshop.first_state, settings)
+            state = await asyncio.to_thread(self._empty_state)
             queued = await self.samples.queued(_BOOTSTRAP_LIMIT)
             await self.tuning.bootstrap(state, [sample.id for sample in queued])
             return

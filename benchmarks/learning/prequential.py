@@ -127,7 +127,7 @@ async def _fates(pawl: Pawl, watch: Watch) -> Json:
     for sample_id, sent in watch.sent.items():
         kind = "clean" if sent.label == sent.truth else "attack" if sent.source == ATTACKER else "wrong"
         kinds[kind].append(samples[sample_id].state is SampleState.QUARANTINED)
-    judged = [one for one in pawl.learning.verdicts if one.adds and set(one.adds) <= watch.sent.keys()]
+    judged = [one for one in pawl.ledger.verdicts if one.adds and set(one.adds) <= watch.sent.keys()]
     clean = [one for one in judged if all(watch.sent[id].label == watch.sent[id].truth for id in one.adds)]
     return {
         "samples": {kind: len(held) for kind, held in kinds.items()},

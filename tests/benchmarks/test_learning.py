@@ -200,7 +200,7 @@ async def test_scores_are_those_of_the_version_that_serves(tmp_path: Path) -> No
         assert scores.best() == [answer.label for answer in model.predict(questions.texts)]
         assert model.number == pawl.learning.state.version  # type: ignore[union-attr] # it has just learned
         assert len(scores.best()) == len(before)
-        assert [len(one.adds) for one in pawl.learning.verdicts if one.accepted and one.adds] == [20, 10]
+        assert [len(one.adds) for one in pawl.ledger.verdicts if one.accepted and one.adds] == [20, 10]
 
 
 async def test_what_is_retracted_is_answered_as_if_it_had_never_come(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.learners import new_learner, opened
 from tests.load import predicting
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation, Installer, Process, Stores, until_ready, until_settled
-from worker.__main__ import build
+from worker.assembly import open_learner
 from worker.updates import head_update as learning
 
 TEXTS = [text for text, _ in labelled(5, seed=5)]
@@ -141,12 +141,12 @@ async def test_a_gate_that_cannot_be_computed_lets_nothing_through(
     def judge(*_: Any, **__: Any) -> None:
         raise failure
 
-    async with opened(pawl) as engine, build(pawl.settings) as consumer:
+    async with opened(pawl) as engine, open_learner(pawl.settings) as loop:
         learner = new_learner(pawl.settings, engine)
         before = pawl.artefacts.kept()
         with monkeypatch.context() as patch:
             patch.setattr(learning, "judge", judge)
-            running = asyncio.create_task(consumer.run())
+            running = asyncio.create_task(loop.run())
             [sample_id] = await learner.accept(labelled(1, seed=6))
             await eventually(lambda: _says_so(learner.ledger), PATIENCE, every=0.05)
             versions = await learner.ledger.page(None, 10)
@@ -154,7 +154,7 @@ async def test_a_gate_that_cannot_be_computed_lets_nothing_through(
             assert pawl.artefacts.kept() == before
             assert (await learner.samples.get(sample_id)).state is SampleState.QUEUED
         await eventually(lambda: _is_in(learner.samples, sample_id, SampleState.LEARNED), PATIENCE, every=0.05)
-        consumer.stop()
+        loop.stop()
         await running
 
 

@@ -21,7 +21,6 @@ from pawl.db.memory_versions import MemoryVersionLedger
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import NewSample, Sample, SampleState, Split, digest_text, split_of
 from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, NewVersion, Version, VersionKind
-from pawl.streams.memory import MemoryFeedbackStream
 from tests.direct_solve import direct_weights
 from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
@@ -29,7 +28,7 @@ from tests.processes import LENIENT, Installer
 from worker.consolidation.data.inputs import read_inputs
 from worker.consolidation.data.replay import select
 from worker.consolidation.job import Job
-from worker.release.publisher import Draft, Publisher
+from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState
 
 HELDOUT = 0.3
@@ -194,7 +193,7 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
             await learner.learn_queued()
             kept |= set(fresh)
             assert _panel(state) == kept
-            learner.snapshots.save(state)
+            learner.parts.snapshots.save(state)
         texts = [sample.text for sample in await before.samples.get_many(sorted(trained)[:3])]
         relabelled = await learner.accept([(text, "another label") for text in texts])
         await learner.learn_queued()
@@ -211,8 +210,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
     shutil.copytree(state.encoder_folder, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
-    stores = (learner.ledger, learner.labels, learner.samples, learner.artefacts)
-    publisher = Publisher(*stores, MemoryFeedbackStream(), keep_versions=100)
+    publisher = learner.parts.publisher
     draft = Draft(
         kind=VersionKind.CONSOLIDATION,
         trigger="test",

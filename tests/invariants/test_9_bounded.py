@@ -14,6 +14,7 @@ import pytest
 
 from app.serving.feedback.intake import Announcer
 from app.serving.predictions.prediction_log import Retention
+from pawl.db.engine import SystemClock
 from pawl.db.memory import MemoryDatabase, MemorySampleStore
 from pawl.domain.errors import IdempotencyConflict
 from pawl.domain.samples import IdempotencyKey, NewSample
@@ -24,7 +25,8 @@ from pawl.streams.redis_stream import RedisFeedbackStream
 from tests.app.world import World, assert_problem
 from tests.polling import eventually
 from tests.worker.examples import examples, learner, teach
-from worker.release.publisher import Publisher
+from worker.assembly import assemble
+from worker.state.learner_ports import LearnerPorts
 
 Ask = Callable[[World, httpx.AsyncClient], Awaitable[httpx.Response]]
 
@@ -230,8 +232,8 @@ def test_the_panel_holds_gate_items_at_most() -> None:
 
 async def test_the_oldest_versions_lose_their_files(tmp_path: Path) -> None:
     world = World(tmp_path, keep_versions=2)
-    stores = (world.ledger, world.labels, world.samples, world.artefacts)
-    publisher = Publisher(*stores, world.stream, keep_versions=world.settings.keep_versions)
+    ports = LearnerPorts(world.samples, world.ledger, world.labels, world.artefacts, world.stream, SystemClock())
+    publisher = assemble(world.settings, ports).publisher
     async with world.client() as client:
         for number in range(1, 6):
             await world.serve(number)

@@ -21,7 +21,7 @@ from tests.intents import Labelled
 from tests.learners import Learner, new_learner
 from tests.processes import Installation, Installer
 from tests.worker.lives import Lived
-from worker.__main__ import build
+from worker.assembly import open_learner
 
 EACH = 33
 """Texts of each known intent in version 1."""
@@ -64,8 +64,8 @@ async def bank(install: Installer, **settings: Any) -> AsyncIterator[Bank]:
         learner: Learner = new_learner(pawl.settings, engine)
         pairs = rows(list(KNOWN), EACH)
         await learner.samples.accept([NewSample(text, label, origin=Origin.IMPORT) for text, label in pairs])
-        async with build(pawl.settings) as consumer:
-            await consumer.drain(_ignore)
+        async with open_learner(pawl.settings) as loop:
+            await loop.drain(_ignore)
         await learner.learning.catch_up()
         yield Bank(pawl, engine, learner)
     finally:

@@ -14,7 +14,7 @@ from pawl.domain.manifest import ENCODER_FOLDER
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installer
 from worker import maintenance as housekeeping
-from worker.__main__ import build
+from worker.assembly import open_learner
 
 
 async def test_a_doubtful_choice_is_measured_again_by_the_learner(
@@ -32,12 +32,12 @@ async def test_a_doubtful_choice_is_measured_again_by_the_learner(
     monkeypatch.setattr(housekeeping, "_FIRST_REVIEW", 0.1)
     monkeypatch.setattr("pawl.classifier.encoders.comparison._all_seconds", lambda: 0.0)  # whatever others do
     monkeypatch.setattr("pawl.classifier.encoders.comparison._WIDE", 1e9)
-    async with build(pawl.settings) as consumer:
-        learning = asyncio.create_task(consumer.run())
+    async with open_learner(pawl.settings) as loop:
+        learning = asyncio.create_task(loop.run())
         try:
             choice = await eventually(lambda: _sure(record), PATIENCE, every=0.1)
         finally:
-            consumer.stop()
+            loop.stop()
             await learning
     assert choice["ratio"] != 9.0
 

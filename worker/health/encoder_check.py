@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModel
 from pawl.domain.errors import EncoderRejected, StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import EncoderState
-from pawl.ports import ArtefactStore, VersionLedger
 from pawl.settings import Settings
 from worker.consolidation.pruning import prune
 from worker.health.trouble import ENCODER, Place
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 
 _build: Any = AutoModel.from_config  # transformers does not annotate it
@@ -31,14 +31,13 @@ class Suitability:
 
     def __init__(
         self,
-        ledger: VersionLedger,
-        artefacts: ArtefactStore,
+        ports: LearnerPorts,
         first_state: Callable[[], LearnerState],
         place: Place,
         settings: Settings,
     ) -> None:
-        self._ledger = ledger
-        self._artefacts = artefacts
+        self._ledger = ports.ledger
+        self._artefacts = ports.artefacts
         self._first_state = first_state
         self._place = place
         self._settings = settings

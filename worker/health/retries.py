@@ -13,9 +13,9 @@ import structlog
 
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
 from pawl.domain.samples import SampleState
-from pawl.ports import SampleStore, VersionLedger
 from worker.health.faults import is_device_lost
 from worker.health.trouble import TUNING, Place
+from worker.state.learner_ports import LearnerPorts
 from worker.updates.head_update import Learning
 from worker.updates.retuning import Tuning
 
@@ -31,16 +31,15 @@ class Attempts:
         self,
         learning: Learning,
         tuning: Tuning,
-        samples: SampleStore,
-        ledger: VersionLedger,
+        ports: LearnerPorts,
         place: Place,
         limit: int,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
         self._learning = learning
         self._tuning = tuning
-        self._samples = samples
-        self._ledger = ledger
+        self._samples = ports.samples
+        self._ledger = ports.ledger
         self._place = place
         self._limit = limit
         self._pause = pause

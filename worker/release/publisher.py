@@ -26,8 +26,9 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
-from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionFolder, VersionLedger
+from pawl.ports import VersionFolder
 from pawl.rollback import Stores, promote_again
+from worker.state.learner_ports import LearnerPorts
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 PROBATION_FAILED = "probation_failed"
@@ -62,19 +63,13 @@ class Publisher:
 
     def __init__(
         self,
-        ledger: VersionLedger,
-        labels: LabelStore,
-        samples: SampleStore,
-        artefacts: ArtefactStore,
-        stream: FeedbackStream,
+        ports: LearnerPorts,
         *,
         keep_versions: int,
     ) -> None:
-        self._ledger = ledger
-        self._labels = labels
-        self._samples = samples
-        self._artefacts = artefacts
-        self._stream = stream
+        self._ports = ports
+        self._ledger = ports.ledger
+        self._artefacts = ports.artefacts
         self._keep = keep_versions
         self._libraries = _installed()
         self._packed: tuple[RandomFeatures, bytes] | None = None
@@ -119,7 +114,7 @@ class Publisher:
             await self.discard(version)
             raise
         try:
-            await self._stream.hint_version(promoted.number)
+            await self._ports.stream.hint_version(promoted.number)
         except ConnectionError:  # a hint only: the apps poll SQL
             log.warning("version_hint_failed", version=promoted.number)
         return promoted
@@ -136,7 +131,7 @@ class Publisher:
 
     async def roll_back(self, number: int, reason: str) -> Version:
         """Makes an earlier version's artefacts live again, because the present one failed its probation."""
-        stores = Stores(self._ledger, self._labels, self._samples, self._artefacts, self._stream)
+        stores = Stores(self._ledger, self._ports.labels, self._ports.samples, self._artefacts, self._ports.stream)
         kind = QuarantineKind.PROBATION
         version = (
             await promote_again(number, reason=reason, promoted_by="probation", stores=stores, kind=kind)

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import structlog
 import torch
 
 from pawl.classifier.classifier import load_classifier
-from pawl.classifier.encoders.choice import Backends
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.labels import LabelState
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.samples import Sample
 from pawl.domain.versions import LedgerAction, Version, has_reweighted
-from pawl.ports import ArtefactStore, Encoder, LabelStore, SampleStore, VersionLedger
+from pawl.ports import Encoder
 from pawl.settings import Settings
 from worker.model.candidate import Change, Example
 from worker.model.hyperparameters import DEFAULT
 from worker.model.ridge import RowChange
 from worker.model.task_model import TaskModel
 from worker.state.chosen_settings import number_map, retune
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState, embeddings_of
 from worker.state.snapshots import Snapshots
 
@@ -43,18 +43,17 @@ class Recovery:
 
     def __init__(
         self,
-        samples: SampleStore,
-        ledger: VersionLedger,
-        artefacts: ArtefactStore,
+        ports: LearnerPorts,
         snapshots: Snapshots,
-        labels: LabelStore,
+        open_encoder: Callable[[Path, str], Encoder],
         settings: Settings,
     ) -> None:
-        self._samples = samples
-        self._ledger = ledger
-        self._artefacts = artefacts
+        self._samples = ports.samples
+        self._ledger = ports.ledger
+        self._labels = ports.labels
+        self._artefacts = ports.artefacts
         self._snapshots = snapshots
-        self._labels = labels
+        self._open_encoder = open_encoder
         self._settings = settings
 
     async def open(self, version: Version, encoder: Encoder | None = None) -> LearnerState:
@@ -229,9 +228,10 @@ class Recovery:
 
     async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
         folder = await asyncio.to_thread(self._artefacts.open, version.number)
-        same = encoder if encoder is not None and encoder.digest == version.encoder_digest else None
-        backends = Backends.of(self._settings)
-        model = await asyncio.to_thread(load_classifier, folder, encoder=same, backends=backends)
+        if encoder is None or encoder.digest != version.encoder_digest:
+            path = Path(folder.path) / ENCODER_FOLDER
+            encoder = await asyncio.to_thread(self._open_encoder, path, version.encoder_digest)
+        model = await asyncio.to_thread(load_classifier, folder, encoder=encoder)
         trained = await self.trained_on(version.number)
         return LearnerState(
             0,

@@ -16,7 +16,7 @@ from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin, EncoderRequest
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange, Version, VersionKind
-from pawl.ports import Encoder, SampleStore, VersionLedger
+from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.settings.consolidation import ConsolidationSettings
 from worker.model.candidate import Judged
@@ -25,6 +25,7 @@ from worker.model.task_model import TaskModel
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Draft, Publisher
 from worker.state.first_encoder import features_for
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState, embeddings_of
 from worker.state.recovery import Recovery
 from worker.updates.head_update import Learning
@@ -51,14 +52,13 @@ class Succession:
 
     def __init__(
         self,
-        samples: SampleStore,
-        ledger: VersionLedger,
+        ports: LearnerPorts,
         publisher: Publisher,
         recovery: Recovery,
         settings: Settings,
     ) -> None:
-        self._samples = samples
-        self._ledger = ledger
+        self._samples = ports.samples
+        self._ledger = ports.ledger
         self._publisher = publisher
         self._recovery = recovery
         self._settings = settings

@@ -16,7 +16,7 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.quarantine import Doubt
 from pawl.domain.samples import REPLACED, Origin, Sample, SampleState
 from pawl.domain.versions import NewVersion, Version, VersionKind
-from pawl.ports import Encoder, SampleStore, VersionLedger
+from pawl.ports import Encoder
 from pawl.settings import Settings
 from worker.model.candidate import Candidate, Change
 from worker.model.hyperparameters import temperature_of
@@ -26,6 +26,7 @@ from worker.release.rollback_monitor import Probation
 from worker.screening.conflict_resolution import sort_out
 from worker.screening.screener import Screening
 from worker.screening.truncation import note_alike, read_by_task
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState, Ranked
 from worker.state.recovery import Recovery
 from worker.updates.batches import Lot, Lots
@@ -46,14 +47,13 @@ class Learning:
 
     def __init__(
         self,
-        samples: SampleStore,
-        ledger: VersionLedger,
+        ports: LearnerPorts,
         publisher: Publisher,
         recovery: Recovery,
         settings: Settings,
     ) -> None:
-        self._samples = samples
-        self._ledger = ledger
+        self._samples = samples = ports.samples
+        self._ledger = ledger = ports.ledger
         self._publisher = publisher
         self._recovery = recovery
         self._settings = settings

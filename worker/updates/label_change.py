@@ -9,12 +9,12 @@ import structlog
 from pawl.domain.errors import Conflict, ParentNotLive, StoreUnavailable
 from pawl.domain.labels import LabelChange, LabelChangeKind, check_enough_stay, retirement_reason
 from pawl.domain.versions import VersionKind
-from pawl.ports import LabelStore, SampleStore
 from pawl.settings import Settings
 from worker.health.trouble import Place
 from worker.model.candidate import Candidate
 from worker.model.relabel import Retirement, propose_rename, reweighted
 from worker.model.task_model import TaskModel
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState, embeddings_of
 from worker.state.recovery import Recovery
 from worker.updates.head_update import Learning
@@ -35,16 +35,15 @@ class Labelling:
     def __init__(
         self,
         learning: Learning,
-        labels: LabelStore,
-        samples: SampleStore,
+        ports: LearnerPorts,
         recovery: Recovery,
         place: Place,
         settings: Settings,
     ) -> None:
         self._learning = learning
         self._place = place
-        self._labels = labels
-        self._samples = samples
+        self._labels = labels = ports.labels
+        self._samples = samples = ports.samples
         self._recovery = recovery
         self._settings = settings
         self._dropping = Dropping(learning, labels, samples, settings)

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import structlog
 
-from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.errors import ArtefactCorrupt, PlaceUnwell
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import Version, VersionKind
-from pawl.ports import ArtefactStore, VersionLedger
+from pawl.ports import Encoder
 from pawl.settings import Settings
 from worker.state.first_encoder import features_for
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
 from worker.updates.head_update import Learning
@@ -40,15 +40,16 @@ class Remaking:
         self,
         learning: Learning,
         recovery: Recovery,
-        ledger: VersionLedger,
-        artefacts: ArtefactStore,
+        ports: LearnerPorts,
         first_state: Callable[[], LearnerState],
+        open_encoder: Callable[[Path, str], Encoder],
         settings: Settings,
     ) -> None:
         self._learning = learning
         self._recovery = recovery
-        self._ledger = ledger
-        self._artefacts = artefacts
+        self._ledger = ports.ledger
+        self._artefacts = ports.artefacts
+        self._open_encoder = open_encoder
         self._first_state = first_state
         self._settings = settings
 
@@ -96,7 +97,7 @@ class Remaking:
         except ArtefactCorrupt:
             origin = None
         choice = origin.choice if origin is not None else self._settings.encoder_choice
-        encoder = Backends.of(self._settings).open(folder, digest)
+        encoder = self._open_encoder(folder, digest)
         return LearnerState(0, encoder, folder, features_for(folder, choice), self._settings, made_with=origin)
 
     def _whole(self, folders: list[Path], wanted: str | None) -> tuple[Path, int, str] | None:

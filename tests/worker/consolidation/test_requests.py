@@ -13,6 +13,7 @@ from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED
 from pawl.settings import Settings
 from worker import consolidator
 from worker.consolidator import Consolidator
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 
 _STATE = cast("LearnerState", object())
@@ -31,7 +32,8 @@ def ledger() -> MemoryVersionLedger:
 def _started_on(ledger: MemoryVersionLedger, home: Path) -> Consolidator:
     nothing: Any = None
     samples = MemorySampleStore(MemoryDatabase())
-    return Consolidator(samples, ledger, nothing, nothing, nothing, Settings(home=home))
+    ports = LearnerPorts(samples, ledger, nothing, nothing, nothing, nothing)
+    return Consolidator(ports, nothing, nothing, Settings(home=home))
 
 
 async def test_a_request_is_taken_once(ledger: MemoryVersionLedger, tmp_path: Path) -> None:

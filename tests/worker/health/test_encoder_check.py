@@ -22,7 +22,7 @@ from tests.pawl.classifier.architectures import CONFIGS, write_encoder_of
 from tests.pawl.classifier.unusable import UNUSABLE, missing
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation
-from worker.__main__ import build
+from worker.assembly import open_learner
 from worker.health.encoder_check import check_pruning
 
 _CANNOT_BE_PRUNED = {"distilbert", "modernbert", "qwen2", "gpt2"}
@@ -34,9 +34,9 @@ async def _refused(pawl: Installation) -> tuple[LearnerStatus, list[Event]]:
     ledger = SqlVersionLedger(engine)
     try:
         await upgrade(engine)
-        async with build(pawl.settings) as consumer:
+        async with open_learner(pawl.settings) as loop:
             with pytest.raises(EncoderRejected):
-                await asyncio.wait_for(consumer.run(), 120)
+                await asyncio.wait_for(loop.run(), 120)
         status = await ledger.learner_status()
         assert status is not None
         return status, await ledger.events(0, 100)
@@ -86,8 +86,8 @@ async def test_a_first_version_is_not_tried_again_and_again_with_it(
         raise EncoderRejected(path=tmp_path / "chosen", problem="it has changed")
 
     await upgrade(engine)
-    async with build(pawl.settings) as consumer:
-        learning = asyncio.create_task(consumer.run())
+    async with open_learner(pawl.settings) as loop:
+        learning = asyncio.create_task(loop.run())
         try:
             await eventually(lambda: _says(ledger, EncoderState.USABLE), PATIENCE, every=0.05)
             for folder in (pawl.home / "encoders").iterdir():
@@ -103,7 +103,7 @@ async def test_a_first_version_is_not_tried_again_and_again_with_it(
             assert "it has changed" in status.problem
             assert (await SqlSampleStore(engine).backlog()).length == 40, "no sample is given up for it"
         finally:
-            consumer.stop()
+            loop.stop()
             await learning
             await engine.dispose()
 
@@ -128,13 +128,13 @@ async def test_what_is_the_places_fault_is_waited_out(tmp_path: Path, monkeypatc
     engine = connect(pawl.settings.sql_url)
     ledger = SqlVersionLedger(engine)
     await upgrade(engine)
-    async with build(pawl.settings) as consumer:
-        learning = asyncio.create_task(consumer.run())
+    async with open_learner(pawl.settings) as loop:
+        learning = asyncio.create_task(loop.run())
         try:
             await eventually(lambda: _says(ledger, EncoderState.USABLE), PATIENCE, every=0.05)
             assert len(tries) == 3
             assert [event.type for event in await ledger.events(0, 10)] == ["learner_troubled", "learner_recovered"]
         finally:
-            consumer.stop()
+            loop.stop()
             await learning
             await engine.dispose()

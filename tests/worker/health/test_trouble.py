@@ -23,11 +23,11 @@ from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer
-from worker.__main__ import build
+from worker.assembly import open_learner
 from worker.health import rehearsal
 from worker.health.faults import is_device_lost, is_of_the_place, told
 from worker.health.trouble import DeviceLost
-from worker.loop import Consumer
+from worker.loop import LearnerLoop
 from worker.release.gate import judge
 from worker.updates import head_update as learning
 
@@ -70,14 +70,14 @@ class Failing:
 @asynccontextmanager
 async def working(
     install: Installer, redis_url: str, monkeypatch: pytest.MonkeyPatch, failing: Failing
-) -> AsyncIterator[tuple[Consumer, Learner]]:
+) -> AsyncIterator[tuple[LearnerLoop, Learner]]:
     """The learner's loop in this process, its gate replaced."""
     pawl = install.trained(redis_url=redis_url, max_attempts=1, sweep_seconds=0.2, reclaim_seconds=0.5, **LENIENT)
-    async with opened(pawl) as engine, build(pawl.settings) as consumer:
+    async with opened(pawl) as engine, open_learner(pawl.settings) as loop:
         monkeypatch.setattr(learning, "judge", failing)
-        running = asyncio.create_task(consumer.run())
-        yield consumer, new_learner(pawl.settings, engine)
-        consumer.stop()
+        running = asyncio.create_task(loop.run())
+        yield loop, new_learner(pawl.settings, engine)
+        loop.stop()
         await running
 
 
@@ -173,8 +173,8 @@ async def test_maintenance_that_fails_is_no_samples_fault(
     install: Installer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = Failing(judge)
-    async with working(install, redis_url, monkeypatch, failing) as (consumer, learner):
-        tuning: Any = consumer._tuning
+    async with working(install, redis_url, monkeypatch, failing) as (loop, learner):
+        tuning: Any = loop.parts.tuning
 
         async def maintain(stop: Callable[[], bool]) -> bool:
             failing.told.append("tried")
@@ -196,13 +196,13 @@ async def test_a_lost_gpu_asks_for_a_new_process(
     install: Installer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pawl = install.trained(redis_url=redis_url, max_attempts=1)
-    async with opened(pawl) as engine, build(pawl.settings) as consumer:
+    async with opened(pawl) as engine, open_learner(pawl.settings) as loop:
         lost = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         monkeypatch.setattr(learning, "judge", Failing(judge, lost))
         learner = new_learner(pawl.settings, engine)
         ids = await learner.accept(labelled(3, seed=6))
         with pytest.raises(DeviceLost):
-            await asyncio.wait_for(consumer.run(), PATIENCE)
+            await asyncio.wait_for(loop.run(), PATIENCE)
         assert await _in_state(learner, ids, SampleState.QUEUED)
 
 
@@ -214,7 +214,7 @@ async def test_the_step_without_a_sample_leaves_no_trace(install: Installer, red
         assert state is not None
         before = {name: one.head.weights.clone() for name, one in state.tasks.items()}
         seats = {name: len(one.panel) for name, one in state.tasks.items()}
-        await rehearsal.rehearse(learner.learning, learner.publisher)
+        await rehearsal.rehearse(learner.learning, learner.parts.publisher)
         assert pawl.artefacts.kept() == [1]
         assert [version.number for version in await learner.ledger.page(None, 10)] == [1]
         for name, one in state.tasks.items():

@@ -30,7 +30,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         await learner.accept([next(fresh) for _ in range(40)])
         await learner.accept([(text, f"mood {label}") for text, label in labelled(30, seed=3)], task="mood")
         await learner.learn_queued()
-        learner.snapshots.save(lived.state)
+        learner.parts.snapshots.save(lived.state)
         old = await learner.samples.learned("default")
         await learner.accept([(old[0].text, "profit"), (old[1].text, "unheard of"), *(next(fresh) for _ in range(9))])
         for sample in old[2:6]:
@@ -39,7 +39,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         await _choose_lambda(lived, 3.0)
         await learner.accept([next(fresh) for _ in range(3)])
         await learner.learn_queued()
-        await learner.recovery.seat_golden(lived.state)
+        await learner.parts.recovery.seat_golden(lived.state)
         yield lived
 
 
@@ -63,7 +63,7 @@ async def test_from_the_whole_store(lived: Lived) -> None:
 
 
 async def test_from_a_snapshot_of_this_very_version(lived: Lived) -> None:
-    lived.learner.snapshots.save(lived.state)
+    lived.learner.parts.snapshots.save(lived.state)
     assert_same(lived.state, await lived.restarted())
 
 

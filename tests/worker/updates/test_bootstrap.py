@@ -15,7 +15,7 @@ from pawl.domain.samples import NewSample, Origin, Sample
 from pawl.domain.versions import Version
 from tests.intents import Labelled, labelled
 from tests.processes import LENIENT, Installation, Installer
-from worker.__main__ import build
+from worker.assembly import open_learner
 
 
 async def drained(pawl: Installation, pairs: Sequence[Labelled]) -> tuple[Version | None, list[Sample], int]:
@@ -25,8 +25,8 @@ async def drained(pawl: Installation, pairs: Sequence[Labelled]) -> tuple[Versio
         await upgrade(engine)
         store = SqlSampleStore(engine)
         await store.accept([NewSample(text, label, origin=Origin.IMPORT) for text, label in pairs])
-        async with build(pawl.settings) as consumer:
-            await consumer.drain(_ignore)
+        async with open_learner(pawl.settings) as loop:
+            await loop.drain(_ignore)
         live = await SqlVersionLedger(engine).live()
         return live, await store.learned("default"), (await store.backlog()).length
     finally:

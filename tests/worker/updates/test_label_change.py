@@ -70,7 +70,7 @@ async def test_a_life_of_changes(lived: Lived) -> None:
     fresh = iter(labelled(200, seed=2))
     old = await learner.samples.learned("default")
     await learner.accept([next(fresh) for _ in range(10)], golden=True)
-    await learner.recovery.seat_golden(lived.state)
+    await learner.parts.recovery.seat_golden(lived.state)
     await learner.accept([next(fresh) for _ in range(20)])  # some of these wait under their old labels
     await learner.change_label("rename", "card", "bank card")
     await learner.learn_queued()
@@ -117,7 +117,7 @@ async def test_a_change_that_cannot_be_made_fails_and_says_why(lived: Lived) -> 
     for sample in await learner.samples.learned_with_label("default", "extra", 10):
         await learner.samples.request_retraction(sample.id)
     await learner.learn_queued()
-    await learner.labelling.carry_out()
+    await learner.parts.labelling.carry_out()
     failed = await learner.labels.get(asked.id)
     assert failed.state is LabelChangeState.FAILED
     assert "fewer than 2" in (failed.problem or "")

@@ -14,11 +14,9 @@ from pawl.domain.labels import LabelChangeKind, LabelRequest
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import VersionKind
 from pawl.ports import Floats
-from pawl.streams.memory import MemoryFeedbackStream
 from tests.intents import labelled, texts
 from tests.learners import Crash, Fuse, new_learner
 from tests.worker.lives import Lived, assert_exact, assert_same, live, weights_by_label
-from worker.release.publisher import Publisher
 from worker.state.learner_state import LearnerState
 from worker.updates.encoder_swap import Cause, Succession
 
@@ -28,13 +26,13 @@ async def test_after_a_restart(lived: Lived, snapshot: str) -> None:
     learner = lived.learner
     shutil.rmtree(lived.pawl.settings.snapshots_path, ignore_errors=True)
     if snapshot == "before":
-        learner.snapshots.save(lived.state)
+        learner.parts.snapshots.save(lived.state)
     await learner.change_label("merge", "card", "transfer")
     await learner.change_label("rename", "flight", "trip")
     await learner.change_label("retire", "profit")
     assert lived.state.unsaved >= lived.pawl.settings.snapshot_every
     if snapshot == "after":
-        learner.snapshots.save(lived.state)
+        learner.parts.snapshots.save(lived.state)
     await learner.accept([(text, "trip") for text, _ in labelled(5, seed=4, labels=("flight",))])
     await learner.learn_queued()
     found = await lived.restarted()
@@ -53,11 +51,11 @@ async def test_two_learners_take_turns(lived: Lived) -> None:
     await one.labels.request(LabelRequest(LabelChangeKind.RETIRE, "default", "profit"))
     await one.learning.catch_up()
     await assert_exact(lived)
-    one.meanwhile["before promote"] = other.labelling.carry_out
+    one.meanwhile["before promote"] = other.parts.labelling.carry_out
     with pytest.raises(ParentNotLive):
-        await one.labelling.carry_out()
+        await one.parts.labelling.carry_out()
     await one.learning.catch_up()
-    await one.labelling.carry_out()
+    await one.parts.labelling.carry_out()
     assert [change.kind for change in await one.labels.applied(3)] == [LabelChangeKind.RETIRE]
     await one.accept(labelled(5, seed=3, labels=("password",)))
     await one.learn_queued()
@@ -70,10 +68,10 @@ async def test_a_crash_leaves_the_change_done_or_waiting(lived: Lived, where: st
     dying = new_learner(lived.pawl.settings, lived.engine, Fuse(where=where))
     await dying.learning.catch_up()
     with pytest.raises(Crash):
-        await dying.labelling.carry_out()
+        await dying.parts.labelling.carry_out()
     after = new_learner(lived.pawl.settings, lived.engine)
     await after.learning.catch_up()
-    await after.labelling.carry_out()
+    await after.parts.labelling.carry_out()
     await assert_exact(lived, after)
     assert await after.labels.pending() == []
     changes = await after.labels.applied(0)
@@ -114,9 +112,8 @@ async def test_what_a_consolidation_brings_gets_the_labels_of_now(lived: Lived, 
     await learner.change_label("rename", "card", "bank card")
     await learner.change_label("merge", "flight", "transfer")
     await learner.change_label("retire", "profit")
-    stores = (learner.ledger, learner.labels, learner.samples, learner.artefacts)
-    publisher = Publisher(*stores, MemoryFeedbackStream(), keep_versions=100)
-    succession = Succession(learner.samples, learner.ledger, publisher, learner.recovery, lived.pawl.settings)
+    parts = learner.parts
+    succession = Succession(parts.ports, parts.publisher, parts.recovery, parts.settings)
     result = {"trained": trained, "samples_new": 50, "samples_replayed": 0, "watermark": 200, "metrics": {}}
     cause = Cause(state.version, "test")
     made = await succession.take_over(learner.learning, encoder, folder, result, cause)

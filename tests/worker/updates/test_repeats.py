@@ -44,14 +44,14 @@ async def test_a_learned_sample_that_turns_golden_leaves_the_head_exactly_and_ju
     assert (old.state, (old.reason or "")[:22]) == (SampleState.RETRACTED, "its text is golden now")
     assert (await live(learner)).gate["forced"] == "retraction"
     await assert_exact(lived)
-    await learner.recovery.seat_golden(lived.state)
+    await learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {gold: False}
     assert gold in {one.sample_id for one in (await lived.restarted()).tasks["default"].panel.items}
     await again(lived, first.text, first.label, golden=True, pinned=True)
-    await learner.recovery.seat_golden(lived.state)
+    await learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {gold: True}
     await learner.samples.request_retraction(gold)
-    await learner.recovery.seat_golden(lived.state)
+    await learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {}
     back = await again(lived, first.text, first.label)
     assert (await learner.samples.get(back)).state is SampleState.LEARNED
@@ -73,5 +73,5 @@ async def test_a_text_that_the_encoder_was_trained_on_judges_nothing(lived: Live
     first = (await lived.learner.samples.learned("default"))[0]
     lived.state.trained = frozenset({first.text_digest})
     await again(lived, first.text, first.label, golden=True)
-    await lived.learner.recovery.seat_golden(lived.state)
+    await lived.learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {}

@@ -12,7 +12,7 @@ from pawl.domain.imports import NewImport
 from pawl.domain.samples import NewSample, Origin
 from tests.intents import labelled
 from tests.processes import LENIENT, Installer
-from worker.__main__ import build
+from worker.assembly import open_learner
 
 
 async def _ignore(left: int) -> None:
@@ -33,8 +33,8 @@ async def test_lambda_temperature_and_emphasis_of_an_export_are_taken_over(insta
         ]
         others = [] if alone else [NewSample("something else that was sent", brought[0].label)]
         await store.accept([*brought, *others], imports=[one])
-        async with build(pawl.settings) as consumer:
-            await consumer.drain(_ignore)
+        async with open_learner(pawl.settings) as loop:
+            await loop.drain(_ignore)
         live = await SqlVersionLedger(engine).live()
         assert live is not None
         chosen = (live.metrics["regularisation"]["default"], live.heads["default"].temperature)

@@ -82,7 +82,7 @@ async def test_the_last_task_can_be_dropped_and_a_new_one_made(lived: Lived) -> 
     version = await live(learner)
     assert (change.version, dict(version.heads), lived.state.samples) == (version.number, {}, 0)
     assert list(lived.pawl.offline(version.number).heads) == []
-    learner.snapshots.save(lived.state)
+    learner.parts.snapshots.save(lived.state)
     assert (await lived.restarted()).tasks == {}
     await learner.accept(labelled(20, seed=8))
     await learner.learn_queued()
