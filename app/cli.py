@@ -13,7 +13,7 @@ import typer
 
 from app.commands.console.help_words import Words
 from app.commands.console.options import AsJson, CreateTask, Home, Url, service_at, settings_with
-from app.commands.console.terminal import EXIT_USAGE, CommandFailed, pawl_version, report
+from app.commands.console.terminal import EXIT_USAGE, CommandFailed, report
 from app.commands.data import commands as data_commands
 from app.commands.encoder import commands as encoder_commands
 from app.commands.labels import label_group, task_group
@@ -21,6 +21,7 @@ from app.commands.review import dead_letter_group, quarantine_group
 from pawl.child_processes import module_command
 from pawl.domain.errors import PawlError
 from pawl.domain.samples import DEFAULT_TASK
+from pawl.installed import pawl_version
 from pawl.logs import logs_to_stderr
 
 cli = typer.Typer(

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 from fastapi import FastAPI
@@ -18,11 +17,11 @@ from app.routes import dead_letters, docs, encoder, events, feedback, health, mo
 from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
 from app.routes import versions as version_routes
-from app.serving.background import back_off
 from app.serving.health.group_metrics import Member
 from app.serving.predictions.engine import ServedClassifier
 from app.serving.service import Ports, Service
 from pawl.artefacts.folders import FolderArtefactStore
+from pawl.backoff import Backoff
 from pawl.classifier.classifier import load_classifier
 from pawl.classifier.encoders.choice import Backends
 from pawl.db.engine import connect
@@ -32,6 +31,7 @@ from pawl.db.predictions import SqlPredictionLog
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import StoreUnavailable
+from pawl.installed import pawl_version
 from pawl.metrics import AppMetrics
 from pawl.ports import (
     ArtefactStore,
@@ -109,7 +109,7 @@ def create_app(
 
     app = FastAPI(
         title="Pawl",
-        version=_installed_version(),
+        version=pawl_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -172,10 +172,9 @@ async def _open_database(settings: Settings, stack: AsyncExitStack) -> AsyncEngi
 
 
 async def _migrate_later(engine: AsyncEngine) -> None:
-    attempt = 0
+    backoff = Backoff(longest=5.0)
     while True:
-        attempt += 1
-        await asyncio.sleep(back_off(attempt, longest=5.0))
+        await asyncio.sleep(backoff.next_pause())
         try:
             await upgrade(engine)
         except StoreUnavailable as error:
@@ -188,10 +187,3 @@ async def _migrate_later(engine: AsyncEngine) -> None:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _installed_version() -> str:
-    try:
-        return version("pawl-server")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

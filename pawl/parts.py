@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pawl.files import write_atomic
+
 PARTS_FILE = "parts.json"
 
 
@@ -52,10 +54,8 @@ class Part:
 
 def write_parts(home: Path, parts: list[Part]) -> None:
     """Replaces the file in one step. Raises `OSError`."""
-    temporary = home / f"{PARTS_FILE}.tmp"
     content = {"supervisor": os.getpid(), "parts": [asdict(part) for part in parts]}
-    temporary.write_text(json.dumps(content, default=str), encoding="utf-8")
-    temporary.replace(home / PARTS_FILE)
+    write_atomic(home / PARTS_FILE, json.dumps(content, default=str), durable=False)  # it is of this supervisor alone
 
 
 def read_parts(home: Path) -> list[Part]:

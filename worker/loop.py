@@ -7,7 +7,6 @@ stream lost is found by the sweep; one delivered twice is passed over because of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
@@ -17,6 +16,7 @@ from datetime import timedelta
 
 import structlog
 
+from pawl.backoff import Backoff, pause_unless
 from pawl.domain.errors import EncoderRejected, ParentNotLive, StoreUnavailable
 from pawl.domain.samples import Sample
 from pawl.domain.versions import EncoderState, Json
@@ -42,9 +42,6 @@ from worker.updates.retuning import Tuning
 _BOOTSTRAP_LIMIT = 20_000
 _LABELS_SECONDS = 0.25
 """How often it is asked whether an operator wants a label changed."""
-_SHORTEST_BACKOFF = 0.1
-_LONGEST_BACKOFF = 5.0
-_LONGEST_BOOTSTRAP_PAUSE = 30.0
 log = structlog.get_logger(__name__)
 
 
@@ -95,7 +92,7 @@ class LearnerLoop:
         self._attempts = Attempts(
             parts.learning, parts.tuning, parts.ports, parts.place, settings.max_attempts, self._pause
         )
-        self._failed_bootstraps = 0
+        self._bootstraps = Backoff(first=1.0)
         self._redis_problem: str | None = None
 
     def stop(self) -> None:
@@ -109,16 +106,15 @@ class LearnerLoop:
         Raises `DeviceLost` where only a new process can go on, and `EncoderRejected` where no version can be made with
         the encoder that was chosen.
         """
-        backoff = _SHORTEST_BACKOFF
+        backoff = Backoff(longest=5.0)
         async with self._heartbeat.beating():
             try:
                 await self._suitability.settle(self._pause, self._heartbeat.tell, self._stopping.is_set)
                 while not self._stopping.is_set():
                     if await self._survived_turn():
-                        backoff = _SHORTEST_BACKOFF
+                        backoff.reset()
                     else:
-                        await self._pause(backoff)
-                        backoff = min(2 * backoff, _LONGEST_BACKOFF)
+                        await self._pause(backoff.next_pause())
             finally:
                 await self._consolidator.stop()
                 await self._housekeeping.finish(self._learning.state)
@@ -283,8 +279,7 @@ class LearnerLoop:
             log.exception("bootstrap_failed", samples=len(found))
             await self._place.report(error)
             await self._ledger.append_event("bootstrap_failed", {"problem": told(error)})
-            self._failed_bootstraps += 1
-            await self._pause(min(0.5 * 2**self._failed_bootstraps, _LONGEST_BOOTSTRAP_PAUSE))
+            await self._pause(self._bootstraps.next_pause())
             return False
         log.info("bootstrapped", version=version.number, samples=len(found), seconds=time.perf_counter() - started)
         return True
@@ -302,5 +297,4 @@ class LearnerLoop:
         return details | self._consolidator.progress
 
     async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+        await pause_unless(self._stopping, seconds)

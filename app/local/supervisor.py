@@ -16,10 +16,12 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.local.child_logs import error_in, log_to
+from pawl.backoff import Backoff, pause_unless
 from pawl.domain.errors import Unavailable
 from pawl.parts import Part, PartState
 
@@ -30,8 +32,8 @@ _STARTED_SECONDS = 10.0
 _FORGIVEN_SECONDS = 30.0
 """A part that lived so long again has recovered: its next death is its first."""
 _FIRST_STARTS = 5
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 60.0
-_PAUSE_GROWTH = 1.2  # twenty deaths in a row cost 40 s of pauses, the thirty-second waits the full minute
+_PAUSES = Backoff(first=0.2, longest=60.0, factor=1.2)
+"""Twenty deaths in a row cost 40 s of pauses, and the thirty-second waits the full minute."""
 
 Notice = Callable[[str], None]
 
@@ -39,11 +41,6 @@ Notice = Callable[[str], None]
 def guarded(command: Sequence[str]) -> list[str]:
     """The command, started so that it does not outlive this process."""
     return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command]
-
-
-def pause_after(deaths: int) -> float:
-    """Seconds before the next start, after so many deaths in a row."""
-    return min(_SHORTEST_PAUSE * _PAUSE_GROWTH ** (deaths - 1), _LONGEST_PAUSE)
 
 
 class Child:
@@ -62,7 +59,8 @@ class Child:
         self.name = name
         self._changed = changed
         self._since = datetime.now(UTC)
-        self._restarts = self._deaths = 0
+        self._restarts = 0
+        self._backoff = replace(_PAUSES)
         self._has_started = False
         self._last_end: str | None = None
         self._next_start: datetime | None = None
@@ -85,7 +83,9 @@ class Child:
     def part(self) -> Part:
         """How it is."""
         state = PartState.RUNNING if self._process is not None else PartState.WAITING
-        return Part(self.name, state, self._since, self._restarts, self._deaths, self._last_end, self._next_start)
+        return Part(
+            self.name, state, self._since, self._restarts, self._backoff.failures, self._last_end, self._next_start
+        )
 
     def note_started(self) -> None:
         """From now on it is started again for ever: it has shown that it can start."""
@@ -100,17 +100,18 @@ class Child:
             ending = await self._live()
             if self._stopping.is_set():
                 return
-            if not self._has_started and self._deaths >= _FIRST_STARTS:
+            if not self._has_started and self._backoff.failures >= _FIRST_STARTS:
                 raise Unavailable(problem=self._told_failure(ending))
-            pause = pause_after(self._deaths)
+            pause = self._backoff.pause
             self._last_end, self._since = ending, datetime.now(UTC)
             self._next_start = self._since + timedelta(seconds=pause)
-            again = f" for the {self._deaths}th time in a row" if self._deaths > _FIRST_STARTS else ""
+            again = (
+                f" for the {self._backoff.failures}th time in a row" if self._backoff.failures > _FIRST_STARTS else ""
+            )
             waiting = f" in {pause:.0f} s" if pause >= 1.0 else ""
             self._notice(f"{self.name} ended{again} ({ending}), starting it again{waiting}")
             self._changed()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await pause_unless(self._stopping, pause)
             self._restarts += 1
 
     async def _live(self) -> str:
@@ -125,20 +126,21 @@ class Child:
         finally:
             forgiving.cancel()
         self._has_started = self._has_started or loop.time() - began >= _STARTED_SECONDS
-        self._deaths += 1
+        self._backoff.next_pause()
         return ending
 
     def _forgive(self) -> None:
-        if self._deaths:
+        if self._backoff.failures:
             self._notice(f"{self.name} has recovered")
-        self._deaths, self._has_started = 0, True
+        self._backoff.reset()
+        self._has_started = True
         self._changed()
 
     def _told_failure(self, ending: str) -> str:
         tail = "\n".join(self._tail)
         where = f"Its log is {self._log_path}; the" if self._log_path is not None else "The"
         return (
-            f"the {self.name} process ended {self._deaths} times in a row right after its start "
+            f"the {self.name} process ended {self._backoff.failures} times in a row right after its start "
             f"(last: {ending}). {where} last lines:\n{tail}"
         )
 

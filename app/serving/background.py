@@ -7,16 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from pawl.backoff import Backoff
 from pawl.metrics import AppMetrics
 
 log = structlog.get_logger(__name__)
-
-_LONGEST_PAUSE_SECONDS = 30.0
-
-
-def back_off(attempt: int, first: float = 0.1, longest: float = _LONGEST_PAUSE_SECONDS) -> float:
-    """Seconds to wait after failure number `attempt` (from 1): doubles up to `longest`."""
-    return min(longest, first * 2.0 ** min(attempt - 1, 30))
 
 
 class Background:
@@ -38,14 +32,13 @@ class Background:
         self._tasks.clear()
 
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        attempt = 0
+        backoff = Backoff()
         while True:
             try:
                 await loop()
             except Exception:
-                attempt += 1
                 self._metrics.background_failures.labels(name).inc()
                 log.exception("background_task_failed", task=name)
-                await asyncio.sleep(back_off(attempt))
+                await asyncio.sleep(backoff.next_pause())
             else:
                 return

@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pawl.artefacts.healing import Healing
-from pawl.artefacts.verification import check_path, file_sha256, manifest_bytes, read_folder, read_manifest
+from pawl.artefacts.verification import check_path, manifest_bytes, read_folder, read_manifest
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.manifest import MANIFEST_FILE, Manifest
+from pawl.files import file_sha256, make_folder, move_into_place, sync, write_new
 from pawl.ports import VersionFolder
 
-_CHUNK = 1 << 20
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 _PROBE = "probe"
 _PROBE_BYTES = 1 << 20  # about what a head of many labels takes
@@ -138,8 +138,8 @@ class FolderArtefactStore:
             try:
                 new.mkdir()
                 self._link(blob, new / _PROBE)
-                _sync_directory(new)
-                new.replace(final)
+                sync(new)
+                move_into_place(new, final)
                 if (final / _PROBE).read_bytes() != content:
                     raise ArtefactCorrupt(path=final / _PROBE, problem="it does not read as it was written")
             finally:
@@ -156,7 +156,7 @@ class FolderArtefactStore:
                 if self.path(number).exists():
                     # Away first: a folder that has lost some of its files must not be found under its number.
                     self.path(number).replace(self._tmp / f"removed-{number:08d}")
-            _sync_directory(self._versions)
+            sync(self._versions)
             freed = self._clear_tmp()
             for blob in self._blobs.glob("??/*"):
                 status = blob.stat()
@@ -175,7 +175,7 @@ class FolderArtefactStore:
     def _locked(self) -> Iterator[None]:
         """Keeps other writers out, in this process and in others, and clears what a dead one left."""
         for folder in (self._root, self._blobs, self._versions, self._tmp):
-            _make_directory(folder)
+            make_folder(folder)
         handle = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -207,13 +207,12 @@ class FolderArtefactStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             directories.update(p for p in target.parents if p.is_relative_to(new))
             self._link(self._blob(digest), target)
-        _write(new / MANIFEST_FILE, manifest_bytes(manifest))
+        write_new(new / MANIFEST_FILE, manifest_bytes(manifest), _READ_ONLY)
         for directory in directories:
-            _sync_directory(directory)
+            sync(directory)
         if final.exists():
             final.replace(self._tmp / f"removed-{number:08d}")
-        new.replace(final)
-        _sync_directory(self._versions)
+        move_into_place(new, final)
         self._clear_tmp()
         return VersionFolder(number, final, manifest)
 
@@ -231,12 +230,11 @@ class FolderArtefactStore:
         if blob.is_file() and self._digest(blob) == digest:
             return digest
         temporary = self._tmp / digest
-        _write(temporary, source)
+        write_new(temporary, source, _READ_ONLY)
         if isinstance(source, Path) and file_sha256(temporary) != digest:
             raise ArtefactCorrupt(path=source, problem="it changed while it was read")
-        _make_directory(blob.parent)
-        temporary.replace(blob)
-        _sync_directory(blob.parent)
+        make_folder(blob.parent)
+        move_into_place(temporary, blob)
         self._remember(blob, digest)
         return digest
 
@@ -268,32 +266,4 @@ class FolderArtefactStore:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            _write(target, blob)
-
-
-def _write(path: Path, source: Path | bytes) -> None:
-    """Writes a new read-only file durably."""
-    with path.open("xb") as file:
-        if isinstance(source, bytes):
-            file.write(source)
-        else:
-            with source.open("rb") as given:
-                shutil.copyfileobj(given, file, _CHUNK)
-        file.flush()
-        os.fchmod(file.fileno(), _READ_ONLY)
-        os.fsync(file.fileno())
-
-
-def _make_directory(path: Path) -> None:
-    """Makes a directory whose name survives a power cut."""
-    if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            write_new(target, blob, _READ_ONLY)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
-from pawl.artefacts.verification import check_path, file_sha256, is_plain, read_manifest
+from pawl.artefacts.verification import check_path, is_plain, read_manifest
 from pawl.domain.errors import ArtefactCorrupt
+from pawl.files import file_sha256
 
 log = structlog.get_logger(__name__)
 

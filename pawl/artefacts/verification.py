@@ -10,16 +10,11 @@ from pathlib import Path, PurePosixPath
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.manifest import MANIFEST_FILE, Manifest
 from pawl.domain.versions import Json
+from pawl.files import file_sha256
 from pawl.ports import VersionFolder
 
 _HEX = frozenset("0123456789abcdef")
 _SELF = "sha256"
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

@@ -36,7 +36,7 @@ from pawl.db.faults import translated
 from pawl.db.silence import Silence
 from pawl.deadlines import seconds_left, within_budget
 from pawl.domain.errors import SettingInvalid
-from pawl.extras import install_command
+from pawl.installed import install_command
 
 ANSWER_SECONDS = 30.0
 _CHUNK = 1000  # rows or ids in one statement

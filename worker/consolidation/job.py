@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from pawl.domain.encoders import EncoderChoice
 from pawl.domain.errors import InvalidInput
 from pawl.domain.versions import Json
+from pawl.files import write_atomic
 from pawl.ports import Floats
 
 JOB_FILE = "job.json"
@@ -63,24 +64,10 @@ class Result:
 
     def write(self, folder: Path) -> None:
         """Writes `result.json` at once: it is there and whole, or it is not there."""
-        _write_atomically(folder / RESULT_FILE, json.dumps(asdict(self), indent=2, allow_nan=False).encode())
+        write_atomic(folder / RESULT_FILE, json.dumps(asdict(self), indent=2, allow_nan=False))
 
 
 def write_embeddings(folder: Path, ids: Sequence[str], z: Floats) -> None:
     """Writes `embeddings.safetensors` (z, shape (n, d), float32) and `ids.json` in the same order."""
     save_file({"z": np.ascontiguousarray(z, dtype=np.float32)}, folder / EMBEDDINGS_FILE)
-    _write_atomically(folder / IDS_FILE, json.dumps(list(ids)).encode())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomic(folder / IDS_FILE, json.dumps(list(ids)))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel
 
+from pawl.backoff import Backoff
 from pawl.domain.errors import EncoderRejected, StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import EncoderState
@@ -20,7 +21,6 @@ from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 
 _build: Any = AutoModel.from_config  # transformers does not annotate it
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 
 
 class Suitability:
@@ -54,7 +54,7 @@ class Suitability:
         What is the place's fault is waited out. An encoder that cannot be used is refused once, with its name: raises
         `EncoderRejected`, after `tell` has told it.
         """
-        seconds = _SHORTEST_PAUSE
+        backoff = Backoff(first=0.2)
         while self.encoder is EncoderState.UNKNOWN and not stopping():
             try:
                 await self._check()
@@ -65,8 +65,7 @@ class Suitability:
             except Exception as error:  # noqa: BLE001 - a full disk, a server that is away, a schema that is older
                 if not isinstance(error, StoreUnavailable):
                     await self._place.report(error, ENCODER)
-                await pause(seconds)
-                seconds = min(2 * seconds, _LONGEST_PAUSE)
+                await pause(backoff.next_pause())
             else:
                 self.encoder = EncoderState.USABLE
                 await self._place.recover(ENCODER)

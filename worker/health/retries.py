@@ -6,11 +6,12 @@ without it. What is the place's (a full disk, no memory, a lost server) raises o
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from pawl.backoff import Backoff
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
 from pawl.domain.samples import SampleState
 from worker.health.faults import is_device_lost
@@ -19,8 +20,6 @@ from worker.state.learner_ports import LearnerPorts
 from worker.updates.head_update import Learning
 from worker.updates.retuning import Tuning
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -43,7 +42,7 @@ class Attempts:
         self._place = place
         self._limit = limit
         self._pause = pause
-        self._made: Counter[str] = Counter()
+        self._failed: defaultdict[str, Backoff] = defaultdict(lambda: Backoff(first=0.2, longest=5.0))
 
     async def learn(self, ids: Sequence[str], *, alone: bool = False) -> bool:
         """Learns a batch, and what was imported with it unless it is tried `alone`; false where not all are settled.
@@ -57,7 +56,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
             return await self._isolate(ids, error)
         for sample_id in ids:
-            self._made.pop(sample_id, None)
+            self._failed.pop(sample_id, None)
         await self._maintain()
         return True
 
@@ -72,11 +71,12 @@ class Attempts:
             await self._place.report(error)
             return False
         [sample_id] = ids
-        self._made[sample_id] += 1
-        if self._made[sample_id] < self._limit:
-            await self._pause(min(_FIRST_PAUSE * 2 ** self._made[sample_id], _LONGEST_PAUSE))
+        backoff = self._failed[sample_id]
+        pause = backoff.next_pause()
+        if backoff.failures < self._limit:
+            await self._pause(pause)
             return False
-        del self._made[sample_id]
+        del self._failed[sample_id]
         if await self._samples.settle(SampleState.DEAD, {sample_id: f"could not be learned: {error!r}"[:500]}):
             await self._ledger.append_event("feedback_dead", {"id": sample_id, "error": repr(error)[:500]})
         return True

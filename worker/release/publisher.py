@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
+from pawl.installed import installed_version
 from pawl.ports import VersionFolder
 from pawl.rollback import Stores, promote_again
 from worker.state.learner_ports import LearnerPorts
@@ -243,10 +243,5 @@ def _judged(version: NewVersion, report: GateReport) -> NewVersion:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {name: installed_version(name) for name in _LIBRARIES}
+    return {name: version for name, version in versions.items() if version is not None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.encoders import EncoderChoice, EncoderOrigin
+from pawl.files import atomic_folder
 from pawl.ports import Encoder
 from pawl.settings import Settings
 from worker.state.learner_state import LearnerState
@@ -64,16 +64,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _export(choice: EncoderChoice, folder: Path) -> None:
     if not folder.is_dir():
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        export_encoder(
-            choice.encoder,
-            unfinished,
-            max_tokens=choice.max_tokens,
-            pooled_layers=choice.pooled_layers,
-            sha256=choice.encoder_sha256,
-            precision="int8" if choice.precision == "int8" else "float32",
-            prefix=choice.encoder_prefix,
-        )
-        unfinished.rename(folder)  # whole or not at all: a crash in the middle of an export leaves no half encoder
+        with atomic_folder(folder) as unfinished:
+            export_encoder(
+                choice.encoder,
+                unfinished,
+                max_tokens=choice.max_tokens,
+                pooled_layers=choice.pooled_layers,
+                sha256=choice.encoder_sha256,
+                precision="int8" if choice.precision == "int8" else "float32",
+                prefix=choice.encoder_prefix,
+            )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from pawl.files import write_atomic
 from worker.state.learner_state import LearnerState
 
 _FORMAT = 1
@@ -80,8 +80,8 @@ class Snapshots:
         content = save(packed.tensors)
         about = packed.about | {"sha256": _digest(packed.about, content)}
         path = self._folder / f"{about['version']:08d}.safetensors"
-        _write(path, content)
-        _write(path.with_suffix(".json"), json.dumps(about).encode())
+        write_atomic(path, content)
+        write_atomic(path.with_suffix(".json"), json.dumps(about))
         for old in sorted(self._folder.glob("*.json"))[:-_KEEP]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -132,12 +132,3 @@ def _digest(about: dict[str, Any], content: bytes) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     digest.update(content)
     return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

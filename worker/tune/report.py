@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -58,16 +56,6 @@ def environment(search: Search, best: Tried, untouched: Sequence[bool]) -> str:
         *(f"{PREFIX}{name.upper()}={_written(value)}" for name, value in best.values.items()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Writes the file whole or not at all."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _written(value: Value, digits: int = 4) -> str:

@@ -18,12 +18,13 @@ from pawl.db.engine import connect
 from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
+from pawl.files import write_atomic
 from pawl.settings import Settings
 from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import configure_torch
 from worker.consolidation.training.schedule import Evaluation
 from worker.health.priority import stand_back
-from worker.tune.report import environment, show, verdict, write
+from worker.tune.report import environment, show, verdict
 from worker.tune.search import Search, TimeUsedUp, search_space
 from worker.tune.trials import Bench, Stores, open_bench
 
@@ -63,7 +64,7 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
     if search.best is None:
         return 1
     path = settings.home_path / FILE
-    write(path, environment(search, search.best, untouched))
+    write_atomic(path, environment(search, search.best, untouched))
     out.print(f"written: {path}", markup=False, soft_wrap=True)
     out.print(f"To use it: set -a; . {path}; set +a; and start Pawl again.", markup=False, soft_wrap=True)
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pawl.backoff import Backoff
 from pawl.domain.encoders import EncoderRequest, EncoderRequestState
 from pawl.domain.versions import Json, Version, VersionState
 from pawl.ports import VersionLedger
 
 _LOOK_SECONDS = 0.5
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 
 
 class Requests:
@@ -22,7 +22,7 @@ class Requests:
 
     def __init__(self, ledger: VersionLedger) -> None:
         self._ledger = ledger
-        self._failures = 0
+        self._backoff = Backoff(first=5.0, longest=60.0)
         self._not_before = 0.0
 
     async def next(self) -> EncoderRequest | None:
@@ -47,7 +47,7 @@ class Requests:
 
     async def settle(self, request: EncoderRequest, version: Version) -> None:
         """Says what became of it: a version that serves, or one that the gate refused."""
-        self._failures = 0
+        self._backoff.reset()
         refused = version.state is VersionState.REFUSED
         state = EncoderRequestState.REFUSED if refused else EncoderRequestState.APPLIED
         problem = "; ".join(version.gate.get("reasons", ()))[:1000] if refused else None
@@ -60,8 +60,7 @@ class Requests:
         if for_good:
             await self._ledger.settle_encoder_request(request.id, EncoderRequestState.FAILED, problem=problem[:1000])
             return
-        self._failures += 1
-        self._not_before = time.monotonic() + min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
+        self._not_before = time.monotonic() + self._backoff.next_pause()
 
 
 def comparison(version: Version) -> Json:

@@ -6,7 +6,6 @@ import json
 import sys
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -40,14 +39,6 @@ class CommandFailed(PawlError):
         super().__init__(problem=problem)
         self.hint = hint
         self.code = code
-
-
-def pawl_version() -> str:
-    """The installed version; `0` when it runs from a source tree."""
-    try:
-        return version("pawl-server")
-    except PackageNotFoundError:
-        return "0"
 
 
 def report(error: PawlError) -> int:

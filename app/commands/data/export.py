@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from app.commands.data.files.formats import STANDARD_INPUT
 from app.commands.home.stores import open_stores
 from pawl.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
 from pawl.domain.versions import Version
+from pawl.files import atomic_file
 from pawl.settings import Settings
 
 FORMATS = ("jsonl", "csv", "parquet")
@@ -98,26 +98,17 @@ def _states(names: Sequence[str] | None) -> tuple[SampleState, ...]:
 
 @contextmanager
 def _target(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside the path, put in its place when all is written."""
+    """Standard output, or the file at `path`, which is there when all is written."""
     if path == STANDARD_INPUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise CommandFailed(f"cannot write into {path.parent}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with atomic_file(path, mode=0o600) as file:  # texts of clients
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        raise CommandFailed(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        place = path if os.access(path.parent, os.W_OK) else f"into {path.parent}"
+        raise CommandFailed(f"cannot write {place}: {error.strerror or error}") from error
 
 
 def _row(sample: Sample, live: Version | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import httpx
 from rich.table import Table
 
 from app.commands.console.client import RUN_FILE, service_url
-from app.commands.console.terminal import ago, out, pawl_version, print_json
+from app.commands.console.terminal import ago, out, print_json
 from app.commands.data.reading import look_at_store
 from app.commands.doctor.backend import check_backend
 from app.commands.doctor.findings import Finding, Outcome
@@ -27,7 +27,7 @@ from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
 from pawl.contradictions import find_contradictions
 from pawl.domain.errors import PawlError
 from pawl.domain.versions import EncoderState
-from pawl.extras import install_command
+from pawl.installed import install_command, pawl_version
 from pawl.parts import read_parts
 from pawl.settings import Settings
 

@@ -23,7 +23,7 @@ from app.commands.home.stores import Stores
 from app.local.supervisor import guarded
 from pawl.child_processes import module_command
 from pawl.domain.versions import EncoderState, LearnerStatus
-from pawl.extras import install_command
+from pawl.installed import install_command
 from pawl.settings import Settings
 
 POLL_SECONDS = 0.2

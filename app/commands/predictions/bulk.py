@@ -16,6 +16,7 @@ from app.commands.data.files.columns import choose_text_column, known_columns
 from app.commands.data.files.formats import STANDARD_INPUT_NAME, kind_of, opened, read_contents
 from app.commands.data.files.records import Contents, Reading, Source
 from app.commands.data.files.rows import as_text
+from pawl.backoff import Backoff
 from pawl.domain.forms import clean_text
 from pawl.settings import Settings
 
@@ -52,7 +53,8 @@ def batches(texts: Sequence[Asked] | Iterator[Asked], most: int = MOST_TEXTS) ->
 
 def ask(service: Service, texts: Sequence[Asked], task: str, top_k: int) -> Iterator[tuple[Asked, int, dict[str, Any]]]:
     """Each text with the version that answered it and the answer. A busy service is asked again, a little later."""
-    for attempt in range(_MOST_TRIES):
+    backoff = Backoff(first=0.5, longest=8.0)
+    while True:
         body = {"texts": [one.text for one in texts], "task": task, "top_k": top_k}
         status, answer = service.try_post("/v1/predict", body, tolerated={*_TOO_MUCH, *_BUSY})
         if status < 400:
@@ -64,9 +66,10 @@ def ask(service: Service, texts: Sequence[Asked], task: str, top_k: int) -> Iter
             yield from ask(service, texts[:middle], task, top_k)
             yield from ask(service, texts[middle:], task, top_k)
             return
-        if status in _TOO_MUCH or attempt == _MOST_TRIES - 1:
+        pause = backoff.next_pause()
+        if status in _TOO_MUCH or backoff.failures == _MOST_TRIES:
             raise CommandFailed(answer["problem"])
-        time.sleep(min(0.5 * 2**attempt, 8.0))
+        time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True)

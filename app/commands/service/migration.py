@@ -8,12 +8,11 @@ from dataclasses import asdict
 
 from app.commands.console.terminal import EXIT_FAILED, EXIT_USAGE, CommandFailed, notes, print_json, print_line
 from app.commands.home.stores import make_home
+from pawl.backoff import Backoff
 from pawl.db.engine import connect
 from pawl.db.migrate import migrate, plan_migration
 from pawl.domain.errors import SchemaMismatch, StoreUnavailable
 from pawl.settings import Settings
-
-_LONGEST_PAUSE = 5.0
 
 
 async def run(settings: Settings, target: str | None, *, dry: bool, check: bool, sure: bool, as_json: bool) -> int:
@@ -52,7 +51,7 @@ def _say(current: str | None, target: str, steps: list[tuple[str, str]], *, is_b
 
 async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
     """Returns once the database could be prepared, or holds a newer schema, for which the learner stands by."""
-    pause, told = 0.2, ""
+    backoff, told = Backoff(first=0.2, longest=5.0), ""
     while True:
         try:
             await prepare()
@@ -63,7 +62,6 @@ async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
             if str(error) != told:
                 told = str(error)
                 notes.print(f"{told} Waiting for it.", markup=False, soft_wrap=True)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next_pause())
         else:
             return

@@ -30,6 +30,7 @@ from app.local.supervisor import Supervisor
 from pawl.child_processes import module_command
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.versions import EncoderState
+from pawl.files import write_atomic
 from pawl.parts import PARTS_FILE, Part, write_parts
 from pawl.ports import StreamUnavailable
 from pawl.settings import Settings
@@ -255,9 +256,7 @@ class _Run:
     def _write_run_file(self) -> None:
         """Where other commands find the service. Replaced in one step: a reader sees the old file or the new one."""
         content = {"url": self._url, "pid": os.getpid(), "started_at": datetime.now(UTC).isoformat()}
-        temporary = self._home / f"{RUN_FILE}.tmp"
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(self._home / RUN_FILE)
+        write_atomic(self._home / RUN_FILE, json.dumps(content), durable=False)
 
     @staticmethod
     def _tell(message: str) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from pawl.files import write_atomic
 from pawl.metrics import AppMetrics
 
 _WRITE_EVERY_SECONDS = 1.0
@@ -46,9 +47,7 @@ class GroupMetrics:
 
     def write(self) -> None:
         """Writes the page, whole or not at all: another process may be reading it."""
-        unfinished = self._folder / f"{self._name}.unfinished"
-        unfinished.write_bytes(self._metrics.exposition())
-        unfinished.replace(self._folder / f"{self._name}.prom")
+        write_atomic(self._folder / f"{self._name}.prom", self._metrics.exposition(), durable=False)
 
     def exposition(self) -> bytes:
         """The Prometheus text format, all processes' samples under one heading each."""

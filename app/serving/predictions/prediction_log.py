@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from app.serving.background import back_off
+from pawl.backoff import Backoff
 from pawl.deadlines import each_answer_within
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.predictions import Prediction
@@ -71,19 +71,19 @@ class PredictionRecorder:
 
     async def run(self) -> None:
         """Writes what is buffered, about every 50 ms while there is something; keeps it while SQL is down."""
-        failures = 0
+        backoff = Backoff()
         while True:
             await self._filled.wait()
-            await asyncio.sleep(back_off(failures) if failures else _WRITE_EVERY_SECONDS)
+            await asyncio.sleep(backoff.pause or _WRITE_EVERY_SECONDS)
             try:
                 await self.flush()
             except StoreUnavailable as error:
-                if not failures:
+                if not backoff.failures:
                     log.warning("prediction_log_unavailable", problem=str(error))
-                failures += 1
+                backoff.next_pause()
                 self._metrics.prediction_write_failures.inc()
             else:
-                failures = 0
+                backoff.reset()
 
     async def flush(self) -> None:
         """Writes everything that is buffered now. Raises `StoreUnavailable`."""

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import structlog
 
-from app.serving.background import back_off
 from app.serving.predictions.engine import Engine, ServedClassifier
+from pawl.backoff import Backoff
 from pawl.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import Version, VersionState
@@ -49,7 +49,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 class _Failure:
     number: int
     problem: str
-    tries: int
+    backoff: Backoff
     next_try: float
 
 
@@ -82,20 +82,17 @@ class Reloader:
 
     async def follow_hints(self) -> None:
         """Turns hints into looks at SQL; reconnects when the stream's server goes away."""
-        failures = 0
+        backoff = Backoff(longest=5.0)
         while True:
             try:
                 async for number in self._stream.version_hints():
-                    failures = 0
+                    backoff.reset()
                     if number > self._engine.number:
                         self._hinted.set()
             except StreamUnavailable as error:
-                failures += 1
-                if failures == 1:
+                if not backoff.failures:
                     log.warning("version_hints_unavailable", problem=str(error))
-            else:
-                failures += 1
-            await asyncio.sleep(back_off(failures, longest=5.0))
+            await asyncio.sleep(backoff.next_pause())
 
     async def run(self) -> None:
         """Looks when a hint came, else every `poll_seconds`."""
@@ -205,9 +202,8 @@ class Reloader:
     async def _note_failure(self, number: int, error: Exception) -> None:
         problem = str(error) or type(error).__name__
         before = self._failure if self._failure is not None and self._failure.number == number else None
-        tries = before.tries + 1 if before else 1
-        pause = back_off(tries, first=self._poll_seconds, longest=_LONGEST_PAUSE_SECONDS)
-        self._failure = _Failure(number, problem, tries, time.monotonic() + pause)
+        backoff = before.backoff if before else Backoff(first=self._poll_seconds, longest=_LONGEST_PAUSE_SECONDS)
+        self._failure = _Failure(number, problem, backoff, time.monotonic() + backoff.next_pause())
         self._metrics.load_failures.inc()
         serving = self._engine.number
         self._engine.absence = lambda: Unavailable(

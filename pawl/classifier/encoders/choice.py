@@ -19,7 +19,7 @@ from pawl.classifier.encoders.reference import Reference
 from pawl.classifier.encoders.serving_encoder import BackendEncoder, ServingEncoder
 from pawl.classifier.encoders.spec import CONFIG_FILE, SPEC_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
-from pawl.extras import install_command
+from pawl.installed import install_command
 from pawl.settings import Settings
 
 log = structlog.get_logger("backends")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import platform
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +17,8 @@ import structlog
 
 from pawl.classifier.encoders.comparison import Comparison
 from pawl.classifier.encoders.proof import Proof
+from pawl.files import write_atomic
+from pawl.installed import installed_version
 from pawl.threads import thread_count
 
 log = structlog.get_logger("backends")
@@ -67,10 +67,8 @@ class BackendRecord:
     def write(self, path: Path) -> None:
         """Keeps it, whole or not at all. A folder that cannot be written costs finding it out again at each start."""
         kept = {"proofs": _newest(self.proofs), "choices": _newest(self.choices)}
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
         try:
-            unfinished.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            write_atomic(path, json.dumps(kept, indent=2) + "\n")
         except OSError as error:
             log.warning("backends_not_kept", path=str(path), problem=str(error))
 
@@ -118,7 +116,7 @@ def machine(threads: int) -> str:
 
 def with_versions(names: Sequence[str]) -> list[str]:
     """The libraries with their versions."""
-    return [f"{name} {_version(name)}" for name in names]
+    return [f"{name} {installed_version(name) or '?'}" for name in names]
 
 
 def note(found: Found, where: str) -> Noted[Found]:
@@ -142,13 +140,6 @@ def _newest(entries: dict[str, Noted[Found]]) -> dict[str, Any]:
         key: {"found": asdict(one.found), "machine": one.machine, "at": one.at.isoformat(timespec="seconds")}
         for key, one in kept
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "?"
 
 
 def _processor() -> str:

@@ -18,10 +18,10 @@ from pawl.classifier.encoders.spec import (
     WEIGHTS_FILE,
     Pooling,
     digest_of_files,
-    file_digest,
 )
 from pawl.domain.errors import EncoderRejected
-from pawl.extras import install_command
+from pawl.files import file_sha256
+from pawl.installed import install_command
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -45,12 +45,12 @@ class EncoderSource:
     def weights_sha256(self) -> str | None:
         """Of weights that are in one file, as `PAWL_ENCODER_SHA256` names it."""
         weights = self.folder / WEIGHTS_FILE
-        return file_digest(weights) if weights.is_file() else None
+        return file_sha256(weights) if weights.is_file() else None
 
     def digest(self) -> str:
         """Of what makes the encoder what it is, wherever its folder lies: weights, tokenizer, and how they are used."""
         names = [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
-        files = {path.name: file_digest(path) for path in names}
+        files = {path.name: file_sha256(path) for path in names}
         used = (self.pooling, self.lowercase, self.prompt, self.max_tokens)
         return digest_of_files(files | {"": hashlib.sha256(repr(used).encode()).hexdigest()})
 
@@ -133,7 +133,7 @@ def _check_weights(folder: Path, expected: set[str]) -> None:
     if not weights.is_file():
         problem = f"a digest is checked for weights in one {WEIGHTS_FILE}; these are in several files"
         raise EncoderRejected(path=folder, problem=problem)
-    found = file_digest(weights)
+    found = file_sha256(weights)
     if expected != {found}:
         wanted = " and ".join(sorted(expected))
         raise EncoderRejected(path=weights, problem=f"its sha256 is {found}, expected {wanted}")

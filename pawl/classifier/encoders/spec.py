@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pawl.domain.errors import ArtefactCorrupt
+from pawl.files import file_sha256
 
 ONNX_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -91,12 +92,6 @@ class EncoderSpec:
         return spec
 
 
-def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest_of_files(files: Mapping[str, str]) -> str:
     """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files, less the reference."""
     listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
@@ -105,4 +100,4 @@ def digest_of_files(files: Mapping[str, str]) -> str:
 
 def encoder_digest(folder: Path) -> str:
     """The digest that identifies an encoder: names and contents of the files in its folder, less the reference."""
-    return digest_of_files({path.name: file_digest(path) for path in folder.iterdir() if path.is_file()})
+    return digest_of_files({path.name: file_sha256(path) for path in folder.iterdir() if path.is_file()})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from app.local import child_logs, supervisor
 from app.local.supervisor import Supervisor, guarded
+from pawl.backoff import Backoff
 from pawl.domain.errors import Unavailable
 from pawl.parts import PARTS_FILE, Part, PartState, read_parts, write_parts
 from tests.polling import has_ended
@@ -64,7 +66,7 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_cannot_start_at_all_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(supervisor, "_PAUSES", Backoff(longest=0.0))
     group = Supervisor(tmp_path, lambda _: None)
     group.start("worker", lambda: python("import sys; sys.exit('no encoder here')"), dict(os.environ))
     error = await asyncio.wait_for(group.failure(), 30.0)
@@ -79,7 +81,7 @@ async def test_the_supervisor_never_takes_a_healthy_part_down_for_a_sick_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part that started once is started again for ever, with a growing pause; one that recovered is forgiven."""
-    monkeypatch.setattr(supervisor, "_SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr(supervisor, "_PAUSES", Backoff(first=0.001, longest=60.0, factor=1.2))
     monkeypatch.setattr(supervisor, "_FORGIVEN_SECONDS", 0.5)
     sick = tmp_path / "sick"
     program = f"import os, sys, time; os.path.exists({str(sick)!r}) and sys.exit(3); print('up', flush=True); "
@@ -131,7 +133,8 @@ async def test_a_program_that_is_missing_for_a_while_is_started_when_it_is_back(
 
 
 def test_the_pause_grows_to_a_minute() -> None:
-    pauses = [supervisor.pause_after(deaths) for deaths in range(1, 60)]
+    backoff = replace(supervisor._PAUSES)
+    pauses = [backoff.next_pause() for _ in range(1, 60)]
     assert pauses == sorted(pauses)
     assert pauses[0] < 1.0
     assert pauses[-1] == 60.0

@@ -17,9 +17,10 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from pawl.classifier.encoders.export import export_encoder, write_encoder
 from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, DEFAULT_ENCODER_SHA256
-from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest, file_digest
+from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest
 from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import EncoderRejected
+from pawl.files import file_sha256
 from tests.pawl.classifier.conftest import TEXTS
 from tests.tiny_encoder import write_tiny_encoder
 
@@ -186,7 +187,7 @@ def test_a_source_that_cannot_be_used_safely_is_refused(
 
 
 def test_weights_must_have_the_digest_that_is_asked_for(source: Path, tmp_path: Path) -> None:
-    digest = file_digest(source / "model.safetensors")
+    digest = file_sha256(source / "model.safetensors")
     export_encoder(str(source), tmp_path / "out", max_tokens=64, sha256=digest)
     with pytest.raises(EncoderRejected, match=f"{digest}, expected {'0' * 64}"):
         export_encoder(str(source), tmp_path / "out", max_tokens=64, sha256="0" * 64)

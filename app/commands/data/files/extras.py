@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from app.commands.console.terminal import CommandFailed
-from pawl.extras import install_command
+from pawl.installed import install_command
 
 
 def need(library: str, what: str) -> None:
