@@ -18,11 +18,11 @@ from app.commands.data import commands as data_commands
 from app.commands.encoder import commands as encoder_commands
 from app.commands.labels import label_group, task_group
 from app.commands.review import dead_letter_group, quarantine_group
-from pawl.child_processes import module_command
 from pawl.domain.errors import PawlError
 from pawl.domain.samples import DEFAULT_TASK
 from pawl.installed import pawl_version
-from pawl.logs import logs_to_stderr
+from pawl.processes.children import module_command
+from pawl.processes.logs import logs_to_stderr
 
 cli = typer.Typer(
     name="pawl",

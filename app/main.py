@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import errors, openapi
 from app.http.edge import Edge
+from app.metrics import AppMetrics
 from app.routes import dead_letters, docs, encoder, events, feedback, health, model, predict, quarantine
 from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
@@ -32,7 +33,6 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import StoreUnavailable
 from pawl.installed import pawl_version
-from pawl.metrics import AppMetrics
 from pawl.ports import (
     ArtefactStore,
     Encoder,

@@ -17,9 +17,9 @@ from app.http.protocol import protocol_for
 from app.main import create_app
 from app.serving.health.group_metrics import Member
 from app.serving.service import Service
-from pawl.logs import configure_logs
+from pawl.processes.logs import configure_logs
+from pawl.processes.threads import calm_blas
 from pawl.settings import Settings
-from pawl.threads import calm_blas
 
 _KEEP_ALIVE_SECONDS = 75
 

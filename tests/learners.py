@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.artefacts.folders import FolderArtefactStore
-from pawl.db.engine import SystemClock, connect
+from pawl.clock import SystemClock
+from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore
 from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore
@@ -19,9 +20,9 @@ from pawl.db.versions import SqlVersionLedger
 from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from pawl.domain.samples import NewSample
 from pawl.domain.versions import Version
-from pawl.rollback import Stores, promote_again
 from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
+from pawl.versions.rollback import Stores, promote_again
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
 from worker.assembly import assemble, open_learner

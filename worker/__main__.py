@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 
-from pawl.child_processes import module_command
 from pawl.domain.errors import PawlError
-from pawl.logs import configure_logs
+from pawl.processes.children import module_command
+from pawl.processes.logs import configure_logs
 from pawl.settings import Settings, load_settings
 from worker.assembly import open_learner
 from worker.health.priority import stand_back

@@ -19,17 +19,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.comparison import Comparison
-from pawl.contradictions import refuse_contradictions
-from pawl.db.engine import SystemClock, connect
+from pawl.clock import SystemClock
+from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore
 from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.ports import Encoder
+from pawl.processes.threads import calm_blas
 from pawl.settings import Settings
 from pawl.streams.sql_alone import open_stream
-from pawl.threads import calm_blas
+from pawl.versions.contradictions import refuse_contradictions
 from worker.consolidator import Consolidator
 from worker.health.encoder_check import Suitability
 from worker.health.rehearsal import rehearse

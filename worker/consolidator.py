@@ -22,12 +22,12 @@ from typing import Any
 import structlog
 from safetensors.numpy import load_file
 
-from pawl.child_processes import module_command
 from pawl.domain.encoders import EncoderRequest
 from pawl.domain.errors import ParentNotLive, PawlError
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
 from pawl.ports import Encoder, FeedbackStream, Floats
+from pawl.processes.children import module_command
 from pawl.settings import Settings
 from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
 from worker.consolidation.yielding import follow_pressure

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Problem, internal_problem, response_to
 from app.http.methods import HeadAnswered, only_headers
 from app.http.request_body import RequestBody
+from app.metrics import AppMetrics
 from pawl.deadlines import budget
 from pawl.domain.errors import PawlError
-from pawl.metrics import AppMetrics
 
 log = structlog.get_logger(__name__)
 

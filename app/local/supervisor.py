@@ -23,7 +23,7 @@ from pathlib import Path
 from app.local.child_logs import error_in, log_to
 from pawl.backoff import Backoff, pause_unless
 from pawl.domain.errors import Unavailable
-from pawl.parts import Part, PartState
+from pawl.processes.parts import Part, PartState
 
 GUARD = Path(__file__).with_name("guard.py")
 LINE_BYTES = 2**16

@@ -12,9 +12,9 @@ from app.openapi import BODY, problems
 from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.schemas.encoder import EncoderAsked, EncoderOut, EncoderRequestOut
-from pawl.contradictions import serving, wanted_choice
 from pawl.domain.errors import ArtefactCorrupt, Conflict
-from pawl.encoder_report import describe, describe_request
+from pawl.versions.contradictions import serving, wanted_choice
+from pawl.versions.encoder_report import describe, describe_request
 
 router = APIRouter(tags=["learning"])
 

@@ -15,7 +15,7 @@ from app.routes.access import json_response, service_of
 from app.schemas.versions import ModelOut
 from app.serving.feedback.intake import Learning
 from app.serving.predictions.engine import LoadedVersion
-from pawl.parts import Part, read_parts
+from pawl.processes.parts import Part, read_parts
 
 router = APIRouter(tags=["versions"])
 

@@ -22,7 +22,7 @@ from app.schemas.versions import (
 )
 from pawl.domain.errors import ArtefactCorrupt, Conflict
 from pawl.domain.versions import CONSOLIDATION_ASKED, Version
-from pawl.rollback import Stores, preview, promote_again
+from pawl.versions.rollback import Stores, preview, promote_again
 
 router = APIRouter(tags=["versions"])
 

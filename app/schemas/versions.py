@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from app.schemas.fields import Line, Request
 from pawl.domain.versions import VersionKind, VersionState
-from pawl.parts import PartState
+from pawl.processes.parts import PartState
 
 
 class PromoteRequest(Request):

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from app.metrics import AppMetrics
 from pawl.backoff import Backoff
-from pawl.metrics import AppMetrics
 
 log = structlog.get_logger(__name__)
 

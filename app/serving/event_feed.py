@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
+from app.metrics import AppMetrics
 from pawl.deadlines import budget
 from pawl.domain.errors import Draining, QueueFull, StoreUnavailable
 from pawl.domain.versions import Event
-from pawl.metrics import AppMetrics
 from pawl.ports import VersionLedger
 from pawl.settings import Settings
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.metrics import AppMetrics
 from app.serving.background import Background
 from app.serving.event_feed import EventFeed
 from app.serving.feedback.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
@@ -22,7 +23,6 @@ from app.serving.predictions.prediction_log import PredictionRecorder, Retention
 from app.serving.predictions.pressure import PressureWatch
 from app.serving.predictions.reloader import Load, Reloader
 from pawl.domain.errors import StoreUnavailable
-from pawl.metrics import AppMetrics
 from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
 from pawl.settings import Settings
 

@@ -22,7 +22,7 @@ from benchmarks.learning.embeddings import CACHE, CachedEncoder
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.onnx_backend import OnnxEncoder
-from pawl.db.engine import SystemClock
+from pawl.clock import SystemClock
 from pawl.db.memory import MemoryDatabase, MemorySampleStore
 from pawl.db.memory_labels import MemoryLabelStore
 from pawl.db.memory_versions import MemoryVersionLedger

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.commands.console.terminal import progress_bar
 from benchmarks.harness import RESULTS, ROOT, BenchmarkFailed, Json, commit, parser
 from benchmarks.learning.embeddings import CACHE
-from pawl.logs import configure_logs
+from pawl.processes.logs import configure_logs
 
 Advance = Callable[[str], None]
 """One more step of the work is done; what comes next."""

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.manifest import MANIFEST_FILE, Manifest
-from pawl.domain.versions import Json
 from pawl.files import file_sha256
+from pawl.json_values import Json
 from pawl.ports import VersionFolder
 
 _HEX = frozenset("0123456789abcdef")

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.acceptance import Acceptance, Arrival, Standing, insisted, plan_acceptance, told_of_labels
 from pawl.db.engine import LockSpace, among, chunked, insert_many, reading, serialise, writing
 from pawl.db.imports import add_imports, release_to_imports
@@ -31,7 +32,6 @@ from pawl.domain.samples import (
     Split,
     digest_text,
 )
-from pawl.ports import Clock
 
 
 class AcceptingTable:

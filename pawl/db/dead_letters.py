@@ -18,7 +18,7 @@ from pawl.db.tables import samples as table
 from pawl.domain.dead_letters import DeadLetterAction, DeadLetterDecision, DeadLetterFilter
 from pawl.domain.errors import NotDead, SampleNotFound, SentAgain
 from pawl.domain.samples import ACTIVE_STATES, NewSample, Sample, SampleState
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 DECIDED = "dead_letter_decided"
 _OUTCOMES = {DeadLetterAction.REDRIVE: SampleState.QUEUED, DeadLetterAction.DISCARD: SampleState.REJECTED}

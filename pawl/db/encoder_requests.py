@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.encoder_rules import event_of, new_request, replaced_by
 from pawl.db.engine import LockSpace, reading, serialise, writing
 from pawl.db.events import add_events
 from pawl.db.tables import encoder_requests as table
 from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
 from pawl.domain.errors import EncoderRequestNotFound
-from pawl.domain.versions import Json
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 
 class EncoderRequestTable:

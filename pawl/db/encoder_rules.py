@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
 from pawl.domain.identifiers import ENCODER_REQUEST_PREFIX, new_identifier
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 REQUESTED, SETTLED = "encoder_requested", "encoder_settled"
 

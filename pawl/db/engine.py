@@ -8,7 +8,6 @@ import math
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from datetime import UTC, datetime
 from enum import IntEnum
 from itertools import islice
 from typing import Any, TypeVar
@@ -53,14 +52,6 @@ _DRIVERS = {
 }
 
 T = TypeVar("T")
-
-
-class SystemClock:
-    """The machine's clock, in UTC."""
-
-    def now(self) -> datetime:
-        """The present moment."""
-        return datetime.now(UTC)
 
 
 class LockSpace(IntEnum):

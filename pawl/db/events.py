@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.engine import LockSpace, reading, serialise, writing
 from pawl.db.tables import events
-from pawl.domain.versions import Event, Json
-from pawl.ports import Clock
+from pawl.domain.versions import Event
+from pawl.json_values import Json
 
 
 async def add_events(connection: AsyncConnection, clock: Clock, new: Sequence[tuple[str, Json]]) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.engine import among, chunked, reading
 from pawl.db.events import add_events
 from pawl.db.sample_rows import lock_samples, select_samples
@@ -15,8 +16,7 @@ from pawl.db.tables import imports as table
 from pawl.db.tables import samples
 from pawl.domain.imports import Import, NewImport, Outcome
 from pawl.domain.samples import Sample, SampleState
-from pawl.domain.versions import Json
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 ACCEPTED = "import_accepted"
 _COLUMNS = [table.c[field.name] for field in fields(Import)]

@@ -25,7 +25,7 @@ from pawl.domain.labels import (
     retirement_reason,
 )
 from pawl.domain.samples import ACTIVE_STATES, SampleState
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 ACTIVE_STATES_SQL = [state.value for state in ACTIVE_STATES]
 _MOST_PENDING = 100

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pawl.db.engine import LockSpace, SystemClock, among, chunked, insert_or, reading, serialise, writing
+from pawl.clock import Clock, SystemClock
+from pawl.db.engine import LockSpace, among, chunked, insert_or, reading, serialise, writing
 from pawl.db.events import add_events
 from pawl.db.label_rules import (
     ACTIVE_STATES_SQL,
@@ -39,7 +40,6 @@ from pawl.domain.labels import (
     LabelSummary,
 )
 from pawl.domain.samples import SampleState
-from pawl.ports import Clock
 
 _CHANGE = [label_changes.c[field.name] for field in fields(LabelChange)]
 _RECORD = [labels.c[field.name] for field in fields(LabelRecord)]

@@ -7,10 +7,11 @@ from datetime import timedelta
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.engine import insert_or, reading, writing
 from pawl.db.tables import leases
-from pawl.domain.versions import Json, LearnerStatus
-from pawl.ports import Clock
+from pawl.domain.versions import LearnerStatus
+from pawl.json_values import Json
 
 _LEARNER = "learner"
 

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from pawl.clock import Clock, SystemClock
 from pawl.db.embeddings import conflicting
-from pawl.db.engine import SystemClock, to_json
+from pawl.db.engine import to_json
 from pawl.db.first_version import is_enough
 from pawl.db.memory_dead_letters import MemoryDeadLetters
 from pawl.db.memory_imports import MemoryImports
@@ -32,17 +33,9 @@ from pawl.domain.samples import (
     SampleState,
     Split,
 )
-from pawl.domain.versions import (
-    Event,
-    Json,
-    LearnerStatus,
-    LedgerAction,
-    LedgerRow,
-    RefusedRow,
-    Version,
-    VersionState,
-)
-from pawl.ports import Clock, Floats
+from pawl.domain.versions import Event, LearnerStatus, LedgerAction, LedgerRow, RefusedRow, Version, VersionState
+from pawl.json_values import Json
+from pawl.ports import Floats
 
 
 @dataclass(slots=True)

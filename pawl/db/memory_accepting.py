@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from pawl.clock import Clock
 from pawl.db.acceptance import Acceptance, Arrival, Standing, insisted, plan_acceptance, told_of_labels
 from pawl.db.memory_imports import MemoryImports
 from pawl.domain.admission import Admission, TaskFacts, admit, clean_all
@@ -24,7 +25,6 @@ from pawl.domain.samples import (
     digest_text,
 )
 from pawl.domain.versions import Version, VersionState
-from pawl.ports import Clock
 
 if TYPE_CHECKING:
     from pawl.db.memory import MemoryDatabase

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pawl.clock import Clock
 from pawl.db.encoder_rules import event_of, new_request, replaced_by
 from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
 from pawl.domain.errors import EncoderRequestNotFound
-from pawl.domain.versions import Json
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 if TYPE_CHECKING:
     from pawl.db.memory import MemoryDatabase

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from pawl.clock import Clock
 from pawl.db.imports import accepted_event, accepted_reason, sorted_outcomes
 from pawl.domain.imports import Import, NewImport, Outcome
 from pawl.domain.samples import Sample, SampleFilter, SampleState
-from pawl.ports import Clock
 
 if TYPE_CHECKING:
     from pawl.db.memory import MemoryDatabase

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from pawl.db.engine import SystemClock
+from pawl.clock import Clock, SystemClock
 from pawl.db.label_rules import (
     accepted_change,
     check_pending,
@@ -33,7 +33,6 @@ from pawl.domain.labels import (
 )
 from pawl.domain.samples import ACTIVE_STATES, Sample, SampleState
 from pawl.domain.versions import VersionState
-from pawl.ports import Clock
 
 
 class MemoryLabelStore:

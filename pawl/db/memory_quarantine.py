@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pawl.clock import Clock
 from pawl.db.quarantine import (
     LOOK_BACK,
     SCREENED_STATES,
@@ -18,7 +19,6 @@ from pawl.db.quarantine import (
 from pawl.domain.errors import SampleNotFound
 from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review
 from pawl.domain.samples import Origin, Sample, SampleState
-from pawl.ports import Clock
 
 if TYPE_CHECKING:
     from pawl.db.memory import MemoryDatabase

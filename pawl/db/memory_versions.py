@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pawl.db.engine import SystemClock
+from pawl.clock import Clock, SystemClock
 from pawl.db.memory import MemoryDatabase, stored
 from pawl.db.memory_encoders import MemoryEncoderRequests
 from pawl.db.memory_labels import apply_label_change, check_label_change
@@ -26,7 +26,6 @@ from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.samples import ACTIVE_STATES, SampleState
 from pawl.domain.versions import (
     Event,
-    Json,
     LearnerStatus,
     LedgerChange,
     LedgerRow,
@@ -37,7 +36,7 @@ from pawl.domain.versions import (
     VersionState,
     refused_rows,
 )
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 
 class MemoryVersionLedger(MemoryEncoderRequests):

@@ -9,7 +9,8 @@ from pawl.domain.errors import CandidateStale
 from pawl.domain.labels import LabelChange
 from pawl.domain.quarantine import Doubt, QuarantineKind
 from pawl.domain.samples import ACTIVE_STATES, Sample, SampleState, may_return
-from pawl.domain.versions import Json, LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
+from pawl.domain.versions import LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
+from pawl.json_values import Json
 
 PROMOTED = "version_promoted"
 REFUSED = "version_refused"

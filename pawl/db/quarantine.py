@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pawl.clock import Clock
 from pawl.db.engine import chunked, reading, writing
 from pawl.db.events import add_events
 from pawl.db.sample_rows import keep_doubts, lock_samples, move_samples, select_samples
@@ -16,8 +17,7 @@ from pawl.db.tables import samples as table
 from pawl.domain.errors import NotQuarantined, SampleNotFound
 from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
 from pawl.domain.samples import Origin, Sample, SampleState
-from pawl.domain.versions import Json
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 HELD = "feedback_quarantined"
 REVIEWED = "quarantine_reviewed"

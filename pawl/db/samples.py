@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pawl.clock import Clock, SystemClock
 from pawl.db.dead_letters import DeadLetterTable
 from pawl.db.embeddings import EmbeddingTable
-from pawl.db.engine import SystemClock, among, chunked, reading, writing
+from pawl.db.engine import among, chunked, reading, writing
 from pawl.db.exporting import ExportTable
 from pawl.db.first_version import FirstVersionTable
 from pawl.db.imports import ImportTable
@@ -21,7 +22,6 @@ from pawl.db.tables import samples as table
 from pawl.domain.errors import SampleNotFound
 from pawl.domain.samples import Backlog, Sample, SampleState, Split
 from pawl.domain.versions import LedgerAction
-from pawl.ports import Clock
 
 SPLITS_LOOKED_AT = 5000
 RETRACTED_BY_CLIENT = "retracted by the client"

@@ -10,8 +10,9 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pawl.clock import Clock, SystemClock
 from pawl.db.encoder_requests import EncoderRequestTable
-from pawl.db.engine import SystemClock, among, chunked, insert_many, reading, writing
+from pawl.db.engine import among, chunked, insert_many, reading, writing
 from pawl.db.events import EventTable, add_events
 from pawl.db.labels import apply_label_change, lock_labels
 from pawl.db.leases import LeaseTable
@@ -32,7 +33,6 @@ from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import (
     HeadInfo,
-    Json,
     LedgerAction,
     LedgerChange,
     LedgerRow,
@@ -42,7 +42,7 @@ from pawl.domain.versions import (
     VersionState,
     refused_rows,
 )
-from pawl.ports import Clock
+from pawl.json_values import Json
 
 _SELECT = select(*(versions.c[field.name] for field in fields(Version))).order_by(versions.c.number.desc())
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 MADE_WITH = "made_with"
 """Where a manifest's settings keep an `EncoderOrigin`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pawl.domain.errors import ArtefactCorrupt
-from pawl.domain.versions import HeadInfo, Json, VersionKind
+from pawl.domain.versions import HeadInfo, VersionKind
+from pawl.json_values import Json
 
 FORMAT = 1
 ENCODER_FOLDER = "encoder"

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from pawl.domain.labels import LabelChange
 from pawl.domain.quarantine import Doubt, QuarantineKind
-
-Json = dict[str, Any]
+from pawl.json_values import Json
 
 CONSOLIDATION_ASKED = "consolidation_asked"
 """Type of the event with which somebody asks for a consolidation; the next start meets all that came before it."""

@@ -7,7 +7,6 @@ All I/O is async. Each method of a store is one transaction. Texts and labels ar
 from __future__ import annotations
 
 from pawl.ports.classifier import ArtefactStore, Encoder, Floats, VersionFolder
-from pawl.ports.clock import Clock
 from pawl.ports.encoders import EncoderRequests
 from pawl.ports.imports import ImportStore
 from pawl.ports.labels import LabelStore
@@ -18,7 +17,6 @@ from pawl.ports.versions import VersionLedger
 
 __all__ = [
     "ArtefactStore",
-    "Clock",
     "Encoder",
     "EncoderRequests",
     "FeedbackStream",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 
 
 class EncoderRequests(Protocol):

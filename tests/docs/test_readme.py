@@ -17,7 +17,7 @@ import openpyxl
 import pytest
 
 from app.cli import cli
-from pawl.metrics import AppMetrics
+from app.metrics import AppMetrics
 from pawl.settings import PREFIX, Settings
 from tests.app.commands.processes import ROOT, Up
 from tests.docs.settings_table import settings_page

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from app.metrics import AppMetrics
 from app.serving.feedback.intake import Announcer
 from app.serving.predictions.prediction_log import Retention
-from pawl.db.engine import SystemClock
+from pawl.clock import SystemClock
 from pawl.db.memory import MemoryDatabase, MemorySampleStore
 from pawl.domain.errors import IdempotencyConflict
 from pawl.domain.samples import IdempotencyKey, NewSample
-from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
 from pawl.streams.redis_stream import RedisFeedbackStream

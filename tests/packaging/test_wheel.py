@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from pawl.child_processes import module_command
+from pawl.processes.children import module_command
 from tests.packaging.installed import Installed, correct_and_ask_again, foreign_project
 
 ROOT = Path(__file__).parents[2]
@@ -112,4 +112,4 @@ def test_every_python_child_is_started_with_a_safe_path() -> None:
         if re.search(r"\[\s*sys\.executable|sys\.executable,\s*\"-m\"", path.read_text())
     }
     # `supervisor.py` runs one file of the standard library's knowledge with `-I`
-    assert places == {"pawl/child_processes.py", "app/local/supervisor.py"}
+    assert places == {"pawl/processes/children.py", "app/local/supervisor.py"}

@@ -21,7 +21,7 @@ from pawl.db.engine import connect
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
-from pawl.logs import configure_logs
+from pawl.processes.logs import configure_logs
 from pawl.settings import Settings, load_settings
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress

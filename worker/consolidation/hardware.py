@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from pawl.threads import thread_count
+from pawl.processes.threads import thread_count
 
 _NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 has the first two, ARM the last
 _CPU_INFO = Path("/proc/cpuinfo")

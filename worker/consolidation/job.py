@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from pawl.domain.encoders import EncoderChoice
 from pawl.domain.errors import InvalidInput
-from pawl.domain.versions import Json
 from pawl.files import write_atomic
+from pawl.json_values import Json
 from pawl.ports import Floats
 
 JOB_FILE = "job.json"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import EncoderRejected, TrainingFailed
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from worker.consolidation.data.batches import Example, bucketed, collate
 from worker.consolidation.training.network import layers_of
 from worker.consolidation.training.schedule import learning_rate_factor

@@ -17,7 +17,7 @@ from pawl.classifier.encoders.export import write_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
 from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from pawl.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import read_inputs, read_samples

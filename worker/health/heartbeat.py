@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pawl.domain.errors import SchemaMismatch
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from pawl.ports import VersionLedger
 
 _SCHEMA_SECONDS = 2.0

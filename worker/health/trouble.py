@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from pawl.domain.errors import ParentNotLive, PlaceUnwell, StoreUnavailable
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from pawl.ports import VersionLedger
 from worker.health.faults import is_device_lost, is_of_the_place, told
 

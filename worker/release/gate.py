@@ -23,7 +23,7 @@ from scipy.special import bdtrc
 
 from pawl.classifier.calibration import expected_calibration_error, softmax
 from pawl.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from pawl.settings import Settings
 from worker.model.candidate import NEVER, Judged
 from worker.release.overlap import bad_trades, overlaps

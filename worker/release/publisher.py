@@ -24,10 +24,11 @@ from pawl.domain.errors import ArtefactCorrupt, ParentNotLive, VersionNotFound
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
-from pawl.domain.versions import HeadInfo, Json, LedgerChange, NewVersion, Version, VersionKind
+from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
 from pawl.installed import installed_version
+from pawl.json_values import Json
 from pawl.ports import VersionFolder
-from pawl.rollback import Stores, promote_again
+from pawl.versions.rollback import Stores, promote_again
 from worker.state.learner_ports import LearnerPorts
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pawl.classifier.encoders.tokenization import reader_of
 from pawl.domain.reading import Reading, Readings
 from pawl.domain.samples import Sample
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from pawl.ports import SampleStore
 from worker.state.learner_state import LearnerState
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pawl.ports import ArtefactStore, Clock, FeedbackStream, LabelStore, SampleStore, VersionLedger
+from pawl.clock import Clock
+from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionLedger
 
 
 @dataclass(frozen=True, slots=True)

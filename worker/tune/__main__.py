@@ -15,7 +15,7 @@ from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import PawlError
-from pawl.logs import configure_logs
+from pawl.processes.logs import configure_logs
 from pawl.settings import Settings, load_settings
 from worker.tune.apart import NEEDED, set_apart
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pawl.domain.gate_reports import GateReport
-from pawl.domain.versions import Json
+from pawl.json_values import Json
 from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState, Ranked
 from worker.updates.step import Step

@@ -7,7 +7,8 @@ from typing import Any
 
 from pawl.backoff import Backoff
 from pawl.domain.encoders import EncoderRequest, EncoderRequestState
-from pawl.domain.versions import Json, Version, VersionState
+from pawl.domain.versions import Version, VersionState
+from pawl.json_values import Json
 from pawl.ports import VersionLedger
 
 _LOOK_SECONDS = 0.5

@@ -24,12 +24,12 @@ from app.commands.doctor.servers import check_database, check_redis
 from app.commands.home.stores import Stores, open_stores
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
-from pawl.contradictions import find_contradictions
 from pawl.domain.errors import PawlError
 from pawl.domain.versions import EncoderState
 from pawl.installed import install_command, pawl_version
-from pawl.parts import read_parts
+from pawl.processes.parts import read_parts
 from pawl.settings import Settings
+from pawl.versions.contradictions import find_contradictions
 
 _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30

@@ -16,7 +16,9 @@ from app.commands.home.learner import learn_all, live_learner, wait_until_served
 from app.commands.home.stores import Stores, open_stores
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.source import EncoderSource, find_encoder
-from pawl.contradictions import (
+from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
+from pawl.settings import Settings
+from pawl.versions.contradictions import (
     Contradiction,
     Serving,
     find_contradictions,
@@ -24,9 +26,7 @@ from pawl.contradictions import (
     serving,
     wanted_choice,
 )
-from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
-from pawl.encoder_report import describe, describe_request
-from pawl.settings import Settings
+from pawl.versions.encoder_report import describe, describe_request
 
 _EVENTS = 200
 _AGAIN = "Nothing is lost; see `pawl doctor`, then run the same command again."

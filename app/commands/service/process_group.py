@@ -16,9 +16,9 @@ from pathlib import Path
 
 from app.commands.console.terminal import CommandFailed, notes
 from app.local.supervisor import Supervisor
-from pawl.child_processes import module_command
+from pawl.processes.children import module_command
+from pawl.processes.threads import thread_count
 from pawl.settings import Settings
-from pawl.threads import thread_count
 
 _KILLED_AFTER = 3.0  # seconds beyond `drain_seconds`: what is buffered is written within 1.5
 

@@ -27,12 +27,12 @@ from app.commands.service.process_group import Group, group
 from app.demo import demo_samples
 from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
 from app.local.supervisor import Supervisor
-from pawl.child_processes import module_command
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.versions import EncoderState
 from pawl.files import write_atomic
-from pawl.parts import PARTS_FILE, Part, write_parts
 from pawl.ports import StreamUnavailable
+from pawl.processes.children import module_command
+from pawl.processes.parts import PARTS_FILE, Part, write_parts
 from pawl.settings import Settings
 from pawl.streams.rehearsal import rehearse
 

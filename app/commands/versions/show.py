@@ -8,9 +8,9 @@ from rich.table import Table
 
 from app.commands.console.client import Service
 from app.commands.console.terminal import CommandFailed, ago, notes, out, print_json, print_line
-from pawl.contradictions import Serving, compare
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.settings import Settings
+from pawl.versions.contradictions import Serving, compare
 
 _STALE_SECONDS = 5.0
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from app.metrics import AppMetrics
 from pawl.domain.errors import QueueFull, StoreUnavailable
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.samples import Backlog
 from pawl.domain.versions import LearnerStatus
-from pawl.metrics import AppMetrics
 from pawl.ports import FeedbackStream, SampleStore, StreamUnavailable, VersionLedger
 from pawl.settings import Settings
 

@@ -9,11 +9,11 @@ import asyncio
 
 import structlog
 
-from pawl.contradictions import Contradiction, find_contradictions
+from app.metrics import AppMetrics
 from pawl.domain.errors import StoreUnavailable
-from pawl.metrics import AppMetrics
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from pawl.settings import Settings
+from pawl.versions.contradictions import Contradiction, find_contradictions
 
 log = structlog.get_logger(__name__)
 

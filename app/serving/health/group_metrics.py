@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from app.metrics import AppMetrics
 from pawl.files import write_atomic
-from pawl.metrics import AppMetrics
 
 _WRITE_EVERY_SECONDS = 1.0
 _LABEL = "process"

@@ -11,11 +11,11 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.metrics import AppMetrics
 from app.serving.feedback.intake import BacklogWatch
 from pawl.domain.errors import StoreUnavailable
-from pawl.metrics import AppMetrics
-from pawl.parts import PartState, read_parts
 from pawl.ports import SampleStore
+from pawl.processes.parts import PartState, read_parts
 
 _WATCH_SECONDS = 5.0
 log = structlog.get_logger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from app.metrics import AppMetrics
 from pawl.domain.predictions import Answer
-from pawl.metrics import AppMetrics
 
 _LONGEST_TEXT = 2000  # characters; what bounds the entries bounds the memory
 

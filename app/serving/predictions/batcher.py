@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import structlog
 
+from app.metrics import AppMetrics
 from app.serving.predictions.engine import ServedClassifier
 from pawl.domain.errors import DeadlineExceeded, Draining, QueueFull
 from pawl.domain.predictions import Answer, with_warnings
 from pawl.domain.reading import Reading, Readings
-from pawl.metrics import AppMetrics
 from pawl.ports import Floats
 from pawl.settings import Settings
 

@@ -14,11 +14,11 @@ from typing import Protocol
 
 import structlog
 
+from app.metrics import AppMetrics
 from pawl.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
 from pawl.domain.manifest import Manifest
 from pawl.domain.predictions import Answer
 from pawl.domain.reading import Reading
-from pawl.metrics import AppMetrics
 from pawl.ports import Encoder, Floats
 
 log = structlog.get_logger(__name__)

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from app.metrics import AppMetrics
 from pawl.backoff import Backoff
 from pawl.deadlines import each_answer_within
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.predictions import Prediction
-from pawl.metrics import AppMetrics
 from pawl.ports import PredictionLog, VersionLedger
 from pawl.settings import Settings
 

@@ -16,12 +16,12 @@ from functools import partial
 import numpy as np
 import structlog
 
+from app.metrics import AppMetrics
 from app.serving.predictions.engine import Engine, ServedClassifier
 from pawl.backoff import Backoff
 from pawl.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import Version, VersionState
-from pawl.metrics import AppMetrics
 from pawl.ports import (
     ArtefactStore,
     Encoder,

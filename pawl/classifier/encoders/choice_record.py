@@ -19,7 +19,7 @@ from pawl.classifier.encoders.comparison import Comparison
 from pawl.classifier.encoders.proof import Proof
 from pawl.files import write_atomic
 from pawl.installed import installed_version
-from pawl.threads import thread_count
+from pawl.processes.threads import thread_count
 
 log = structlog.get_logger("backends")
 

@@ -12,7 +12,7 @@ import numpy as np
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec, encoder_digest
 from pawl.classifier.encoders.tokenization import MAX_BATCH_TEXTS, TextTokenizer, TokenBatch
 from pawl.ports import Floats
-from pawl.threads import thread_count
+from pawl.processes.threads import thread_count
 
 _WORTH_A_KERNEL = 4  # texts of a batch; fewer cost more each
 

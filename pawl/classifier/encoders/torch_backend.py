@@ -16,7 +16,7 @@ from pawl.classifier.encoders.folder_encoder import FolderEncoder
 from pawl.classifier.encoders.spec import Pooling
 from pawl.domain.errors import EncoderRejected
 from pawl.ports import Floats
-from pawl.threads import thread_count
+from pawl.processes.threads import thread_count
 
 transformers_logging: Any = _untyped_logging
 _GPU_TEXTS = 512

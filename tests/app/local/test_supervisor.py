@@ -19,7 +19,7 @@ from app.local import child_logs, supervisor
 from app.local.supervisor import Supervisor, guarded
 from pawl.backoff import Backoff
 from pawl.domain.errors import Unavailable
-from pawl.parts import PARTS_FILE, Part, PartState, read_parts, write_parts
+from pawl.processes.parts import PARTS_FILE, Part, PartState, read_parts, write_parts
 from tests.polling import has_ended
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from pawl.metrics import AppMetrics
+from app.metrics import AppMetrics
 from tests.app.world import World
 
 CALLS = {

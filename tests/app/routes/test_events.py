@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.metrics import AppMetrics
 from app.serving.event_feed import EventFeed, Listener
 from pawl.domain.errors import Draining, QueueFull
-from pawl.metrics import AppMetrics
 from tests.app.world import World
 
 

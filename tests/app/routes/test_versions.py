@@ -10,7 +10,7 @@ from pawl.domain.errors import ParentNotLive
 from pawl.domain.quarantine import Review, ReviewAction
 from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import CONSOLIDATION_ASKED, LedgerChange, NewVersion, Version, VersionKind
-from pawl.rollback import PENDING_EVENT, Stores, promote_again
+from pawl.versions.rollback import PENDING_EVENT, Stores, promote_again
 from tests.app.world import LABELS, World, assert_problem
 from tests.polling import eventually
 

@@ -193,7 +193,7 @@ assert not {"torch", "transformers"} & set(sys.modules)
 def test_matrix_products_take_one_thread(program: str) -> None:
     code = f"""
 import {program}, threadpoolctl
-from pawl.threads import calm_blas
+from pawl.processes.threads import calm_blas
 calm_blas()
 print([pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"])
 """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.metrics import AppMetrics
 from app.serving.predictions.batcher import Batcher
 from app.serving.predictions.pressure import PressureWatch
-from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from pawl.streams.memory import MemoryFeedbackStream
 from tests.app.serving.predictions.numbered import NumberedClassifier

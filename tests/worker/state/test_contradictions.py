@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pawl.artefacts import FolderArtefactStore
-from pawl.contradictions import Contradiction, find_contradictions, refuse_contradictions
 from pawl.db.engine import connect
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import SettingsContradict
 from pawl.settings import Settings
+from pawl.versions.contradictions import Contradiction, find_contradictions, refuse_contradictions
 from tests.processes import Installation
 from tests.tiny_encoder import write_tiny_encoder
 

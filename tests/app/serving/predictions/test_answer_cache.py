@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.metrics import AppMetrics
 from app.serving.predictions.answer_cache import AnswerCache
 from pawl.domain.predictions import Answer, LabelScore
-from pawl.metrics import AppMetrics
 from tests.app.world import World
 
 

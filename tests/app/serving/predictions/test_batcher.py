@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.metrics import AppMetrics
 from app.serving.predictions.batcher import Batcher
 from app.serving.predictions.engine import Engine
 from pawl.domain.errors import DeadlineExceeded, Draining, QueueFull
 from pawl.domain.predictions import Answer
-from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from tests.app.serving.predictions.numbered import NumberedClassifier, expected_label
 from tests.polling import eventually

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.metrics import AppMetrics
 from app.serving.predictions.engine import Engine
 from pawl.domain.errors import Draining, NoLiveVersion, QueueFull, Unavailable, VersionNotReached
-from pawl.metrics import AppMetrics
 from tests.app.serving.predictions.numbered import NumberedClassifier
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.metrics import AppMetrics
 from app.serving.predictions.prediction_log import PredictionRecorder, Retention
 from pawl.db.memory import MemoryDatabase
 from pawl.db.memory_predictions import MemoryPredictionLog
 from pawl.db.memory_versions import MemoryVersionLedger
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.predictions import Prediction
-from pawl.metrics import AppMetrics
 from pawl.settings import Settings
 from tests.polling import eventually
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.metrics import AppMetrics
 from app.serving.predictions.engine import Engine, ServedClassifier
 from app.serving.predictions.reloader import LOAD_FAILED_EVENT, Reloader
 from pawl.classifier.classifier import load_classifier
@@ -17,7 +18,6 @@ from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.head import LinearHead
 from pawl.domain.errors import ArtefactCorrupt, StoreUnavailable
 from pawl.domain.versions import Event, LedgerChange
-from pawl.metrics import AppMetrics
 from pawl.ports import Encoder, VersionFolder
 from tests.app.world import World
 from tests.polling import eventually

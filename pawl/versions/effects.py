@@ -14,16 +14,8 @@ from dataclasses import dataclass, field
 
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.samples import Sample, SampleState
-from pawl.domain.versions import (
-    Json,
-    LedgerAction,
-    LedgerChange,
-    LedgerRow,
-    RefusedAction,
-    RefusedRow,
-    Version,
-    VersionState,
-)
+from pawl.domain.versions import LedgerAction, LedgerChange, LedgerRow, RefusedAction, RefusedRow, Version, VersionState
+from pawl.json_values import Json
 from pawl.ports import SampleStore, VersionLedger
 
 _IDS_KEPT = 1000

@@ -1,7 +1,7 @@
 """Rolling back goes forward: an older (or refused) version's artefacts become a new version.
 
 Numbers only grow, so nobody who saw version 12 is ever answered by version 7: they are answered by 13, which has 7's
-files and a reason. What becomes of the samples is worked out in `pawl/effects.py`.
+files and a reason. What becomes of the samples is worked out in `pawl/versions/effects.py`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,10 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.labels import LabelChange, is_whole, present_names
 from pawl.domain.manifest import MANIFEST_FILE, Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
-from pawl.domain.versions import (
-    HeadInfo,
-    Json,
-    NewVersion,
-    Version,
-    VersionKind,
-    VersionState,
-)
-from pawl.effects import Effect, content_of, effect_of
+from pawl.domain.versions import HeadInfo, NewVersion, Version, VersionKind, VersionState
+from pawl.json_values import Json
 from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, SampleStore, VersionFolder, VersionLedger
+from pawl.versions.effects import Effect, content_of, effect_of
 
 PENDING_EVENT = "unlearn_pending"
 _TRIES = 5
@@ -83,10 +77,10 @@ async def promote_again(
 ) -> Promoted:
     """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
 
-    What that does to the samples is in `pawl/effects.py`; of a roll-back, `kind` is what quarantined them. Samples
-    that are in the head but were taken out for good since are in the gate report as `pending_unlearn`, and the
-    learner's next head update, which follows the ledger, takes them out. What was decided about labels since then
-    stands: the heads get the names of now, and no retired label.
+    What that does to the samples is in `effects.py` beside this file; of a roll-back, `kind` is what quarantined
+    them. Samples that are in the head but were taken out for good since are in the gate report as `pending_unlearn`,
+    and the learner's next head update, which follows the ledger, takes them out. What was decided about labels since
+    then stands: the heads get the names of now, and no retired label.
 
     Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
     `ParentNotLive`) when the learner promoted new versions during every one of five tries.

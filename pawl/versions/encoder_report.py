@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
-from pawl.contradictions import Contradiction, Serving
 from pawl.domain.encoders import EncoderRequest
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.domain.versions import Json
+from pawl.json_values import Json
+from pawl.versions.contradictions import Contradiction, Serving
 
 
 def describe(found: Serving, digest: str, folder: Path, contradictions: list[Contradiction]) -> Json:
