@@ -246,7 +246,7 @@ def tune(
     """Search the consolidation's settings on your own samples and write the best to HOME/recommended.env.
 
     It needs 250 samples that the encoder was not trained on, and says at once where there are fewer.
-    Learning rate, epochs, weight decay, L2-SP, FGM and, once an encoder was trained, replay, distillation and EWC.
+    Learning rate, epochs, weight decay, L2-SP, FGM and, once an encoder was trained, replay and distillation.
     Each trial is a real training, judged on samples set aside for that, never on held-out or golden ones. Changes
     nothing by itself, and may run beside `pawl up`. Ctrl-C keeps what was found.
     """

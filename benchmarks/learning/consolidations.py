@@ -1,9 +1,10 @@
 """One row for each method of consolidation, on validation samples alone: what it adds to the defaults.
 
     python -m benchmarks.learning.consolidations phrasebank --data ../shared/data
-    python -m benchmarks.learning.consolidations clinc150 --data ../shared/data --methods default ewc der++
+    python -m benchmarks.learning.consolidations clinc150 --data ../shared/data --methods default fgm der++
 
-Every row is a real training by the consolidation's own code with the settings of the environment, and then the ridge
+Every row is a real training by the consolidation's own code with the settings of the environment, or with a method of
+`benchmarks/methods/` added to them, and then the ridge
 head that would serve, refitted on the new features. A tenth of the samples, by the hash of their text, is held out as
 in a store: the head learns it, no encoder does, and lambda is chosen by its leave-one-out loss.
 
@@ -49,8 +50,9 @@ from pawl.settings.consolidation import ConsolidationSettings
 from worker.consolidation.data.examples import label_spaces
 from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import choose_device, configure_torch, use_bfloat16
-from worker.consolidation.ridge_evaluation import answers, fit_best, leave_one_out, losses
+from worker.consolidation.ridge_evaluation import answers, fit_best, leave_one_out
 from worker.consolidation.training.fine_tuning import fine_tune
+from worker.consolidation.training.methods.method import Method
 
 _TRIES = 5
 _ATTACKED = 300  # texts; five variants of each, and two attacks
@@ -96,11 +98,6 @@ def _live(
     teachers = {sample.id: p for sample, p in zip(case.old, probabilities, strict=True)}
     allowed = [row for row, sample in enumerate(case.old) if sample.split is Split.TRAIN]
     order = rng.sample(allowed, len(allowed))
-    if settings.replay == "hardest":
-        loss = losses(scores, labels, 0.1)
-        order.sort(key=lambda row: -loss[row])
-    if settings.replay == "reservoir":
-        return teachers, order[: settings.replay_per_class * len(known)]
     taken: defaultdict[int, list[int]] = defaultdict(list)
     for row in order:
         taken[labels[row]].append(row)
@@ -116,18 +113,19 @@ def _features(encoder: TorchEncoder, settings: Settings) -> RandomFeatures:
     return RandomFeatures.create(encoder.spec.hidden, settings.random_features, 0, encoder.dimension)
 
 
-def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[Json, Bools, TorchEncoder]:
+def run(
+    case: Case, settings: Settings, seed: int, *, more: Sequence[Method] = (), attacked: bool = False
+) -> tuple[Json, Bools, TorchEncoder]:
     """One row: trains, refits the head on all that is known, asks. Also which of `asked` were right."""
     device = choose_device(settings.device)
     encoder = TorchEncoder(case.folder, device=str(device), digest="")
     begun, found = time.perf_counter(), {}
     if settings.freeze != "head":
         given = material(case, encoder, settings, seed)
-        _, outcome = fine_tune(encoder, given, settings, seed)
+        _, outcome = fine_tune(encoder, given, settings, seed, more=more)
         found = {
             "validation": [(one.step, round(one.accuracy, 4)) for one in outcome.history],
             "samples_per_s": outcome.samples / outcome.seconds,
-            "new_share": outcome.new_share,
             "train_seconds": time.perf_counter() - begun,
         }
     known = [*case.new, *case.old]
@@ -157,7 +155,7 @@ def run(case: Case, settings: Settings, seed: int, *, attacked: bool) -> tuple[J
 
 def second_step(steps: TwoSteps, folder: Path, seed: int, settings: Settings) -> Case:
     """Where every row starts: the encoder of the first step is trained here and written beside `folder`."""
-    found, _, encoder = run(steps.before(folder), settings, seed, attacked=False)
+    found, _, encoder = run(steps.before(folder), settings, seed)
     notes.print(f"first step: {found}", markup=False, soft_wrap=True)
     into = folder.parent / "first"
     write_encoder(encoder.module.model, (folder / TOKENIZER_FILE).read_text("utf-8"), encoder.spec, into)
@@ -192,8 +190,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         case = dataclasses.replace(case, asked=case.asked[: given.limit])
         rows = earlier_rows(given)
         for name in given.methods:
-            chosen = settings.model_copy(update=METHODS[name])
-            found, hits, _ = run(case, chosen, given.seed, attacked=given.attack)
+            chosen = settings.model_copy(update=METHODS[name].settings)
+            more = [make() for make in METHODS[name].more]
+            found, hits, _ = run(case, chosen, given.seed, more=more, attacked=given.attack)
             rows[name] = found | {"right": to_text(hits)}
             notes.print(f"{name}: {found}", markup=False, soft_wrap=True)
             rows = compared(rows, len(hits))

@@ -36,6 +36,7 @@ from pawl.settings import Settings, load_settings
 from worker.consolidation.hardware import configure_torch, use_bfloat16
 from worker.consolidation.pruning import compress
 from worker.consolidation.ridge_evaluation import answers, fit_best
+from worker.consolidation.training.callbacks import Callbacks
 
 _SETS = ("banking77", "clinc150", "financial_phrasebank")
 _FLOAT, _BF16, _INT8, _PRUNED = "none", "none, on OpenVINO", "int8", "prune:0.3+int8"
@@ -71,8 +72,9 @@ class Folders:
                 _SHARE,
                 seed,
                 bf16=use_bfloat16(self._settings.bf16, encoder.device),
-                due=lambda: True,
-                report=lambda step, steps, _: bar.update(task, completed=step, total=steps),
+                callbacks=Callbacks(
+                    due=lambda: True, report=lambda step, steps, _: bar.update(task, completed=step, total=steps)
+                ),
             )
         folder = self._root / f"pruned-{name}"
         tokenizer = (self.whole / TOKENIZER_FILE).read_text("utf-8")

@@ -8,7 +8,7 @@ to give the embeddings it gave before (McCarley et al. 2019: pruned widths, then
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import EncoderRejected, TrainingFailed
 from pawl.json_values import Json
 from worker.consolidation.data.batches import Example, bucketed, collate
+from worker.consolidation.training.callbacks import SILENT, Callbacks
 from worker.consolidation.training.network import layers_of
 from worker.consolidation.training.schedule import learning_rate_factor
 
@@ -27,8 +28,6 @@ _EPOCHS = 4  # these four were chosen on CLINC150's validation part (docs/log.md
 _RATE = 2e-4
 _WARMUP = 0.1
 _BATCH = 32
-
-Report = Callable[[int, int, dict[str, float]], None]
 
 
 def prune(model: nn.Module, share: float) -> tuple[int, int]:
@@ -69,12 +68,12 @@ def _feed_forward(layer: nn.Module, width: int) -> tuple[tuple[str, nn.Linear], 
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device)
     with torch.no_grad():
-        made.weight.copy_(weight)
+        linear.weight.copy_(weight)
         if bias is not None:
-            made.bias.copy_(bias)
-    return made
+            linear.bias.copy_(bias)
+    return linear
 
 
 def compress(
@@ -84,8 +83,7 @@ def compress(
     seed: int,
     *,
     bf16: bool,
-    due: Callable[[], bool],
-    report: Report,
+    callbacks: Callbacks = SILENT,
 ) -> Json:
     """Prunes the encoder in place and trains it to embed `texts` as it did; what it did, for the version's metrics.
 
@@ -107,18 +105,18 @@ def compress(
         with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
             with torch.no_grad():
                 wanted = teacher(batch.tokens, batch.mask).float()
-            found = encoder.module(batch.tokens, batch.mask).float()
-        loss = (found - wanted).square().sum(dim=1).mean()
+            learned = encoder.module(batch.tokens, batch.mask).float()
+        loss = (learned - wanted).square().sum(dim=1).mean()
         optimiser.param_groups[0]["lr"] = _RATE * learning_rate_factor(step, len(plan), _WARMUP)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(encoder.module.parameters(), 1.0)
         optimiser.step()
-        if due() or step in {0, len(plan) - 1}:  # asks the device; the other steps need not wait for it
+        if callbacks.due() or step in {0, len(plan) - 1}:  # asks the device; the other steps need not wait for it
             last = loss.item()
             first = first or last
             if not np.isfinite(last):
                 raise TrainingFailed(problem=f"the distance to the unpruned encoder is {last} at step {step}")
-            report(step + 1, len(plan), {"loss": last})
+            callbacks.report(step + 1, len(plan), {"loss": last})
     encoder.module.eval()
     return {"width_before": before, "width": after, "distance_at_first": first, "distance": last, "steps": len(plan)}

@@ -29,8 +29,9 @@ from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
 from worker.consolidation.re_embedding import embed_again
 from worker.consolidation.replacement import replace_encoder
+from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.fine_tuning import fine_tune
-from worker.consolidation.training.trainer import Outcome
+from worker.consolidation.training.trainer import TrainingOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ async def consolidate(folder: Path, stores: Stores, settings: Settings, progress
     with progress.phase("loading"):
         live = stores.artefacts.open(job.version)
         inputs = await read_inputs(job, stores.samples, stores.ledger)
-        selection = await choose(live, inputs, stores.samples, settings, job.seed)
+        selection = choose(inputs, settings, job.seed)
     log.info("selected", new=len(selection.new), replayed=len(selection.replayed), validation=len(selection.validation))
     if settings.freeze == "head" or not selection.new:
         why = "freeze=head" if settings.freeze == "head" else "no new samples"
@@ -114,7 +115,7 @@ def _leave_unchanged(folder: Path, job: Job, live: VersionFolder, progress: Prog
 
 async def _train(
     live: VersionFolder, selection: Selection, store: SampleStore, settings: Settings, job: Job, progress: Progress
-) -> tuple[TorchEncoder, Outcome, frozenset[str], Json]:
+) -> tuple[TorchEncoder, TrainingOutcome, frozenset[str], Json]:
     """Fine-tunes a copy of the live encoder; also returns the ids it was trained on."""
     material = await gather(live, selection, store, settings)
     device = choose_device(settings.device)
@@ -123,7 +124,8 @@ async def _train(
         progress.write("training", step, steps, **metrics)
 
     encoder = TorchEncoder(live.path / ENCODER_FOLDER, device=str(device), digest=live.manifest.encoder_digest)
-    recipe, outcome = fine_tune(encoder, material, settings, job.seed, due=progress.due, report=report)
+    callbacks = Callbacks(progress.due, report)
+    recipe, outcome = fine_tune(encoder, material, settings, job.seed, callbacks=callbacks)
     texts = len({sample.text for sample in material.samples})
     metrics = {"device": str(device), "dtype": "bfloat16" if recipe.bf16 else "float32", "texts": texts}
     return encoder, outcome, material.ids, metrics
@@ -139,10 +141,11 @@ async def _compress(
         progress.write("compressing", step, steps, **metrics)
 
     bf16 = use_bfloat16(settings.bf16, encoder.device)
-    return compress(encoder, texts, settings.pruned_share, job.seed, bf16=bf16, due=progress.due, report=report)
+    callbacks = Callbacks(progress.due, report)
+    return compress(encoder, texts, settings.pruned_share, job.seed, bf16=bf16, callbacks=callbacks)
 
 
-def _describe(outcome: Outcome) -> Json:
+def _describe(outcome: TrainingOutcome) -> Json:
     history = [asdict(evaluation) for evaluation in outcome.history]
     return {
         "steps": outcome.steps,
@@ -150,7 +153,6 @@ def _describe(outcome: Outcome) -> Json:
         "samples_per_s": round(outcome.samples / outcome.seconds, 1),
         "accumulated": outcome.accumulated,
         "cached_states": outcome.cached_states,
-        "new_share": outcome.new_share,
         "history": history,
         "best_step": None if outcome.best is None else outcome.best.step,
         "validation_before": None if outcome.before is None else outcome.before.accuracy,

@@ -22,6 +22,7 @@ from pawl.files import write_atomic
 from pawl.settings import Settings
 from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import configure_torch
+from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.schedule import Evaluation
 from worker.health.priority import stand_back
 from worker.tune.report import environment, show, verdict
@@ -52,9 +53,7 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
         stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         bench = runner.run(open_bench(stores, settings))
-        adversaries = dict.fromkeys(("off", "fgm", settings.adversarial))
-        space = search_space(replayable=bench.replayable, adversaries=tuple(adversaries))
-        search = Search(space, settings, settings.seed)
+        search = Search(search_space(replayable=bench.replayable), settings, settings.seed)
         untouched = bench.without(bench.material(runner, settings), settings)
         _search(runner, bench, search, trials, minutes, notes)
     finally:
@@ -138,12 +137,12 @@ def _training(
         def report(step: int, steps: int, _: dict[str, float]) -> None:
             bar.update(row, completed=step, total=steps)
 
-        def told(evaluation: Evaluation) -> None:
+        def note(evaluation: Evaluation) -> None:
             bar.update(row, description=f"training, validation {100 * evaluation.accuracy:.1f} %")
             evaluated(evaluation)
 
         try:
-            return bench.train(known[replay], settings, due=due, report=report, evaluated=told)
+            return bench.train(known[replay], settings, Callbacks(due, report, note))
         finally:
             bar.remove_task(row)
 

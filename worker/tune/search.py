@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +106,7 @@ class Search:
             return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
 
 
-def search_space(*, replayable: bool, adversaries: Sequence[str] = ("off", "fgm")) -> dict[str, Any]:
+def search_space(*, replayable: bool) -> dict[str, Any]:
     """What is searched; replay and what acts on it only where there is something to replay."""
     real, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     space: dict[str, Any] = {
@@ -114,13 +114,12 @@ def search_space(*, replayable: bool, adversaries: Sequence[str] = ("off", "fgm"
         "epochs": whole(1, 10),
         "weight_decay": real(1e-3, 1e-1, log=True),
         "l2_sp": real(1e-6, 1e-1, log=True),
-        "adversarial": optuna.distributions.CategoricalDistribution(adversaries),
+        "adversarial": optuna.distributions.CategoricalDistribution(("off", "fgm")),
     }
     if replayable:
         space |= {
             "replay_per_class": whole(10, 500, log=True),
             "distillation": real(0.01, 2.0, log=True),
-            "ewc": real(1e-6, 1e-1, log=True),
         }
     return space
 

@@ -22,8 +22,8 @@ from worker.consolidation.data.material import Material, choose, gather
 from worker.consolidation.data.replay import balanced
 from worker.consolidation.hardware import choose_device
 from worker.consolidation.ridge_evaluation import right_answers
+from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.fine_tuning import fine_tune
-from worker.consolidation.training.schedule import Evaluation
 from worker.tune.apart import set_apart
 
 
@@ -60,7 +60,7 @@ class Bench:
         """What these settings train with."""
 
         async def read() -> Material:
-            selection = await choose(self.live, self.inputs, self.stores.samples, settings, self.seed)
+            selection = choose(self.inputs, settings, self.seed)
             return await gather(self.live, selection, self.stores.samples, settings)
 
         return runner.run(read())
@@ -69,15 +69,12 @@ class Bench:
         self,
         material: Material,
         settings: Settings,
-        *,
-        due: Callable[[], bool],
-        report: Callable[[int, int, dict[str, float]], None],
-        evaluated: Callable[[Evaluation], None],
+        callbacks: Callbacks,
     ) -> list[bool]:
         """Which of dev are right after a training with these settings and a refit of the heads."""
         folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
         encoder = TorchEncoder(folder, device=str(choose_device(settings.device)), digest=digest)
-        fine_tune(encoder, material, settings, self.seed, due=due, report=report, evaluated=evaluated)
+        fine_tune(encoder, material, settings, self.seed, callbacks=callbacks)
         return self._right(encoder.encode, material)
 
     def without(self, material: Material, settings: Settings) -> list[bool]:

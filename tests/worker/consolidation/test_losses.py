@@ -6,16 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from worker.consolidation.data.batches import TaskTargets
-from worker.consolidation.training.losses import (
-    Objective,
-    distillation,
-    logit_matching,
-    supervised_contrastive,
-    weighted_cross_entropy,
-)
+from worker.consolidation.training.losses import TaskOutput, weighted_cross_entropy
+from worker.consolidation.training.methods.distillation import Distillation, distillation
 
 
 def test_cross_entropy_is_the_weighted_sum_of_surprises() -> None:
@@ -55,65 +50,14 @@ def test_distillation_bears_a_teacher_that_is_certain() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_logit_matching_compares_centred_logits_of_the_labels_the_teacher_knows() -> None:
-    teacher = torch.tensor([[1.0, 3.0, -1.0]]).softmax(dim=1)  # centred logits 0, 2, -2
-    logits = torch.tensor([[11.0, 11.0, 8.0, 99.0]])  # centred over the three: 1, 1, -2
-    assert logit_matching(logits, teacher, torch.tensor([5.0])).item() == pytest.approx(5 * (1 + 1 + 0) / 3, rel=1e-5)
-    shifted = torch.tensor([[1.0, 3.0, -1.0, 0.0]]) + 7.0
-    assert logit_matching(shifted, teacher, torch.ones(1)).item() == pytest.approx(0.0, abs=1e-9)
-
-
-def test_the_contrastive_loss_is_the_mean_surprise_of_the_others_of_the_class() -> None:
-    angles = torch.tensor([0.0, 0.3, 1.0, 2.0])
-    z, labels = torch.stack([angles.cos(), angles.sin()], dim=1), torch.tensor([0, 0, 0, 1])
-    weights, temperature = torch.tensor([1.0, 2.0, 3.0, 50.0]), 0.5
-    expected = 0.0
-    for i in range(3):  # the fourth has no other of its class
-        likeness = [math.exp(math.cos(float(angles[i] - angles[a])) / temperature) for a in range(4)]
-        others = sum(likeness) - likeness[i]
-        expected -= float(weights[i]) * sum(math.log(likeness[p] / others) for p in range(3) if p != i) / 2
-    loss = supervised_contrastive(z, labels, weights, temperature)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("labels", [[0], [0, 1, 2]])
-def test_the_contrastive_loss_of_a_batch_without_pairs_is_zero_with_zero_gradient(labels: list[int]) -> None:
-    z = torch.eye(3)[: len(labels)].clone().requires_grad_()
-    loss = supervised_contrastive(z, torch.tensor(labels), torch.ones(len(labels)), 0.1)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-    assert loss.item() == 0.0
-    assert z.grad is not None
-    assert z.grad.abs().max().item() == 0.0
-
-
-def _targets(labels: list[int], teacher: Tensor | None = None) -> TaskTargets:
-    taught = torch.arange(0 if teacher is None else len(teacher))
-    known = torch.zeros(0, 0) if teacher is None else teacher
-    return TaskTargets(torch.arange(len(labels)), torch.tensor(labels), torch.ones(len(labels)), taught, known)
-
-
-def test_the_objective_adds_its_terms_by_their_weights() -> None:
+def test_the_distillation_is_added_by_its_weight_and_on_taught_targets_alone() -> None:
     torch.manual_seed(0)
     z, head = torch.nn.functional.normalize(torch.randn(4, 3), dim=1), nn.Linear(3, 2)
     teacher = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
-    targets, logits = _targets([0, 1, 0, 1], teacher), head(z)
-    plain = weighted_cross_entropy(logits, targets.labels, targets.weights)
-    assert torch.equal(Objective().loss(z, head, targets), plain)
-    whole = Objective(distillation=0.5, logit_matching=0.25, contrastive=2.0).loss(z, head, targets)
-    terms = (
-        0.5 * distillation(logits[:2], teacher, torch.ones(2), 2.0)
-        + 0.25 * logit_matching(logits[:2], teacher, torch.ones(2))
-        + 2.0 * supervised_contrastive(z, targets.labels, targets.weights, 0.3)
-    )
-    assert whole.item() == pytest.approx((plain + terms).item(), rel=1e-6)
-
-
-def test_mixup_of_rows_with_one_label_is_the_cross_entropy_of_their_mixtures() -> None:
-    z, head = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), nn.Linear(2, 2)
-    torch.manual_seed(3)
-    share = float(torch.distributions.Beta(0.4, 0.4).sample())
-    partners = torch.randperm(2)
-    torch.manual_seed(3)
-    loss = Objective(mixup=0.4).loss(z, head, _targets([1, 1]))
-    mixed = head(share * z + (1 - share) * z[partners])
-    assert loss.item() == pytest.approx(-torch.log_softmax(mixed, dim=1)[:, 1].sum().item(), rel=1e-5)
+    labels, plain = torch.tensor([0, 1, 0, 1]), torch.tensor(1.25)
+    taught = TaskTargets(torch.arange(4), labels, torch.ones(4), torch.arange(2), teacher)
+    untaught = TaskTargets(torch.arange(4), labels, torch.ones(4), torch.arange(0), torch.zeros(0, 0))
+    method, logits = Distillation(0.5, 2.0), head(z)
+    assert torch.equal(method.on_loss(plain, TaskOutput(z, head, logits, untaught)), plain)
+    expected = plain + 0.5 * distillation(logits[:2], teacher, torch.ones(2), 2.0)
+    assert method.on_loss(plain, TaskOutput(z, head, logits, taught)).item() == pytest.approx(expected.item())

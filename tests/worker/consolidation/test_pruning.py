@@ -17,6 +17,7 @@ from pawl.domain.errors import EncoderRejected
 from tests.intents import labelled
 from tests.tiny_encoder import exported_tiny_encoder
 from worker.consolidation.pruning import compress, prune
+from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.network import layers_of
 
 TEXTS = [text for text, _ in labelled(96)]
@@ -79,13 +80,13 @@ def test_distillation_brings_the_embeddings_back(encoder: TorchEncoder) -> None:
     def report(step: int, steps: int, _: dict[str, float]) -> None:
         told.append((step, steps))
 
-    done = compress(encoder, TEXTS * 8, 0.5, 0, bf16=False, due=lambda: False, report=report)
+    done = compress(encoder, TEXTS * 8, 0.5, 0, bf16=False, callbacks=Callbacks(report=report))
     assert distance(encoder) < 0.5 * distance(pruned)
     assert (done["width_before"], done["width"]) == (64, 32)
     assert 0 < done["distance"] < done["distance_at_first"]
     assert (told[0], told[-1]) == ((1, done["steps"]), (done["steps"], done["steps"]))
     after = encoder.encode(TEXTS)
-    assert compress(encoder, TEXTS, 0.5, 0, bf16=False, due=lambda: False, report=lambda *_: None) == {"width": 32}
+    assert compress(encoder, TEXTS, 0.5, 0, bf16=False) == {"width": 32}
     np.testing.assert_array_equal(encoder.encode(TEXTS), after)
 
 

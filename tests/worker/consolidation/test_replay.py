@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pawl.domain.samples import Split, digest_text, split_of
-from worker.consolidation.data.replay import Candidate, at_most_per_class, balanced, coreset, replay, select, stratified
+from worker.consolidation.data.replay import Candidate, at_most_per_class, balanced, coreset, select, stratified
 
 _TASKS = ("sentiment", "topic")
 
@@ -105,19 +104,3 @@ def test_validation_takes_every_class_in_proportion() -> None:
 
 def test_too_few_samples_are_all_trained_on() -> None:
     assert stratified(_class("a", 150), 0.1, 1000, seed=0) == []
-
-
-def test_the_hardest_of_each_class_are_replayed() -> None:
-    store = [*_class("a", 30), *_class("b", 30), *_class("c", 1)]
-    hardness = {c.id: float(int(c.id[1:]) * 7 % 30) for c in store if c.label != "c"}
-    chosen = replay(list(reversed(store)), 3, 0, "hardest", hardness)
-    assert sorted(hardness[c.id] for c in chosen if c.label == "a") == [27.0, 28.0, 29.0]
-    assert Counter(c.label for c in chosen) == {"a": 3, "b": 3, "c": 1}
-
-
-def test_a_reservoir_keeps_the_classes_shares_and_is_uniform() -> None:
-    store = [*_class("a", 900), *_class("b", 100)]
-    draws = [Counter(c.label for c in replay(store, 100, seed, "reservoir", {})) for seed in range(20)]
-    assert all(draw.total() == 200 for draw in draws)
-    assert sum(draw["b"] for draw in draws) / 20 == pytest.approx(20, abs=3)
-    assert replay(list(reversed(store)), 100, 1, "reservoir", {}) == replay(store, 100, 1, "reservoir", {})

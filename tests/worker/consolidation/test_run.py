@@ -15,9 +15,7 @@ from pawl.domain.errors import InvalidInput
 from pawl.domain.samples import NewSample, Split
 from pawl.domain.versions import LedgerChange
 from tests.worker.consolidation.world import World, labelled
-from worker.consolidation.data.inputs import read_inputs, trained_before
-from worker.consolidation.data.material import _hardness
-from worker.consolidation.job import Job
+from worker.consolidation.data.inputs import trained_before
 from worker.consolidation.progress import Progress
 from worker.consolidation.run import consolidate
 
@@ -77,23 +75,6 @@ async def test_new_samples_are_mixed_with_a_class_balanced_replay(world: World, 
         ("mood", "bad"): 20,
         ("mood", "good"): 20,
     }
-
-
-async def test_what_the_live_head_knows_least_is_replayed(world: World, tmp_path: Path) -> None:
-    old = await _train_ids(world)
-    await world.learn(labelled(60, seed=9), trained=tuple(old))
-    world.options |= {"epochs": "1", "replay_per_class": "3", "patience": "1000", "replay": "hardest"}
-    result = await _consolidate(world, await world.write_job(tmp_path / "job"))
-    replayed = set(result["trained"]) & old
-    assert len(replayed) == 4 * 3
-    live = await world.ledger.live()
-    assert live is not None
-    inputs = await read_inputs(Job.read(tmp_path / "job"), world.samples, world.ledger)
-    seen = [c for c in inputs.learned if c.id in old]
-    hardness = await _hardness(world.artefacts.open(live.number), live, seen, world.samples, world.settings)
-    for task, label in {(c.task, c.label) for c in seen}:
-        mine = [c.id for c in seen if (c.task, c.label) == (task, label)]
-        assert replayed & set(mine) == set(sorted(mine, key=lambda name: -hardness[name])[:3])
 
 
 async def test_samples_beyond_the_watermark_and_those_to_be_retracted_are_left_out(

@@ -27,7 +27,7 @@ def _evaluations(*accuracies: float) -> list[Evaluation]:
 
 def test_stopping_waits_for_as_many_evaluations_as_its_patience() -> None:
     stopping = EarlyStopping(patience=2)
-    seen = [(stopping.improves(e), stopping.exhausted) for e in _evaluations(0.5, 0.6, 0.55, 0.61, 0.6, 0.61)]
+    seen = [(stopping.note(e), stopping.exhausted) for e in _evaluations(0.5, 0.6, 0.55, 0.61, 0.6, 0.61)]
     assert seen == [(True, False), (True, False), (False, False), (True, False), (False, False), (False, True)]
     assert stopping.best is not None
     assert stopping.best.step == 3
@@ -35,6 +35,6 @@ def test_stopping_waits_for_as_many_evaluations_as_its_patience() -> None:
 
 def test_of_equal_accuracies_the_smaller_loss_is_better() -> None:
     stopping = EarlyStopping(patience=1)
-    stopping.improves(Evaluation(0, 0.5, 1.0))
-    assert stopping.improves(Evaluation(1, 0.5, 0.9))
-    assert not stopping.improves(Evaluation(2, 0.5, 0.9))
+    stopping.note(Evaluation(0, 0.5, 1.0))
+    assert stopping.note(Evaluation(1, 0.5, 0.9))
+    assert not stopping.note(Evaluation(2, 0.5, 0.9))

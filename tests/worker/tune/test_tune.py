@@ -30,14 +30,14 @@ def _stores(world: World) -> Stores:
     return Stores(world.samples, world.ledger, world.artefacts)
 
 
-async def _selected(bench: Bench, world: World) -> set[str]:
-    selection = await choose(bench.live, bench.inputs, world.samples, world.settings, bench.seed)
+def _selected(bench: Bench, world: World) -> set[str]:
+    selection = choose(bench.inputs, world.settings, bench.seed)
     return {c.text_digest for c in (*selection.new, *selection.replayed, *selection.validation)}
 
 
 async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
     bench = await open_bench(_stores(world), world.settings)
-    seen = await _selected(bench, world)
+    seen = _selected(bench, world)
     dev = {sample.text_digest for sample in bench.dev}
     golden = {sample.text_digest for sample in await world.samples.golden("default", 100)}
     learned = [s for task in ("default", "mood") for s in await world.samples.learned(task)]
@@ -59,7 +59,7 @@ async def test_dev_is_new_to_the_encoder_and_what_it_knows_is_replayed(world: Wo
     bench = await open_bench(_stores(world), world.settings)
     assert bench.replayable
     assert not {s.id for s in bench.dev} & {s.id for s in old}
-    assert await _selected(bench, world) & {s.text_digest for s in old}
+    assert _selected(bench, world) & {s.text_digest for s in old}
 
 
 async def test_too_little_to_compare_on_and_no_version_are_said(tmp_path: Path) -> None:

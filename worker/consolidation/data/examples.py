@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -33,59 +31,36 @@ def label_spaces(samples: Iterable[Sample], known: Mapping[str, Sequence[str]]) 
     return spaces
 
 
-def class_weights(
-    samples: Sequence[Sample], policy: Literal["off", "sqrt", "balanced"]
-) -> dict[tuple[str, str], float]:
-    """The weight of each (task, label): 1 / sqrt(n) or 1 / n for n samples, scaled to mean 1 over a task's samples.
-
-    1 / n is the prior correction of King & Zeng (2001); 1 / sqrt(n) lies half-way (Mahajan et al., ECCV 2018).
-    """
-    counts = Counter((sample.task, sample.label) for sample in samples)
-    if policy == "off":
-        return dict.fromkeys(counts, 1.0)
-    raw = {key: count ** (-0.5 if policy == "sqrt" else -1.0) for key, count in counts.items()}
-    totals: Counter[str] = Counter()
-    mass: defaultdict[str, float] = defaultdict(float)
-    for key, count in counts.items():
-        totals[key[0]] += count
-        mass[key[0]] += count * raw[key]
-    return {key: value * totals[key[0]] / mass[key[0]] for key, value in raw.items()}
-
-
 def make_examples(
     samples: Sequence[Sample],
     spaces: LabelSpaces,
     tokenise: Tokenise,
     teachers: Mapping[str, Floats],
-    weights: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Example]:
     """One example for each text: a text with labels in several tasks is encoded once.
 
-    `teachers` are the live model's probabilities by sample id, for the samples that are replayed; `weights`, by task
-    and label, multiply the samples' own.
+    `teachers` are the live model's probabilities by sample id, for the samples that are replayed.
     """
-    factors = weights or {}
     tasks = {task: index for index, task in enumerate(spaces)}
     targets: dict[str, list[Target]] = {}
     for sample in samples:
         column = spaces[sample.task][sample.label]
-        weight = sample.weight * factors.get((sample.task, sample.label), 1.0)
-        target = Target(tasks[sample.task], column, weight, teachers.get(sample.id))
+        target = Target(tasks[sample.task], column, sample.weight, teachers.get(sample.id))
         targets.setdefault(sample.text, []).append(target)
     tokens = tokenise(list(targets))
-    return [Example(tuple(t), tuple(given)) for t, given in zip(tokens, targets.values(), strict=True)]
+    return [Example(tuple(t), tuple(labels)) for t, labels in zip(tokens, targets.values(), strict=True)]
 
 
 def live_probabilities(classifier: Classifier, samples: Sequence[Sample], z: Floats) -> dict[str, Floats]:
     """The live model's calibrated probabilities, shape (K,), for each sample whose task it knows. `z` is (n, d)."""
-    found: dict[str, Floats] = {}
+    answers: dict[str, Floats] = {}
     for task, head in classifier.heads.items():
         rows = [row for row, sample in enumerate(samples) if sample.task == task]
         for start in range(0, len(rows), 1024):  # phi is (n, d + M + 1): not for all of them at once
             part = rows[start : start + 1024]
             probabilities = head.probabilities(classifier.features.expand(z[part]))
-            found.update((samples[row].id, p) for row, p in zip(part, probabilities, strict=True))
-    return found
+            answers.update((samples[row].id, p) for row, p in zip(part, probabilities, strict=True))
+    return answers
 
 
 def fitted_heads(samples: Sequence[Sample], z: Floats, spaces: LabelSpaces) -> list[nn.Linear]:

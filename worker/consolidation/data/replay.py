@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
 
 from pawl.domain.samples import Sample, Split
-
-ReplayPolicy = Literal["balanced", "reservoir", "hardest"]
 
 _LEAST_VALIDATION = 20  # fewer texts say nothing about a change of a few points: then nothing is held back
 
@@ -54,19 +51,16 @@ def select(
     validation_limit: int,
     limit: int,
     seed: int,
-    policy: ReplayPolicy = "balanced",
-    hardness: Mapping[str, float] | None = None,
 ) -> Selection:
     """Divides what the encoder may learn into new, replayed and validation samples.
 
     Held-out samples and every text that is golden in any task are left out (design invariant 8). `seen` are the ids
     the encoder was trained on before; the others are new, at most `limit` of them (class-balanced; the rest stays new
     for the next consolidation). Validation samples are taken from the new ones, since the encoder knows the others.
-    `hardness` (id -> loss) is what the replay policy `hardest` goes by.
     """
     allowed = trainable(learned, golden_texts)
     unseen = balanced([c for c in allowed if c.id not in seen], limit, seed)
-    replayed = replay([c for c in allowed if c.id in seen], replay_per_class, seed, policy, hardness or {})
+    replayed = at_most_per_class([c for c in allowed if c.id in seen], replay_per_class, seed)
     known_texts = {c.text_digest for c in replayed}
     fresh = [c for c in unseen if c.text_digest not in known_texts]
     validation = stratified(fresh, validation_share, validation_limit, seed)
@@ -81,30 +75,6 @@ def select(
 def trainable(learned: Iterable[Candidate], golden_texts: AbstractSet[str]) -> list[Candidate]:
     """Those an encoder may be trained on: neither held out nor golden in any task."""
     return [c for c in learned if c.split is Split.TRAIN and c.text_digest not in golden_texts]
-
-
-def replay(
-    seen: Sequence[Candidate], per_class: int, seed: int, policy: ReplayPolicy, hardness: Mapping[str, float]
-) -> list[Candidate]:
-    """The part of what the encoder saw before that it sees again.
-
-    `balanced`: at most `per_class` of each (task, label). `reservoir`: as many as that makes in all, uniformly, so that
-    classes keep their shares (what reservoir sampling, Vitter 1985, holds of a stream; the store has the whole stream,
-    so the samples with the smallest seeded hashes are such a draw). `hardest`: the `per_class` of each class with the
-    highest loss. MIR (Aljundi et al., NeurIPS 2019) takes the loss after a look-ahead step of the network; here it is
-    the live head's leave-one-out loss, the exact answer to "how well is this known from all the others". Samples
-    without a known loss come last.
-    """
-    if policy == "reservoir":
-        classes = {(c.task, c.label) for c in seen}
-        return sorted(seen, key=lambda c: (_position(seed, c.text_digest), c.id))[: per_class * len(classes)]
-    if policy == "hardest":
-        ranked = sorted(seen, key=lambda c: (-hardness.get(c.id, 0.0), _position(seed, c.text_digest), c.id))
-        groups: defaultdict[tuple[str, str], list[Candidate]] = defaultdict(list)
-        for candidate in ranked:
-            groups[candidate.task, candidate.label].append(candidate)
-        return [c for _, members in sorted(groups.items()) for c in members[:per_class]]
-    return at_most_per_class(seen, per_class, seed)
 
 
 def at_most_per_class(candidates: Iterable[Candidate], per_class: int, seed: int) -> list[Candidate]:

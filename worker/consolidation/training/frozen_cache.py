@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,17 @@ _TOLERANCE = 2e-2  # of the cosine between z with and without the cache; bfloat1
 
 class _Reached(Exception):
     """Ends a forward pass at the first trained layer."""
+
+
+class WholeEncoder:
+    """The encoder from its tokens on: what `FrozenPrefix` is where nothing is cached."""
+
+    def __init__(self, network: Network) -> None:
+        self.embed = network.embed
+
+    def resumed(self) -> AbstractContextManager[None]:
+        """Changes nothing."""
+        return nullcontext()
 
 
 class FrozenPrefix:
@@ -59,7 +70,7 @@ class FrozenPrefix:
         """True when z from the cached states equals z from the tokens, on the given examples."""
         self._network.eval()
         batch = collate(cached, padding).to(device)
-        whole = self._network.embed(batch.tokens, batch.mask)
+        whole = self._network.embed(batch)
         with self.resumed():
             resumed = self.embed(batch)
         return bool(((whole * resumed).sum(dim=1) > 1 - _TOLERANCE).all())
@@ -91,7 +102,7 @@ class FrozenPrefix:
 
         handle = self._embeddings.register_forward_hook(substitute)
         try:
-            return self._network.embed(batch.tokens, batch.mask)
+            return self._network.embed(batch)
         finally:
             handle.remove()
 
@@ -104,7 +115,7 @@ class FrozenPrefix:
 
         handle = self._layers[self._frozen].register_forward_pre_hook(capture)
         try:
-            self._network.embed(batch.tokens, batch.mask)
+            self._network.embed(batch)
         except _Reached:
             pass
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional
 from pawl.domain.errors import EncoderRejected
 from pawl.ports import Floats
 from worker.consolidation.data.batches import Batch
-from worker.consolidation.training.losses import Objective, weighted_cross_entropy
+from worker.consolidation.training.losses import TaskOutput, weighted_cross_entropy
 
 _PROBE_PENALTY = 0.5
 _PROBE_STEPS = 100
@@ -26,16 +26,15 @@ class Network(nn.Module):
         self.dimension = heads[0].in_features if heads else 0
         self.heads = nn.ModuleList(heads)
 
-    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """z, shape (B, d), float32: the heads and the losses are computed in full precision also under autocast."""
-        return functional.normalize(self.encoder(tokens, mask).float(), dim=1)
+        return functional.normalize(self.encoder(batch.tokens, batch.mask).float(), dim=1)
 
-    def loss(self, batch: Batch, z: Tensor, objective: Objective) -> Tensor:
-        """The objective's weighted sum over the batch's targets. Shape ()."""
-        total = z.new_zeros(())
+    def outputs(self, batch: Batch, z: Tensor) -> Iterator[TaskOutput]:
+        """What the heads say of the batch's targets, one task at a time. `z` is (B, d)."""
         for task, targets in batch.targets.items():
-            total = total + objective.loss(z[targets.rows], self.heads[task], targets)
-        return total
+            rows = z[targets.rows]
+            yield TaskOutput(rows, self.heads[task], self.heads[task](rows), targets)
 
 
 def layers_of(encoder: nn.Module) -> nn.ModuleList:
@@ -46,7 +45,7 @@ def layers_of(encoder: nn.Module) -> nn.ModuleList:
     lists = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise EncoderRejected(path=type(encoder).__name__, problem="it has no list of layers to freeze")
-    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+    return max(lists, key=lambda layers: sum(p.numel() for p in layers.parameters()))
 
 
 def freeze(encoder: nn.Module, policy: str) -> int:

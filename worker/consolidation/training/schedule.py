@@ -38,8 +38,8 @@ class EarlyStopping:
     history: list[Evaluation] = field(default_factory=list)
     _since: int = 0
 
-    def improves(self, evaluation: Evaluation) -> bool:
-        """Notes an evaluation; true if it is the best so far."""
+    def note(self, evaluation: Evaluation) -> bool:
+        """Takes an evaluation into the history; returns true if it is the best so far."""
         self.history.append(evaluation)
         best = self.best
         if best is None or (evaluation.accuracy, -evaluation.loss) > (best.accuracy, -best.loss):
