@@ -2,6 +2,8 @@
 
 import os
 
+import structlog
+
 from tests.pgbouncer import pgbouncer
 from tests.processes import install, trained_installation
 from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
@@ -19,3 +21,13 @@ __all__ = [
 
 # `auto` measures for two seconds in each new home; tests/pawl/classifier/test_backends.py is about that.
 os.environ.setdefault("PAWL_BACKEND", "onnxruntime")
+
+# As in the product, tracebacks are text: a pretty one prints every local variable of every frame, and takes seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer(colors=False),
+    ]
+)

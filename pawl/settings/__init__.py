@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL
 
 from pawl.domain.encoders import EncoderChoice
 from pawl.domain.errors import SettingInvalid
@@ -250,6 +249,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
 
 def sqlite_url(path: Path) -> str:
     """The async SQLAlchemy URL of a SQLite file, whatever characters its path holds."""
+    from sqlalchemy import URL  # most commands need the settings and no database: it is a third of their start
+
     return URL.create("sqlite+aiosqlite", database=str(path)).render_as_string(hide_password=False)
 
 

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
 
 from pawl.backoff import Backoff
 from pawl.domain.errors import EncoderRejected, StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import EncoderState
 from pawl.settings import Settings
-from worker.consolidation.pruning import prune
 from worker.health.trouble import ENCODER, Place
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
-
-_build: Any = AutoModel.from_config  # transformers does not annotate it
 
 
 class Suitability:
@@ -93,9 +89,15 @@ def check_pruning(folder: Path, settings: Settings) -> None:
 
     Raises `EncoderRejected` where its layers cannot do with fewer neurons.
     """
+    # A second of every start, for those who prune alone.
+    from transformers import AutoConfig, AutoModel
+
+    from worker.consolidation.pruning import prune
+
+    build: Any = AutoModel.from_config  # transformers does not annotate it
     try:
         with torch.device("meta"):
-            prune(_build(AutoConfig.from_pretrained(folder)), settings.pruned_share)
+            prune(build(AutoConfig.from_pretrained(folder)), settings.pruned_share)
     except EncoderRejected as error:
         problem = f"PAWL_COMPRESSION={settings.compression} is not possible with it: {error.details['problem']}"
         raise EncoderRejected(path=settings.encoder, problem=f"{problem}; take none or int8") from error
