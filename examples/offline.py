@@ -1,13 +1,13 @@
 """Use a version without the service: label the lines of stdin.
 
-python examples/offline.py ~/.pawl/artefacts/versions/00000001 [TASK] < texts.txt
+python examples/offline.py HOME_OR_VERSION [TASK] < texts.txt
 """
 
 from __future__ import annotations
 
 import sys
 
-from app.offline import load
+from pawl import load
 
 
 def main(folder: str, task: str = "default") -> None:

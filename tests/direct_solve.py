@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.offline import Classifier
+from pawl.classifier.classifier import Classifier
 from pawl.domain.samples import Sample
 
 Doubles = npt.NDArray[np.float64]

@@ -23,8 +23,9 @@ import httpx
 import pytest
 
 from app.local.supervisor import guarded
-from app.offline import Classifier, load
+from pawl import load
 from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.classifier import Classifier
 from pawl.db.engine import connect
 from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore

@@ -1,5 +1,5 @@
 """What the service and the learner need from the outside, as Protocols. Adapters implement them; only the
-composition roots (`app/main.py`, `app/cli.py`, `app/offline.py`, `worker/__main__.py`) name an adapter.
+composition roots (`app/main.py`, `app/cli.py`, `pawl/offline.py`, `worker/__main__.py`) name an adapter.
 
 All I/O is async. Each method of a store is one transaction. Texts and labels are plain `str`; arrays are float32.
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httpx
 import redis.asyncio as redis
 
-from app.offline import Classifier
+from pawl.classifier.classifier import Classifier
 from pawl.domain.samples import Sample
 from pawl.domain.versions import LedgerRow, Version
 from pawl.streams.redis_stream import STREAM

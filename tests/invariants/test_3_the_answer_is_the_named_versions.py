@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from app.offline import Classifier
+from pawl.classifier.classifier import Classifier
 from tests.intents import TOPICS, labelled
 from tests.load import Load, predicting
 from tests.polling import eventually

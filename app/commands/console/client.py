@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +12,15 @@ from typing import Any, Self
 import httpx
 
 from app.commands.console.terminal import CommandFailed
+from pawl.client import Client, RequestRefused, ServiceUnreachable
+from pawl.json_values import Json
 from pawl.settings import Settings
 
 RUN_FILE = "run.json"
-_SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15 s
-_RECONNECT_SECONDS = 1.0
+_ADVICE: dict[int, str] = {
+    httpx.codes.OK: "Is another service listening there?",
+    httpx.codes.SERVICE_UNAVAILABLE: "See `pawl status`, and `pawl doctor` for every part.",
+}
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, not listened on
 
 
@@ -52,9 +56,9 @@ class Service:
     def __init__(self, url: str, timeout: float = 60.0) -> None:
         self.url = url
         try:
-            self._client = httpx.Client(base_url=url, timeout=httpx.Timeout(timeout, connect=3.0))
-        except (httpx.InvalidURL, ValueError) as error:
-            raise CommandFailed(f"{url} is not a URL: {error}") from error
+            self._client = Client(url, timeout=timeout)
+        except ServiceUnreachable as error:
+            raise CommandFailed(str(error)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -64,121 +68,64 @@ class Service:
     ) -> None:
         self._client.close()
 
-    def get(self, path: str, **params: str | int) -> dict[str, Any]:
+    def get(self, path: str, **params: str | int) -> Json:
         """The JSON body of a GET."""
         return self._send("GET", path, params=params)
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Json) -> Json:
         """The JSON body of the answer to a POST."""
         return self._send("POST", path, json=body)
 
-    def try_post(self, path: str, body: dict[str, Any], tolerated: Collection[int]) -> tuple[int, dict[str, Any]]:
+    def try_post(self, path: str, body: Json, tolerated: Collection[int]) -> tuple[int, Json]:
         """Status and body of the answer to a POST; for a tolerated failure the body is its `problem` in words."""
-        response = self._request("POST", path, json=body)
-        if response.is_success:
-            return response.status_code, _json_object(response, self.url)
-        if response.status_code in tolerated:
-            return response.status_code, {"problem": _problem(response)}
-        raise CommandFailed(_problem(response), _advice(response.status_code))
+        with _failures_told():
+            try:
+                return httpx.codes.OK, self._client.request("POST", path, json=body)
+            except RequestRefused as error:
+                if error.status not in tolerated:
+                    raise
+                return error.status, {"problem": str(error)}
 
-    def patch(self, path: str, body: dict[str, Any], **params: str) -> dict[str, Any]:
+    def patch(self, path: str, body: Json, **params: str) -> Json:
         """The JSON body of the answer to a PATCH."""
         return self._send("PATCH", path, json=body, params=params)
 
-    def delete(self, path: str, **params: str) -> dict[str, Any]:
+    def delete(self, path: str, **params: str) -> Json:
         """The JSON body of the answer to a DELETE."""
         return self._send("DELETE", path, params=params)
 
     def served(self) -> int | None:
         """The number of the version it answers with; 0 where there is none yet, None while it is not ready."""
-        response = self._request("GET", "/readyz")
-        return int(_json_object(response, self.url).get("version") or 0) if response.is_success else None
-
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Type and payload of everything that happens from the first `next` on; opens the stream again if it breaks.
-
-        While nothing happens it yields `quiet` every now and then.
-        """
-        last: int | None = None
-        while True:
-            headers = {} if last is None else {"last-event-id": str(last)}
-            limits = httpx.Timeout(5.0, read=_SILENCE_SECONDS)
+        with _failures_told():
             try:
-                with self._client.stream("GET", "/v1/events", headers=headers, timeout=limits) as response:
-                    if not response.is_success:
-                        response.read()
-                        raise CommandFailed(_problem(response), _advice(response.status_code))
-                    yield "opened", {}
-                    for number, kind, data in _parse_events(response.iter_lines()):
-                        last = last if number is None else number
-                        yield kind, data
-            except httpx.HTTPError:
-                time.sleep(_RECONNECT_SECONDS)
-                yield "quiet", {}
+                return int(self._client.request("GET", "/readyz").get("version") or 0)
+            except RequestRefused as error:
+                if error.status < httpx.codes.BAD_REQUEST:
+                    raise
+                return None
 
-    def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        response = self._request(method, path, **arguments)
-        if response.is_success:
-            return _json_object(response, self.url)
-        raise CommandFailed(_problem(response), _advice(response.status_code))
+    def events(self) -> Iterator[tuple[str, Json]]:
+        """See `Client.events`."""
+        with _failures_told():
+            yield from self._client.events()
 
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        try:
+    def _send(self, method: str, path: str, **arguments: Any) -> Json:
+        with _failures_told():
             return self._client.request(method, path, **arguments)
-        except httpx.ConnectError as error:
-            raise ServiceAway(
-                f"nothing answers at {self.url}",
-                "Start the service with `pawl up`, or name its address with --url.",
-            ) from error
-        except httpx.TimeoutException as error:
-            raise ServiceAway(f"{self.url} did not answer in time", "See `pawl doctor`.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceAway(f"talking to {self.url} failed: {error}") from error
 
 
-def _parse_events(lines: Iterator[str]) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
-    """Server-sent events as (id, type, payload); a comment, which only says that the stream lives, is `quiet`."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line.startswith(":"):
-            yield None, "quiet", {}
-            continue
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-            continue
-        if {"id", "event", "data"} <= fields.keys():
-            yield int(fields["id"]), fields["event"], json.loads(fields["data"])
-        fields = {}
-
-
-def _json_object(response: httpx.Response, url: str) -> dict[str, Any]:
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Raises the client's errors as `CommandFailed`, with what to do."""
     try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise CommandFailed(f"{url} does not answer like Pawl", "Is another service listening there?")
-    return body
-
-
-def _problem(response: httpx.Response) -> str:
-    """The text of a problem+json answer (RFC 9457)."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        return f"{response.request.url} answered {response.status_code}"
-    parts = [f"{response.status_code} {body.get('title', '')}".strip(), str(body.get("detail") or "")]
-    lines = [": ".join(filter(None, parts))]
-    for item in body.get("errors") or []:
-        where = item.get("pointer") or item.get("parameter") or item.get("header")
-        lines.append(f"  {where}: {item.get('detail')}" if where else f"  {item.get('detail')}")
-    return "\n".join(lines)
-
-
-def _advice(status: int) -> str:
-    if status == httpx.codes.SERVICE_UNAVAILABLE:
-        return "See `pawl status`, and `pawl doctor` for every part."
-    return ""
+        yield
+    except RequestRefused as error:
+        raise CommandFailed(str(error), _ADVICE.get(error.status, "")) from error
+    except ServiceUnreachable as error:
+        cause = error.__cause__
+        advice = ""
+        if isinstance(cause, httpx.ConnectError):
+            advice = "Start the service with `pawl up`, or name its address with --url."
+        elif isinstance(cause, httpx.TimeoutException):
+            advice = "See `pawl doctor`."
+        raise ServiceAway(str(error), advice) from error

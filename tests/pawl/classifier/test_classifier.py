@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.offline import load
+from pawl import load
 from pawl.artefacts import FolderArtefactStore, read_folder
 from pawl.classifier.classifier import Classifier, _best, load_classifier
 from pawl.classifier.encoders.choice import Backends
@@ -168,7 +168,7 @@ def test_offline_loading_checks_every_file(folder: VersionFolder) -> None:
 def test_answering_imports_neither_torch_nor_transformers(folder: VersionFolder, classifier: Classifier) -> None:
     code = """
 import sys
-from app.offline import load
+from pawl import load
 print(load(sys.argv[1]).predict(["my card was stolen"], top_k=2)[0].label)
 heavy = {"torch", "transformers", "scipy", "huggingface_hub"} & set(sys.modules)
 assert not heavy, heavy

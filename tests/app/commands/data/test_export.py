@@ -20,7 +20,7 @@ from app.commands.console.terminal import CommandFailed
 from app.commands.data.export import ExportRequest, export_samples, moment
 from app.commands.data.files.exported import escaped, unescaped
 from app.commands.home.stores import open_stores
-from app.offline import load
+from pawl import load
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import NewSample, Origin
 from pawl.settings import Settings
