@@ -290,7 +290,7 @@ class LearnerLoop:
         details = self._place.details | {"encoder": self._suitability.encoder}
         state = self._learning.state
         if state is not None:
-            panel = max((len(learner.panel) for learner in state.tasks.values()), default=0)
+            panel = max((len(learner.evaluation) for learner in state.tasks.values()), default=0)
             details |= {"version": state.version, "samples": state.samples}
             details |= {"panel": panel, "panel_limit": self._settings.gate_items}
         if self._redis_problem is not None:

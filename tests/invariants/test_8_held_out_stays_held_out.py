@@ -28,6 +28,7 @@ from tests.processes import LENIENT, Installer
 from worker.consolidation.data.inputs import read_inputs
 from worker.consolidation.data.replay import select
 from worker.consolidation.job import Job
+from worker.model.proposal import RegularisationChoice
 from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState
 
@@ -144,7 +145,7 @@ async def test_what_judges_a_sample_is_the_head_fitted_without_it(install: Insta
     model, task = pawl.offline(live.number), state.task("default")
     scores = task.leave_one_out().numpy()
     assert tuple(task.labels) == tuple(model.heads["default"].labels)
-    rows = {item.sample_id: row for row, item in enumerate(task.panel.items)}
+    rows = {item.sample_id: row for row, item in enumerate(task.evaluation.items)}
     assert {*heavy, *golden} <= set(rows)
     for name in [*list(rows)[::25], *heavy, *golden]:
         rest = [sample for sample in learned if sample.id != name]
@@ -171,7 +172,7 @@ async def test_a_real_worker_never_learns_golden_samples_and_judges_with_them(in
         assert {one.state for one in await learner.samples.get_many(golden)} == {SampleState.GOLDEN}
         shutil.rmtree(pawl.settings.snapshots_path, ignore_errors=True)
         state = await _caught_up(new_learner(pawl.settings, engine))
-    seated = {item.sample_id for item in state.task("default").panel.items if item.golden}
+    seated = {item.sample_id for item in state.task("default").evaluation.items if item.golden}
     assert seated == set(golden)
 
 
@@ -201,8 +202,9 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
         again = await before.samples.get_many(sorted(trained)[:3])
         assert all([await before.samples.versions_trained_on(one.id) for one in again])
         assert await _actions(before, again) == {LedgerAction.LEARN, LedgerAction.UNLEARN, LedgerAction.ENCODER}
-    judged = state.task("default").propose_regularisation(0.5).judged
-    assert {item.sample_id for item in judged.items} == kept
+    choice = RegularisationChoice(0.5, state.samples)
+    paired = state.task("default").propose_settings(regularisation=choice).paired
+    assert {item.sample_id for item in paired.items} == kept
 
 
 async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str, ...], folder: Path) -> None:
@@ -217,7 +219,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
         parent=state.version,
         encoder_folder=folder,
         encoder_digest=encoder_digest(folder),
-        heads=state.heads({}, {}),
+        heads=state.heads({}),
         features=state.features,
         novelty={task: one.novelty for task, one in state.ranked({}).items()},
         settings={},
@@ -243,7 +245,7 @@ async def _live(learner: Learner) -> Version:
 
 
 def _panel(state: LearnerState) -> set[str]:
-    return {item.sample_id for item in state.task("default").panel.items}
+    return {item.sample_id for item in state.task("default").evaluation.items}
 
 
 async def _actions(learner: Learner, samples: list[Sample]) -> set[LedgerAction]:

@@ -223,11 +223,11 @@ async def test_announcements_beyond_the_limit_are_left_to_the_sweep_and_counted(
 
 
 def test_the_panel_holds_gate_items_at_most() -> None:
-    task = learner(panel_limit=20)
+    task = learner(evaluation_limit=20)
     known = teach(task, [*examples("a", 30), *examples("b", 30)], [])
     for number in range(3):
         known = teach(task, examples("c", 10, seed=number), known)
-        assert len(task.panel) == 20
+        assert len(task.evaluation) == 20
 
 
 async def test_the_oldest_versions_lose_their_files(tmp_path: Path) -> None:

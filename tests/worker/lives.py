@@ -72,7 +72,7 @@ def assert_same(expected: LearnerState, found: LearnerState) -> None:
         assert dict(zip(own.labels, own.counts, strict=True)) == dict(zip(other.labels, other.counts, strict=True))
         assert own.head.regularisation == other.head.regularisation
         assert own.temperature == other.temperature
-        assert {item.sample_id for item in own.panel.items} == {item.sample_id for item in other.panel.items}
+        assert {item.sample_id for item in own.evaluation.items} == {item.sample_id for item in other.evaluation.items}
         mine, theirs = weights_by_label(found, task), weights_by_label(expected, task)
         for label, column in theirs.items():
             assert relative_error(mine[label], column) < TOLERANCE
@@ -93,4 +93,4 @@ def judged(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]
     learner = state.tasks[task]
     order = np.argsort(learner.labels)
     scores = learner.leave_one_out().double().cpu().numpy()[:, order]
-    return {item.sample_id: row for item, row in zip(learner.panel.items, scores, strict=True)}
+    return {item.sample_id: row for item, row in zip(learner.evaluation.items, scores, strict=True)}

@@ -13,7 +13,8 @@ import torch
 
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.versions import VersionKind
-from worker.model.candidate import Candidate, Change, Example
+from worker.model.change import LabelledFeatures, ModelChange
+from worker.model.proposal import Proposal
 from worker.release.publisher import Publisher
 from worker.state.learner_state import LearnerState
 from worker.updates.head_update import Learning
@@ -33,15 +34,12 @@ async def rehearse(learning: Learning, publisher: Publisher) -> None:
         return
     candidates = await asyncio.to_thread(_candidates, state)
     step = Step(VersionKind.HEAD, _ID, candidates)
-    try:
-        ranked = await asyncio.to_thread(state.ranked, candidates)
-        written, _ = await learning.written(state, step, ranked)
-    finally:
-        step.finish(commit=False)
+    ranked = await asyncio.to_thread(state.ranked, candidates)
+    written, _ = await learning.written(state, step, ranked)
     await publisher.take_back(written)
 
 
-def _candidates(state: LearnerState) -> dict[str, Candidate]:
+def _candidates(state: LearnerState) -> dict[str, Proposal]:
     z = state.encoder.encode([_TEXT])
     if not np.isfinite(z).all():
         raise ArtefactCorrupt(path=state.encoder_folder, problem="its embeddings are not finite")
@@ -49,13 +47,13 @@ def _candidates(state: LearnerState) -> dict[str, Candidate]:
     for task, learner in state.tasks.items():
         for label, count in zip(learner.labels, learner.counts, strict=True):
             if count:
-                example = Example(_ID, label, weight=1.0, features=features, order=_ID)
-                proposed = learner.propose(Change(adds=[example], corrections=frozenset({_ID})))
+                example = LabelledFeatures(_ID, label, weight=1.0, features=features, order=_ID)
+                proposed = learner.propose(ModelChange(adds=[example], corrections=frozenset({_ID})))
                 return {task: _without_arrivals(proposed)}
     return {}
 
 
-def _without_arrivals(candidate: Candidate) -> Candidate:
-    judged = candidate.judged
-    none = {name: getattr(judged, name)[:0] for name in ("new_targets", "new_live", "new_candidate")}
-    return replace(candidate, judged=replace(judged, **none))
+def _without_arrivals(candidate: Proposal) -> Proposal:
+    paired = candidate.paired
+    none = {name: getattr(paired, name)[:0] for name in ("new_targets", "new_live", "new_candidate")}
+    return replace(candidate, paired=replace(paired, **none))

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import torch
 
+from worker.model.change import ModelChange
+from worker.model.class_balance import ClassBalance, LabelSpace
 from worker.model.ridge import RidgeHead
 
 Tensor = torch.Tensor
@@ -24,34 +26,37 @@ MARGIN = 0.05
 _CLOSEST = 0.999
 
 
-def needed_emphasis(
-    head: RidgeHead,
-    features: Tensor,
-    leverages: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    offsets: Tensor,
-    limit: float,
-) -> Tensor:
-    """Emphasis (k,), each in [1, limit], of samples that are about to be learned.
+def emphasis_of(
+    change: ModelChange, head: RidgeHead, leverages: Tensor, space: LabelSpace, balance: ClassBalance, limit: float
+) -> dict[str, float]:
+    """By sample id the multiple, in (1, limit], of a correction's weight that makes its label the answer.
 
     Each is worked out as if it came alone. The leaving of an older label for the same text is not counted in, which
     errs on the side of the new label.
 
     Args:
+        change: what is about to be learned, with the corrections among it.
         head: the live head.
-        features: (k, p).
-        leverages: (k,), under the head.
-        targets: (k,) int64, columns.
-        weights: (k,), what each would weigh without emphasis.
-        offsets: (C,), the prior correction after the change; C may be larger than the head's.
+        leverages: of `change.adds`, under the head; there may be others behind them.
+        space: the labels, which may be more than those of the head, and their counts after the change.
+        balance: what each sample weighs without emphasis, and the prior corrections.
         limit: the largest emphasis.
     """
-    features, weights = features.to(head.device, head.dtype), weights.to(head.device, head.dtype)
-    scores = torch.nn.functional.pad(features @ head.weights, (0, len(offsets) - head.classes))
+    places = [row for row, example in enumerate(change.adds) if example.sample_id in change.corrections]
+    if not places or limit <= 1.0:
+        return {}
+    chosen = [change.adds[row] for row in places]
+    columns = [space.index[example.label] for example in chosen]
+    levels = [balance.level(space.counts[column]) for column in columns]
+    features = torch.stack([example.features for example in chosen]).to(head.weights)
+    targets = torch.tensor(columns, device=head.device)
+    weights = torch.tensor([example.weight * level for example, level in zip(chosen, levels, strict=True)]).to(features)
+    scores = torch.nn.functional.pad(features @ head.weights, (0, len(space.labels) - head.classes))
+    offsets = balance.offsets(space.counts, head.weights)
     own = scores.gather(1, targets[:, None])
     lead = scores + offsets - own - offsets[targets][:, None] + MARGIN
     room = (1.0 - own + scores).clamp(min=1e-6)
     shares = (lead / room).scatter(1, targets[:, None], 0.0).amax(1).clamp(0.0, _CLOSEST)
-    needed = shares / ((1.0 - shares) * leverages.clamp(min=1e-9))
-    return (needed / weights).clamp(1.0, limit)
+    needed = shares / ((1.0 - shares) * leverages[places].clamp(min=1e-9))
+    factors = (needed / weights).clamp(1.0, limit).tolist()
+    return {example.sample_id: factor for example, factor in zip(chosen, factors, strict=True) if factor > 1.0}

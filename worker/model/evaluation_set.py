@@ -1,4 +1,4 @@
-"""The panel: stored samples that judge every candidate by predictions made without their own label.
+"""The evaluation set: stored samples that judge every candidate by predictions made without their own label.
 
 For a sample of weight w and leverage h = phi^T A^-1 phi the score it would get from a head that never saw it is
 
@@ -6,18 +6,19 @@ For a sample of weight w and leverage h = phi^T A^-1 phi the score it would get 
 
 exactly, with the weights of the other samples held. s and h follow every rank-k update in O(m k (p + C)):
 
-    G = Phi_panel K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (G S^-1))
+    G = Phi_m K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (G S^-1))
 
-Only samples that no encoder was trained on may sit here (design invariant 8).
+Only samples that no encoder was trained on may be in it (design invariant 8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from worker.model.change import LabelledFeatures
 from worker.model.ridge import RankUpdate, RidgeHead
 
 Tensor = torch.Tensor
@@ -25,7 +26,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItem:
-    """A sample on the panel. `order` is its text digest: who stays when the panel is full is decided by it."""
+    """A sample of the set. `order` is its text digest: who stays when the set is full is decided by it."""
 
     sample_id: str
     class_index: int
@@ -37,8 +38,43 @@ class EvaluationItem:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationRows:
+    """Items and what they say as tensors: classes (m,) int64, the clients' weights (m,), and who is golden (m,)."""
+
+    items: tuple[EvaluationItem, ...]
+    targets: Tensor
+    weights: Tensor
+    golden: Tensor
+
+    @classmethod
+    def of(cls, items: Sequence[EvaluationItem], like: Tensor) -> EvaluationRows:
+        """The rows of items, on the device and with the precision of `like`."""
+        return cls(
+            tuple(items),
+            torch.tensor([item.class_index for item in items], dtype=torch.int64, device=like.device),
+            torch.tensor([item.weight for item in items], dtype=torch.float64).to(like),
+            torch.tensor([item.golden for item in items], dtype=torch.bool, device=like.device),
+        )
+
+    def plus(self, other: EvaluationRows) -> EvaluationRows:
+        """These rows, then the other ones."""
+        return EvaluationRows(
+            (*self.items, *other.items),
+            torch.cat([self.targets, other.targets]),
+            torch.cat([self.weights, other.weights]),
+            torch.cat([self.golden, other.golden]),
+        )
+
+    def take(self, rows: Sequence[int]) -> EvaluationRows:
+        """Some rows, in the given order."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.targets.device)
+        items = tuple(self.items[row] for row in rows)
+        return EvaluationRows(items, self.targets[index], self.weights[index], self.golden[index])
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationScores:
-    """Scores (m, C) and leverages (m,) of the panel under one head."""
+    """Scores (m, C) and leverages (m,) of the evaluation rows under one head."""
 
     scores: Tensor
     leverages: Tensor
@@ -50,127 +86,142 @@ class EvaluationScores:
         scores[torch.arange(len(targets), device=targets.device), targets] -= own
         return scores.div_((1.0 - own)[:, None])
 
+    def widened(self, classes: int) -> EvaluationScores:
+        """With columns of zeros up to `classes`."""
+        missing = classes - self.scores.shape[1]
+        return EvaluationScores(torch.nn.functional.pad(self.scores, (0, missing)), self.leverages)
+
 
 @dataclass(frozen=True, slots=True)
-class EvaluationColumns:
-    """What the items say, as tensors: class indices (m,) int64, the clients' weights (m,), and who is golden (m,)."""
+class NewRows:
+    """Rows that are evaluated beside those of a set and may enter it: features (k, p), leverages (k,)."""
 
-    items: tuple[EvaluationItem, ...]
-    targets: Tensor
-    weights: Tensor
-    golden: Tensor
+    rows: EvaluationRows
+    features: Tensor
+    leverages: Tensor
 
 
 class EvaluationSet:
-    """Up to `limit` samples with their features (m, p), scores (m, C) and leverages (m,), in grown-ahead buffers."""
+    """Samples with their features (m, p), scores (m, C) and leverages (m,).
 
-    def __init__(self, limit: int, head: RidgeHead) -> None:
-        self.limit = limit
-        self.items: tuple[EvaluationItem, ...] = ()
-        self._features = torch.zeros(256, head.dimension, dtype=head.dtype, device=head.device)
-        self._view = EvaluationScores(
-            torch.zeros(0, head.classes, dtype=head.dtype, device=head.device),
-            torch.zeros(0, dtype=head.dtype, device=head.device),
-        )
-        self._columns: EvaluationColumns | None = None
+    `buffer` (at least m, p) holds the features; it grows ahead, so that a sample more does not move them all.
+    """
+
+    def __init__(self, buffer: Tensor, rows: EvaluationRows, scores: EvaluationScores) -> None:
+        self._features = buffer
+        self.rows = rows
+        self._scores = scores
+
+    @classmethod
+    def empty(cls, head: RidgeHead) -> EvaluationSet:
+        """A set without samples, for features and classes of a head."""
+        buffer = torch.zeros(256, head.dimension, dtype=head.dtype, device=head.device)
+        scores = EvaluationScores(buffer.new_zeros(0, head.classes), buffer.new_zeros(0))
+        return cls(buffer, EvaluationRows.of([], buffer), scores)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.rows.items)
 
     @property
-    def features(self) -> Tensor:
-        """Features (m, p)."""
-        return self._features[: len(self.items)]
-
-    @property
-    def columns(self) -> EvaluationColumns:
-        """Of the present items; made anew only when these have changed."""
-        if self._columns is None or self._columns.items is not self.items:
-            place = self._features
-            self._columns = EvaluationColumns(
-                self.items,
-                torch.tensor([item.class_index for item in self.items], dtype=torch.int64, device=place.device),
-                torch.tensor([item.weight for item in self.items]).to(place),
-                torch.tensor([item.golden for item in self.items], dtype=torch.bool, device=place.device),
-            )
-        return self._columns
+    def items(self) -> tuple[EvaluationItem, ...]:
+        """The items, one for each row."""
+        return self.rows.items
 
     @property
     def targets(self) -> Tensor:
         """Class index of each item, (m,) int64."""
-        return self.columns.targets
+        return self.rows.targets
 
-    def view(self, classes: int) -> EvaluationScores:
-        """Scores and leverages now, the scores widened with zeros to `classes` columns."""
-        missing = classes - self._view.scores.shape[1]
-        return EvaluationScores(torch.nn.functional.pad(self._view.scores, (0, missing)), self._view.leverages)
+    @property
+    def features(self) -> Tensor:
+        """Features (m, p); a view into the buffer."""
+        return self._features[: len(self)]
 
-    def view_after(self, update: RankUpdate) -> EvaluationScores:
-        """Scores and leverages as they will be after a proposed update."""
-        now = self.view(update.weights.shape[1])
-        gain = self.features @ update.gain  # the one pass over the features, which are far larger than the caches
+    def scores(self, classes: int) -> EvaluationScores:
+        """Scores and leverages under the head, in `classes` columns."""
+        return self._scores.widened(classes)
+
+    def scores_with(self, new: NewRows, head: RidgeHead, classes: int) -> EvaluationScores:
+        """Scores and leverages of the rows of the set and of new ones under the head as it is."""
+        now, theirs = self.scores(classes), new.features @ head.weights
+        theirs = torch.nn.functional.pad(theirs, (0, classes - head.classes))
+        return EvaluationScores(torch.cat([now.scores, theirs]), torch.cat([now.leverages, new.leverages]))
+
+    def scores_after(self, update: RankUpdate, new: NewRows, before: EvaluationScores) -> EvaluationScores:
+        """What `before`, those of `scores_with`, will be after a proposed update."""
+        # The one pass over the features, which are far larger than scores and leverages.
+        gain = torch.cat([self.features @ update.gain, new.features @ update.gain])
         fall = ((gain @ update.precision) * gain).sum(1)
-        return EvaluationScores(now.scores + gain @ update.innovation, now.leverages - fall)
+        return EvaluationScores(before.scores + gain @ update.innovation, before.leverages - fall)
 
-    def seat(
-        self, items: Sequence[EvaluationItem], features: Tensor, head: RidgeHead, leverages: Tensor | None = None
-    ) -> None:
-        """Adds samples (features (k, p), leverages (k,) if known) at the end, scored by the head as it is."""
-        if not items:
-            return
-        start, end = len(self.items), len(self.items) + len(items)
+    def new_rows(
+        self,
+        examples: Sequence[LabelledFeatures],
+        index: Mapping[str, int],
+        limit: int,
+        head: RidgeHead,
+        leverages: Tensor | None = None,
+    ) -> NewRows:
+        """The rows with which examples may enter; `index` are the columns of the labels.
+
+        `leverages` are those of the examples under the head, where they are known.
+
+        Those that an encoder was trained on stay out, and of a bulk import those for which there is no room.
+        """
+        able = [row for row, example in enumerate(examples) if example.eligible]
+        items = evaluation_items([examples[row] for row in able], index)
+        kept = balanced(items, limit)
+        chosen = [able[row] for row in kept]
+        like = self._features
+        features = torch.stack([examples[row].features for row in chosen]).to(like) if chosen else like[:0]
+        own = head.leverages(features) if leverages is None else leverages[chosen]
+        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, own)
+
+    def append(self, new: NewRows, scores: EvaluationScores) -> None:
+        """Adds rows at the end; `scores` are those of all rows from here on."""
+        start, end = len(self), len(self) + len(new.rows.items)
         if end > len(self._features):
-            grown = self._features.new_zeros(max(end, 2 * len(self._features)), head.dimension)
+            grown = self._features.new_zeros(max(end, 2 * len(self._features)), self._features.shape[1])
             grown[:start] = self._features[:start]
             self._features = grown
-        self.items = (*self.items, *items)
-        self._features[start:end] = features
-        rows = self._features[start:end]
-        now = self.view(head.classes)
-        own = head.leverages(rows) if leverages is None else leverages
-        self._view = EvaluationScores(torch.cat([now.scores, rows @ head.weights]), torch.cat([now.leverages, own]))
-
-    def truncate(self, size: int) -> None:
-        """Takes back what was seated last."""
-        self.items = self.items[:size]
-        self._view = EvaluationScores(self._view.scores[:size], self._view.leverages[:size])
-
-    def move_to(self, view: EvaluationScores) -> None:
-        """Accepts the scores and leverages of an applied update."""
-        self._view = view
+        self._features[start:end] = new.features
+        self.rows, self._scores = self.rows.plus(new.rows), scores
 
     def recompute(self, head: RidgeHead) -> None:
         """Scores and leverages anew; after a refit."""
-        rows = self.features
-        self._view = EvaluationScores(rows @ head.weights, head.leverages(rows))
+        self._scores = EvaluationScores(self.features @ head.weights, head.leverages(self.features))
 
-    def drop(self, sample_ids: Iterable[str]) -> None:
-        """Unseats samples."""
-        gone = set(sample_ids)
-        if any(item.sample_id in gone for item in self.items):
-            self._keep([row for row, item in enumerate(self.items) if item.sample_id not in gone])
+    def rescored(self, head: RidgeHead) -> EvaluationSet:
+        """The same rows under another head. It shares the features: only one of the two may change afterwards."""
+        scores = EvaluationScores(self.features @ head.weights, head.leverages(self.features))
+        return EvaluationSet(self._features, self.rows, scores)
 
-    def trim(self) -> None:
-        """Back to `limit`: from the largest class goes who is not held out, then who has the largest digest.
+    def drop(self, sample_ids: Collection[str]) -> None:
+        """Lets samples go."""
+        stay = [row for row, item in enumerate(self.items) if item.sample_id not in sample_ids]
+        if len(stay) < len(self):
+            self._keep(stay)
+
+    def trim(self, limit: int) -> None:
+        """Back to `limit` rows: from the largest class goes who is not held out, then who has the largest digest.
 
         Golden samples go last. The outcome depends on the set of samples alone, not on their order of arrival.
         """
-        if len(self.items) > self.limit:
-            self._keep(balanced(self.items, self.limit))
+        if len(self) > limit:
+            self._keep(balanced(self.items, limit))
 
     def renumber(self, places: Sequence[int]) -> None:
         """Class `c` becomes class `places[c]`; `recompute` must follow."""
-        self.items = tuple(replace(item, class_index=places[item.class_index]) for item in self.items)
+        items = [replace(item, class_index=places[item.class_index]) for item in self.items]
+        self.rows = EvaluationRows.of(items, self._features)
 
     def copy(self) -> EvaluationSet:
         """An independent copy."""
-        other = EvaluationSet.__new__(EvaluationSet)
-        other.__dict__.update(self.__dict__, _features=self._features.clone())
-        return other
+        return EvaluationSet(self._features.clone(), self.rows, self._scores)
 
     def _keep(self, rows: Sequence[int]) -> None:
-        """Lets these rows stay. Gaps are filled from the end: a full panel loses one row at every correction, and
-        moving all that follow it would cost more than the head update itself.
+        """Lets these rows stay. Gaps are filled from the end: a full set loses one row at every correction, and moving
+        all that follow it would cost more than the head update itself.
         """
         stay = sorted(rows)
         gaps = sorted(set(range(len(stay))).difference(stay))
@@ -182,9 +233,16 @@ class EvaluationSet:
         self._features[torch.tensor(gaps, dtype=torch.int64, device=device)] = self._features[
             torch.tensor(movers, dtype=torch.int64, device=device)
         ]
-        self.items = tuple(self.items[row] for row in order)
+        self.rows = self.rows.take(order)
         index = torch.tensor(order, dtype=torch.int64, device=device)
-        self._view = EvaluationScores(self._view.scores[index], self._view.leverages[index])
+        self._scores = EvaluationScores(self._scores.scores[index], self._scores.leverages[index])
+
+
+def evaluation_items(examples: Sequence[LabelledFeatures], index: Mapping[str, int]) -> list[EvaluationItem]:
+    """Examples as items of an evaluation set; `index` are the columns of the labels."""
+    return [
+        EvaluationItem(e.sample_id, index[e.label], e.weight, e.order, e.heldout, e.golden, e.pinned) for e in examples
+    ]
 
 
 def balanced(items: Sequence[EvaluationItem], limit: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Choosing lambda and the temperature on the panel's leave-one-out predictions, so that no data is set aside for it.
+"""Choosing lambda and the temperature on leave-one-out predictions, so that no data is set aside for it.
 
 lambda minimises the leave-one-out negative log-likelihood at the temperature fitted for it. The statistics do not
 depend on lambda, so choosing again costs one Cholesky factorisation for each value tried and loses nothing.
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from pawl.classifier.calibration import fit_temperature, softmax
-from worker.model.candidate import Judged
 from worker.model.evaluation_set import EvaluationScores
+from worker.model.proposal import PairedScores, RegularisationChoice
 from worker.model.task_model import TaskModel
 
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -26,23 +26,23 @@ GROWTH = 1.5
 OVERDUE = 2.25
 """... and by this factor at once: under a steady stream there are no quiet moments."""
 FEWEST = 20
-"""EvaluationSet items below which lambda stays at the default and the temperature is not fitted."""
+"""Samples in the evaluation set below which lambda stays at the default and the temperature is not fitted."""
 
 
-def is_due(learner: TaskModel, growth: float = GROWTH) -> bool:
+def is_due(model: TaskModel, growth: float = GROWTH) -> bool:
     """Whether the store has grown enough since lambda was chosen."""
-    return len(learner.panel) >= FEWEST and learner.samples >= growth * max(learner.regularisation_chosen_at, 1)
+    return len(model.evaluation) >= FEWEST and model.samples >= growth * max(model.regularisation_chosen_at, 1)
 
 
-def choose_regularisation(learner: TaskModel, stop: Callable[[], bool] = lambda: False) -> float | None:
+def choose_regularisation(model: TaskModel, stop: Callable[[], bool] = lambda: False) -> RegularisationChoice | None:
     """The best lambda: from the present value downhill on the grid until both neighbours are worse.
 
     None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
     cannot wait.
     """
-    if len(learner.panel) < FEWEST:
+    if len(model.evaluation) < FEWEST:
         return None
-    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / learner.head.regularisation)))
+    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / model.head.regularisation)))
     losses: dict[int, float] = {}
     while True:
         for index in range(max(best - 1, 0), min(best + 2, len(GRID))):
@@ -50,48 +50,46 @@ def choose_regularisation(learner: TaskModel, stop: Callable[[], bool] = lambda:
                 continue
             if stop():
                 return None
-            losses[index] = _loss(learner, GRID[index])
+            losses[index] = _loss(model, GRID[index])
         lowest = min(losses, key=lambda index: losses[index])
         if lowest == best:
-            break
+            return RegularisationChoice(GRID[best], model.samples)
         best = lowest
-    learner.regularisation_chosen_at = learner.samples
-    return GRID[best]
 
 
-def choose_temperature(learner: TaskModel) -> float:
+def choose_temperature(model: TaskModel) -> float:
     """Temperature that minimises the negative log-likelihood of the leave-one-out predictions (Guo et al. 2017)."""
-    if len(learner.panel) < FEWEST:
-        return learner.temperature
-    scores, targets = _known(learner, learner.leave_one_out())
+    if len(model.evaluation) < FEWEST:
+        return model.temperature
+    scores, targets = _known(model, model.leave_one_out())
     return fit_temperature(scores, targets)
 
 
-def temperature_of(judged: Judged) -> float | None:
+def temperature_of(paired: PairedScores) -> float | None:
     """The temperature that fits a candidate's own leave-one-out predictions; None where there are too few.
 
     For changes so large that the live temperature no longer fits: 100 samples became 6,000, accuracy rose from 42 to
     97 %, and the gate refused it because its calibration error had doubled.
     """
-    if len(judged.targets) < FEWEST:
+    if len(paired.targets) < FEWEST:
         return None
-    return fit_temperature(judged.candidate.double().cpu().numpy(), judged.targets.cpu().numpy())
+    return fit_temperature(paired.candidate.double().cpu().numpy(), paired.targets.cpu().numpy())
 
 
-def _loss(learner: TaskModel, value: float) -> float:
-    head, panel = learner.head, learner.panel
+def _loss(model: TaskModel, value: float) -> float:
+    head = model.head
     factor = head.factor(value)
-    rows = panel.features.to(torch.float64)
+    rows = model.evaluation.features.to(torch.float64)
     half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
     weights = torch.cholesky_solve(head.moments, factor)
     view = EvaluationScores((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
-    scores, targets = _known(learner, learner.leave_one_out(view))
+    scores, targets = _known(model, model.leave_one_out(view))
     probabilities = softmax(scores / fit_temperature(scores, targets))
     return float(-np.log(np.clip(probabilities[np.arange(len(targets)), targets], 1e-12, None)).mean())
 
 
-def _known(learner: TaskModel, scores: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _known(model: TaskModel, scores: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Rows whose class has another sample: the only one of its class cannot be right without itself."""
-    targets = learner.panel.targets
-    seen: Sequence[int] = [index for index, target in enumerate(targets.tolist()) if learner.counts[target] > 1]
+    targets = model.evaluation.targets
+    seen: Sequence[int] = [index for index, target in enumerate(targets.tolist()) if model.counts[target] > 1]
     return scores[seen].double().cpu().numpy(), targets[seen].cpu().numpy()

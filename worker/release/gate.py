@@ -25,7 +25,8 @@ from pawl.classifier.calibration import expected_calibration_error, softmax
 from pawl.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
 from pawl.json_values import Json
 from pawl.settings import Settings
-from worker.model.candidate import NEVER, Judged
+from worker.model.class_balance import NEVER
+from worker.model.proposal import PairedScores
 from worker.release.overlap import bad_trades, overlaps
 
 _ALL, _GOLDEN = "accuracy", "golden accuracy"
@@ -37,9 +38,9 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is judged of one task: scores as in `Judged`, the temperatures of both heads, served answers (k,)."""
+    """What is judged of one task: scores as in `PairedScores`, the temperatures of both heads, served answers (k,)."""
 
-    judged: Judged
+    paired: PairedScores
     live_temperature: float
     candidate_temperature: float
     served: Sequence[str | None]
@@ -64,11 +65,11 @@ def judge(
     fatal: list[str] = []
     tasks: dict[str, TaskReport] = {}
     for task, case in evidence.items():
-        if not _finite(case.judged):
+        if not _finite(case.paired):
             fatal.append(f"{task}: scores are not finite")
             continue
         tasks[task] = _task_report(case)
-        found = _charges(tasks[task], settings, _felt(case.judged, (charged or {}).get(task, ())))
+        found = _charges(tasks[task], settings, _felt(case.paired, (charged or {}).get(task, ())))
         reasons += [f"{task}: {problem}" for problem in found.values()]
         charges |= {task: list(found)} if found else {}
     if size_bytes is not None and size_bytes > settings.gate_max_bytes:
@@ -96,21 +97,21 @@ def paired_test(live: Bools, candidate: Bools) -> PairedTest:
     )
 
 
-def _finite(judged: Judged) -> bool:
-    return all(bool(s.isfinite().all()) for s in (judged.live, judged.candidate, judged.new_live, judged.new_candidate))
+def _finite(paired: PairedScores) -> bool:
+    return all(bool(s.isfinite().all()) for s in (paired.live, paired.candidate, paired.new_live, paired.new_candidate))
 
 
 def _task_report(case: Evidence) -> TaskReport:
-    judged = case.judged
-    targets = judged.targets.cpu().numpy()
-    live, candidate = judged.live.double().cpu().numpy(), judged.candidate.double().cpu().numpy()
+    paired = case.paired
+    targets = paired.targets.cpu().numpy()
+    live, candidate = paired.live.double().cpu().numpy(), paired.candidate.double().cpu().numpy()
     was, now = _right(live, targets), _right(candidate, targets)
-    known, still = _with_fixed_labels(judged, candidate, targets, now)
-    new_targets = judged.new_targets.cpu().numpy()
-    heldout, golden, absent = _groups(judged, targets, known)
-    new_live = judged.new_live.double().cpu().numpy()
-    new_candidate = judged.new_candidate.double().cpu().numpy()
-    hits = _answered_right(judged, new_live, case.served)
+    known, still = _with_fixed_labels(paired, candidate, targets, now)
+    new_targets = paired.new_targets.cpu().numpy()
+    heldout, golden, absent = _groups(paired, targets, known)
+    new_live = paired.new_live.double().cpu().numpy()
+    new_candidate = paired.new_candidate.double().cpu().numpy()
+    hits = _answered_right(paired, new_live, case.served)
     learned = _right(new_candidate, new_targets)[~hits]
     return TaskReport(
         overall=paired_test(was, now),
@@ -118,53 +119,53 @@ def _task_report(case: Evidence) -> TaskReport:
         heldout=paired_test(was[heldout], still[heldout]),
         golden=paired_test(was[golden], now[golden]),
         forgetting=paired_test(was[absent], still[absent]),
-        classes=_class_reports(judged.labels, targets, was, np.where(known, still, now), new_targets),
-        overlaps=overlaps(judged, targets, was, now, candidate) if judged.fresh else (),
+        classes=_class_reports(paired.labels, targets, was, np.where(known, still, now), new_targets),
+        overlaps=overlaps(paired, targets, was, now, candidate) if paired.fresh else (),
         prequential=float(hits.mean()) if len(hits) and new_live.max() > NEVER / 2 else None,
         corrections=len(learned),
         corrections_right=float(learned.mean()) if len(learned) else None,
         ece_live=_ece(live, targets, case.live_temperature),
         ece_candidate=_ece(candidate, targets, case.candidate_temperature),
         pinned_broken=[
-            item.sample_id for item, a, b in zip(judged.items, was, now, strict=True) if item.pinned and a and not b
+            item.sample_id for item, a, b in zip(paired.items, was, now, strict=True) if item.pinned and a and not b
         ],
     )
 
 
-def _groups(judged: Judged, targets: npt.NDArray[np.int64], known: Bools) -> tuple[Bools, Bools, Bools]:
+def _groups(paired: PairedScores, targets: npt.NDArray[np.int64], known: Bools) -> tuple[Bools, Bools, Bools]:
     """Which items are held out, which are golden, and which have a label without new samples."""
-    heldout = known & np.array([item.heldout for item in judged.items], dtype=bool)
-    golden = np.array([item.golden for item in judged.items], dtype=bool)
-    return heldout, golden, known & ~np.isin(targets, judged.new_targets.cpu().numpy())
+    heldout = known & np.array([item.heldout for item in paired.items], dtype=bool)
+    golden = np.array([item.golden for item in paired.items], dtype=bool)
+    return heldout, golden, known & ~np.isin(targets, paired.new_targets.cpu().numpy())
 
 
 def _with_fixed_labels(
-    judged: Judged, candidate: Scores, targets: npt.NDArray[np.int64], now: Bools
+    paired: PairedScores, candidate: Scores, targets: npt.NDArray[np.int64], now: Bools
 ) -> tuple[Bools, Bools]:
     """Which items have a label that the live head knows, and where the candidate is right among these labels alone."""
-    if not judged.fresh:
+    if not paired.fresh:
         return np.ones(len(targets), dtype=bool), now
     held = candidate.copy()
-    held[:, list(judged.fresh)] = NEVER
-    return ~np.isin(targets, judged.fresh), _right(held, targets)
+    held[:, list(paired.fresh)] = NEVER
+    return ~np.isin(targets, paired.fresh), _right(held, targets)
 
 
-def _felt(judged: Judged, charged: Collection[str]) -> set[str]:
+def _felt(paired: PairedScores, charged: Collection[str]) -> set[str]:
     """Of what is charged, that in which this part itself costs answers of the head that it is built on."""
     if not charged:
         return set()
-    targets = judged.targets.cpu().numpy()
-    before = (judged.live if judged.present is None else judged.present).double().cpu().numpy()
-    after = judged.candidate.double().cpu().numpy()
+    targets = paired.targets.cpu().numpy()
+    before = (paired.live if paired.present is None else paired.present).double().cpu().numpy()
+    after = paired.candidate.double().cpu().numpy()
     had, has = _right(before, targets), _right(after, targets)
-    known, held = _with_fixed_labels(judged, before, targets, had)
-    _, holds = _with_fixed_labels(judged, after, targets, has)
+    known, held = _with_fixed_labels(paired, before, targets, had)
+    _, holds = _with_fixed_labels(paired, after, targets, has)
     cost = had.astype(np.int64) - has
     within = np.where(known, held.astype(np.int64) - holds, cost)
-    heldout, golden, absent = _groups(judged, targets, known)
+    heldout, golden, absent = _groups(paired, targets, known)
     costs = {name: cost[rows].sum() for name, rows in ((_ALL, slice(None)), (_GOLDEN, golden))}
     costs |= {name: within[rows].sum() for name, rows in ((_KNOWN, known), (_HELDOUT, heldout), (_ABSENT, absent))}
-    costs |= {f"class {label!r}": within[targets == column].sum() for column, label in enumerate(judged.labels)}
+    costs |= {f"class {label!r}": within[targets == column].sum() for column, label in enumerate(paired.labels)}
     return {name for name in charged if costs.get(name, 0) > 0}
 
 
@@ -233,13 +234,13 @@ def _right(scores: Scores, targets: npt.NDArray[np.int64]) -> Bools:
     return np.asarray((scores.argmax(1) == targets) & (scores.max(1) > NEVER / 2), dtype=bool)
 
 
-def _answered_right(judged: Judged, new_live: Scores, served: Sequence[str | None]) -> Bools:
+def _answered_right(paired: PairedScores, new_live: Scores, served: Sequence[str | None]) -> Bools:
     """Progressive validation: was the answer that was served, or else the live head's, the label that came?"""
-    would = _right(new_live, judged.new_targets.cpu().numpy())
+    would = _right(new_live, paired.new_targets.cpu().numpy())
     return np.array(
         [
-            guess if said is None else said == judged.labels[target]
-            for said, guess, target in zip(served, would, judged.new_targets.tolist(), strict=True)
+            guess if said is None else said == paired.labels[target]
+            for said, guess, target in zip(served, would, paired.new_targets.tolist(), strict=True)
         ],
         dtype=bool,
     )

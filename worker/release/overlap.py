@@ -8,25 +8,25 @@ from scipy.special import bdtrc
 
 from pawl.domain.gate_reports import Overlap, TaskReport
 from pawl.settings import Settings
-from worker.model.candidate import Judged
+from worker.model.proposal import PairedScores
 
 Bools = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 
 
 def overlaps(
-    judged: Judged, targets: npt.NDArray[np.int64], was: Bools, now: Bools, candidate: Scores
+    paired: PairedScores, targets: npt.NDArray[np.int64], was: Bools, now: Bools, candidate: Scores
 ) -> list[Overlap]:
     """Which new label answers how many texts of which older one that were answered rightly."""
     lost = was & ~now
     answers = candidate.argmax(1)
     found = []
-    for new in judged.fresh:
+    for new in paired.fresh:
         own = targets == new
-        taken = np.bincount(targets[lost & (answers == new)], minlength=len(judged.labels))
+        taken = np.bincount(targets[lost & (answers == new)], minlength=len(paired.labels))
         gained, of_own = int(now[own].sum()), int(own.sum())
         for old in np.flatnonzero(taken).tolist():
-            names, numbers = (judged.labels[new], judged.labels[old]), (int(taken[old]), int((targets == old).sum()))
+            names, numbers = (paired.labels[new], paired.labels[old]), (int(taken[old]), int((targets == old).sum()))
             found.append(Overlap(*names, *numbers, gained, of_own, _same_thing(*names, *numbers)))
     return sorted(found, key=lambda one: -one.taken)
 

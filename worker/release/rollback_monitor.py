@@ -220,7 +220,7 @@ def _answerer(learner: TaskModel, accuracy: float | None) -> Answerer:
 
 
 def _accuracy(learner: TaskModel) -> float | None:
-    if not len(learner.panel):
+    if not len(learner.evaluation):
         return None
-    right = int((learner.leave_one_out().argmax(1) == learner.panel.targets).sum())
-    return (right + 1) / (len(learner.panel) + 2)  # a panel without a mistake promises much, not everything
+    right = int((learner.leave_one_out().argmax(1) == learner.evaluation.targets).sum())
+    return (right + 1) / (len(learner.evaluation) + 2)  # a panel without a mistake promises much, not everything

@@ -156,12 +156,12 @@ class _Witnesses:
     def __init__(self, learner: TaskModel, settings: Settings, suspects: Collection[str], dimension: int) -> None:
         self._learner = learner
         self._settings = settings
-        items = learner.panel.items
+        items = learner.evaluation.items
         self._rows = [row for row, item in enumerate(items) if item.sample_id not in suspects]
         self._labels = [learner.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
         whole = len(self._rows) == len(items)  # as most often: then nothing is copied
-        self._z = learner.panel.features[slice(None) if whole else self._rows, :dimension]
+        self._z = learner.evaluation.features[slice(None) if whole else self._rows, :dimension]
         self._errors: list[tuple[str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:
@@ -170,7 +170,7 @@ class _Witnesses:
             return (), None
         cosines = self._z @ torch.from_numpy(z).to(self._z)
         order = cosines.topk(min(len(cosines), self._settings.quarantine_neighbours + 2)).indices.tolist()
-        items = self._learner.panel.items
+        items = self._learner.evaluation.items
         golden = [
             self._labels[at]
             for at in order

@@ -51,5 +51,5 @@ async def note_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sam
                 state.alike |= {sample.id, *(one.id for one in alike)}
         learner = state.tasks.get(task)
         if learner is not None:
-            kept = {item.sample_id for item in learner.panel.items if item.golden or item.pinned}
-            learner.panel.drop(state.alike - kept)
+            kept = {item.sample_id for item in learner.evaluation.items if item.golden or item.pinned}
+            learner.unseat(state.alike - kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pawl.domain.versions import Version
+from worker.model.proposal import RegularisationChoice
 from worker.state.learner_state import LearnerState
 
 
@@ -14,12 +15,10 @@ async def retune(state: LearnerState, version: Version) -> None:
     at = number_map(version, "regularisation_chosen_at")
     for task, learner in state.tasks.items():
         value = chosen.get(task, learner.head.regularisation)
-        if value != learner.head.regularisation:
-            candidate = await asyncio.to_thread(learner.propose_regularisation, value)
-            await asyncio.to_thread(candidate.commit)
-        learner.regularisation_chosen_at = int(at.get(task, learner.regularisation_chosen_at))
-        if task in version.heads:
-            learner.temperature = version.heads[task].temperature
+        choice = RegularisationChoice(value, int(at.get(task, learner.regularisation_chosen_at)))
+        temperature = version.heads[task].temperature if task in version.heads else None
+        proposal = await asyncio.to_thread(learner.propose_settings, regularisation=choice, temperature=temperature)
+        await asyncio.to_thread(learner.apply, proposal)
 
 
 def number_map(version: Version, key: str) -> dict[str, float]:

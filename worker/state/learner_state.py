@@ -18,8 +18,10 @@ from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.samples import Sample, Split
 from pawl.ports import Encoder, Floats, SampleStore
 from pawl.settings import Settings
-from worker.model.candidate import Candidate, Example
+from worker.model.change import LabelledFeatures
+from worker.model.class_balance import ClassBalance
 from worker.model.hyperparameters import DEFAULT
+from worker.model.proposal import Proposal
 from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
 
@@ -83,21 +85,20 @@ class LearnerState:
                     dtype=getattr(torch, self.settings.head_precision),
                     device=device_of(self.settings),
                 ),
-                panel_limit=self.settings.gate_items,
-                young_class_size=self.settings.young_class_size,
-                prior_correction=self.settings.prior_correction,
+                evaluation_limit=self.settings.gate_items,
+                balance=ClassBalance(self.settings.young_class_size, self.settings.prior_correction),
                 emphasis_limit=self.settings.correction_emphasis,
             )
         return self.tasks[name]
 
-    def examples(self, samples: Sequence[Sample], embeddings: dict[str, Floats]) -> list[Example]:
+    def examples(self, samples: Sequence[Sample], embeddings: dict[str, Floats]) -> list[LabelledFeatures]:
         """Samples with their features, from embeddings z (d,) by sample id."""
         if not samples:
             return []
         z = np.stack([embeddings[sample.id] for sample in samples])
         features = torch.from_numpy(self.features.expand(z))
         return [
-            Example(
+            LabelledFeatures(
                 sample_id=sample.id,
                 label=sample.label,
                 weight=sample.weight * sample.emphasis,
@@ -111,36 +112,34 @@ class LearnerState:
             for sample, row in zip(samples, features, strict=True)
         ]
 
-    def heads(self, candidates: dict[str, Candidate], temperatures: dict[str, float]) -> dict[str, LinearHead]:
-        """Heads of the next version: candidates where there are some, the live ones elsewhere."""
+    def heads(self, proposals: Mapping[str, Proposal]) -> dict[str, LinearHead]:
+        """Heads of the next version: the proposed ones where there are some, the live ones elsewhere."""
         heads = {}
-        for name, learner in self.tasks.items():
-            found = candidates.get(name)
-            labels = found.labels if found else tuple(learner.labels)
-            weights = found.weights if found else learner.head.weights
-            offsets = found.offsets if found else learner.offsets(learner.counts)
+        for name, model in self.tasks.items():
+            head = proposals.get(name)
+            labels = head.labels if head else tuple(model.labels)
+            weights = head.weights if head else model.head.weights
+            offsets = head.offsets if head else model.offsets(model.counts)
+            temperature = head.temperature if head else model.temperature
             if labels:
                 heads[name] = LinearHead(
-                    labels,
-                    weights.float().cpu().numpy(),
-                    offsets.float().cpu().numpy(),
-                    temperatures.get(name, learner.temperature),
+                    labels, weights.float().cpu().numpy(), offsets.float().cpu().numpy(), temperature
                 )
         return heads
 
-    def ranked(self, candidates: Mapping[str, Candidate]) -> dict[str, Ranked]:
+    def ranked(self, proposals: Mapping[str, Proposal]) -> dict[str, Ranked]:
         """Novelty of each task in the next version; as it was for those that have hardly changed since it was made."""
         found = {}
         for name, learner in self.tasks.items():
-            made = candidates.get(name)
+            made = proposals.get(name)
             if made is None and not learner.labels:
                 continue
             samples, regularisation = learner.samples, learner.head.regularisation
             if made is not None:
-                samples, regularisation = made.samples, made.regularisation
+                samples, regularisation = made.samples, made.regularisation.value
             kept = self.novelty.get(name)
             if kept is None or kept.is_outgrown(samples, regularisation):
-                kept = Ranked((made or learner).novelty(self.features.widened), samples, regularisation)
+                kept = Ranked(learner.novelty(self.features.widened, made), samples, regularisation)
             found[name] = kept
         return found
 

@@ -23,7 +23,7 @@ from pawl.domain.samples import Sample
 from pawl.domain.versions import LedgerAction, Version, has_reweighted
 from pawl.ports import Encoder
 from pawl.settings import Settings
-from worker.model.candidate import Change, Example
+from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.hyperparameters import DEFAULT
 from worker.model.ridge import RowChange
 from worker.model.task_model import TaskModel
@@ -102,8 +102,9 @@ class Recovery:
             if not {sample.label for sample in removes} <= set(state.task(task).labels):
                 return False  # another learner is changing a label at this moment
             change = await self.change(state, task, adds, removes)
-            proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=len(own) > 512)
-            await asyncio.to_thread(proposal.commit)
+            model = state.task(task)
+            proposal = await asyncio.to_thread(model.propose, change, bulk=len(own) > 512)
+            await asyncio.to_thread(model.apply, proposal)
         await retune(state, version)
         self._note(state, version)
         return True
@@ -115,7 +116,7 @@ class Recovery:
         adds: Sequence[Sample],
         removes: Sequence[Sample],
         gone: Collection[str] = (),
-    ) -> Change:
+    ) -> ModelChange:
         """A change of one task, with the members whose weight it changes.
 
         Members are read from SQL; whether `adds` are marked learned there already or not makes no difference. `gone`
@@ -127,7 +128,7 @@ class Recovery:
         members = await self._stirred(state, task, adds, removes, gone)
         everyone = [*adds, *removes, *(sample for rows in members.values() for sample in rows)]
         embeddings = await embeddings_of(state, self._samples, everyone)
-        return Change(
+        return ModelChange(
             adds=state.examples(adds, embeddings),
             removes=state.examples(removes, embeddings),
             members={label: state.examples(rows, embeddings) for label, rows in members.items()},
@@ -140,7 +141,7 @@ class Recovery:
         adds: Sequence[Sample],
         removes: Sequence[Sample],
         gone: Collection[str] = (),
-    ) -> dict[str, list[Example]]:
+    ) -> dict[str, list[LabelledFeatures]]:
         """The learned samples whose weight a change changes; see `change`."""
         found = await self._stirred(state, task, adds, removes, gone)
         embeddings = await embeddings_of(state, self._samples, [one for rows in found.values() for one in rows])
@@ -170,7 +171,7 @@ class Recovery:
             known = [name for name in version.labels.get(task, ()) if name not in former]
             learner.labels = [*known, *(label for label in sorted(counts) if label not in known)]
             learner.counts = [counts[label] for label in learner.labels]
-            seats: list[Example] = []
+            seats: list[LabelledFeatures] = []
             async for page in self._pages(state, task):
                 examples = state.examples(page, await embeddings_of(state, self._samples, page))
                 await asyncio.to_thread(_absorb, learner, examples)
@@ -185,7 +186,7 @@ class Recovery:
 
     async def with_label(
         self, state: LearnerState, task: str, label: str
-    ) -> AsyncIterator[tuple[list[str], list[Example]]]:
+    ) -> AsyncIterator[tuple[list[str], list[LabelledFeatures]]]:
         """The learned samples of a label, page by page: the ids of all, and those that are in the head."""
         after = 0
         while page := await self._samples.learned_with_label(task, label, _PAGE, after):
@@ -201,13 +202,14 @@ class Recovery:
         for task, learner in state.tasks.items():
             found = await self._samples.golden(task, self._settings.gate_items)
             present = {(sample.id, sample.pinned) for sample in found}
-            stale = [one for one in learner.panel.items if one.golden and (one.sample_id, one.pinned) not in present]
-            learner.panel.drop(one.sample_id for one in stale)
-            seated = {item.sample_id for item in learner.panel.items}
-            golden = [sample for sample in found if sample.id not in seated and sample.label in learner.labels]
-            golden = [sample for sample in golden if sample.text_digest not in state.trained]
-            embeddings = await embeddings_of(state, self._samples, golden)
-            await asyncio.to_thread(learner.seat, state.examples(golden, embeddings))
+            golden = [item for item in learner.evaluation.items if item.golden]
+            stale = [item for item in golden if (item.sample_id, item.pinned) not in present]
+            learner.unseat({item.sample_id for item in stale})
+            seated = {item.sample_id for item in learner.evaluation.items}
+            missing = [sample for sample in found if sample.id not in seated and sample.label in learner.labels]
+            missing = [sample for sample in missing if sample.text_digest not in state.trained]
+            embeddings = await embeddings_of(state, self._samples, missing)
+            await asyncio.to_thread(learner.seat, state.examples(missing, embeddings))
 
     async def trained_on(self, up_to: int) -> frozenset[str]:
         """Digests of the texts that an encoder of the lineage was trained on; under any id or task they judge nothing.
@@ -276,7 +278,7 @@ class Recovery:
         state.watermark = version.watermark
 
 
-def _absorb(learner: TaskModel, examples: Sequence[Example]) -> None:
+def _absorb(learner: TaskModel, examples: Sequence[LabelledFeatures]) -> None:
     if not examples:
         return
     index = {label: column for column, label in enumerate(learner.labels)}

@@ -120,7 +120,7 @@ def pack(state: LearnerState) -> Packed:
             "regularisation": head.regularisation,
             "temperature": learner.temperature,
             "chosen_at": learner.regularisation_chosen_at,
-            "panel": [item.sample_id for item in learner.panel.items],
+            "panel": [item.sample_id for item in learner.evaluation.items],
         }
     about = {"format": _FORMAT, "version": state.version, "encoder": state.encoder.digest, "tasks": tasks}
     about |= {"features": state.features.digest, "young_class_size": state.settings.young_class_size}

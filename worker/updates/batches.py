@@ -44,8 +44,8 @@ class Lot:
         for task, standard in self.standards.items():
             if task in candidates:
                 arrivals = {one.sample_id: one for one in step.changes[task].adds}
-                judged = standard.measure(candidates[task].judged, arrivals)
-                candidates[task] = replace(candidates[task], judged=judged)
+                paired = standard.measure(candidates[task].paired, arrivals)
+                candidates[task] = replace(candidates[task], paired=paired)
         return replace(step, candidates=candidates, charged=self.charged, forced=self.forced, reason=self.forced)
 
 

@@ -17,9 +17,11 @@ import torch
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import Sample
 from pawl.settings import Settings
-from worker.model.candidate import NEVER, Candidate, Change, Judged, panel_items
-from worker.model.evaluation_set import balanced
+from worker.model.change import ModelChange
+from worker.model.class_balance import NEVER
+from worker.model.evaluation_set import balanced, evaluation_items
 from worker.model.hyperparameters import temperature_of
+from worker.model.proposal import PairedScores, Proposal
 from worker.release.gate import Evidence, judge
 from worker.release.overlap import bad_trades
 from worker.state.learner_state import LearnerState
@@ -43,7 +45,7 @@ class Batch:
 
     task: str
     samples: Sequence[Sample]
-    change: Change
+    change: ModelChange
     replaced: Callable[[Sequence[Sample]], Mapping[str, Sample]]
     standard: Standard
     charged: Collection[str]
@@ -51,32 +53,30 @@ class Batch:
 
 @dataclass(slots=True)
 class Found:
-    """What may be learned, as a candidate (None: nothing) with its temperature, and what does harm, id -> why."""
+    """What may be learned, as a candidate (None: nothing) and what does harm, id -> why."""
 
-    temperature: float
-    candidate: Candidate | None = None
+    candidate: Proposal | None = None
     taken: list[Sample] = field(default_factory=list)
     harmful: dict[str, str] = field(default_factory=dict)
     trials: int = 0
 
 
 class Search:
-    """Of one batch. `run` is called once; afterwards the candidate must be committed or discarded, as every one."""
+    """Of one batch. `run` is called once. The model itself does not change."""
 
     def __init__(self, state: LearnerState, batch: Batch, recovery: Recovery, settings: Settings) -> None:
         self._live = state.task(batch.task)
         self._batch = batch
         self._settings = settings
-        self._found = Found(self._live.temperature)
+        self._found = Found()
         self._examples = {one.sample_id: one for one in (*batch.change.adds, *batch.change.removes)}
         self._gone: set[str] = set()
-        self._judged: Judged | None = None
+        self._accepted: Proposal | None = None
         self._emphasis: dict[str, float] = {}
         self._least = max(1, len(batch.samples) // _FINEST)
-        self._learner = self._live.copy()
+        self._learner = self._live.copy(evaluation_limit=2 * self._live.evaluation_limit)
         self._shadow = replace(state, tasks={**state.tasks, batch.task: self._learner})
         self._recovery = recovery
-        self._temperature = self._live.temperature
 
     async def run(self) -> Found:
         """Tries the batch, least opposed first: what is refused comes to lie together, and harmless samples are not
@@ -84,16 +84,16 @@ class Search:
         """
         await asyncio.to_thread(self._prepare)
         await self._try(self._units(await asyncio.to_thread(self._behind)))
-        if self._found.taken and self._judged is not None:
-            self._found.candidate = self._candidate(self._judged)
+        if self._accepted is not None:  # the copy, with all that was let in, is what comes after the live head
+            after = self._live.becoming(self._learner, self._accepted.paired)
+            self._found.candidate = replace(after, temperature=self._accepted.temperature, emphasis=self._emphasis)
         return self._found
 
     def _prepare(self) -> None:
-        """The panel judges until the end with all it has, and seats what the whole batch would have seated."""
+        """The evaluation set judges until the end with all it has, and seats what the whole batch would have seated."""
         adds = [one for one in self._batch.change.adds if one.eligible]
         index = {label: column for column, label in enumerate(dict.fromkeys(one.label for one in adds))}
-        seats = {adds[row].sample_id for row in balanced(panel_items(adds, index), self._live.panel.limit)}
-        self._learner.panel.limit *= 2
+        seats = {adds[row].sample_id for row in balanced(evaluation_items(adds, index), self._live.evaluation_limit)}
         for one in self._batch.change.adds:
             if one.sample_id not in seats:
                 self._examples[one.sample_id] = replace(one, eligible=False)
@@ -153,12 +153,11 @@ class Search:
         change, everything = await self._change(part), [*self._found.taken, *part]
         bulk = len(change.adds) + len(change.removes) > RANK_UPDATE_LIMIT
         candidate = await asyncio.to_thread(self._learner.propose, change, bulk=bulk)
-        judged, report = await asyncio.to_thread(self._judge, candidate, everything)
+        tried, report = await asyncio.to_thread(self._judge, candidate, everything)
         if not report.accepted:
-            candidate.discard()
             return report
-        await asyncio.to_thread(candidate.commit)
-        self._judged, self._found.temperature = judged, self._temperature
+        await asyncio.to_thread(self._learner.apply, candidate)
+        self._accepted = tried
         self._emphasis |= candidate.emphasis
         for id, factor in candidate.emphasis.items():
             self._examples[id] = replace(self._examples[id], weight=self._examples[id].weight * factor)
@@ -166,61 +165,40 @@ class Search:
         self._gone |= self._batch.replaced(part).keys()
         return report
 
-    def _judge(self, candidate: Candidate, samples: Sequence[Sample]) -> tuple[Judged, GateReport]:
-        judged = self._measured(candidate, samples)
-        self._temperature = self._live.temperature
+    def _judge(self, candidate: Proposal, samples: Sequence[Sample]) -> tuple[Proposal, GateReport]:
+        """The candidate as it compares with the version from before the batch, and what the gate says of it."""
+        paired, temperature = self._measured(candidate, samples), self._live.temperature
         if len(samples) > RANK_UPDATE_LIMIT:
-            self._temperature = temperature_of(judged) or self._temperature
+            temperature = temperature_of(paired) or temperature
         served = [sample.served_label for sample in samples]
-        evidence = Evidence(judged, self._live.temperature, self._temperature, served)
+        evidence = Evidence(paired, self._live.temperature, temperature, served)
         task = self._batch.task
-        return judged, judge({task: evidence}, self._settings, charged={task: self._batch.charged})
+        report = judge({task: evidence}, self._settings, charged={task: self._batch.charged})
+        return replace(candidate, paired=paired, temperature=temperature), report
 
-    async def _change(self, part: Sequence[Sample]) -> Change:
+    async def _change(self, part: Sequence[Sample]) -> ModelChange:
         """As the store would say it, had it been told of what is in already."""
         removes = list(self._batch.replaced(part).values())
         members = await self._recovery.members(self._shadow, self._batch.task, part, removes, self._gone)
         for label in members:
             members[label] += [self._examples[one.id] for one in self._found.taken if one.label == label]
-        return Change(
+        return ModelChange(
             [self._examples[sample.id] for sample in part],
             [self._examples[sample.id] for sample in removes if sample.id in self._examples],
             members,
             self._batch.change.corrections,
         )
 
-    def _measured(self, candidate: Candidate, samples: Sequence[Sample]) -> Judged:
-        """Against the version from before the batch: on the panel, and on all that is in or tried."""
+    def _measured(self, candidate: Proposal, samples: Sequence[Sample]) -> PairedScores:
+        """Against the version from before the batch: on the evaluation set, and on all that is in or tried."""
         before = self._batch.standard
         features = torch.stack([self._examples[one.id].features for one in samples]).to(candidate.weights)
         known = features @ before.weights + before.offsets
         return replace(
-            before.measure(candidate.judged, self._examples),
+            before.measure(candidate.paired, self._examples),
             new_targets=torch.tensor([candidate.labels.index(one.label) for one in samples]),
             new_live=torch.nn.functional.pad(known, (0, len(candidate.labels) - known.shape[1]), value=NEVER),
             new_candidate=features @ candidate.weights + candidate.offsets,
-        )
-
-    def _candidate(self, judged: Judged) -> Candidate:
-        """The copy, with all that was let in, as what comes after the live head."""
-        learner, live = self._learner, self._live
-
-        def commit() -> None:
-            learner.panel.limit = live.panel.limit
-            learner.panel.trim()
-            live.become(learner)
-
-        return Candidate(
-            tuple(learner.labels),
-            learner.head.weights,
-            learner.offsets(learner.counts),
-            learner.samples,
-            learner.head.regularisation,
-            judged,
-            learner.novelty,
-            commit,
-            lambda: None,
-            self._emphasis,
         )
 
 

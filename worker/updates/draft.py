@@ -11,12 +11,13 @@ from worker.state.learner_state import LearnerState, Ranked
 from worker.updates.step import Step
 
 
-def draft_of(state: LearnerState, step: Step, temperatures: Mapping[str, float], ranked: Mapping[str, Ranked]) -> Draft:
+def draft_of(state: LearnerState, step: Step, ranked: Mapping[str, Ranked]) -> Draft:
     """The candidate that a step makes of the live version."""
-    values = {name: one.head.regularisation for name, one in state.tasks.items()}
+    choices = {name: model.regularisation for name, model in state.tasks.items()}
+    choices |= {name: proposal.regularisation for name, proposal in step.candidates.items()}
     chosen: Json = {
-        "regularisation": values | {name: one.regularisation for name, one in step.candidates.items()},
-        "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in state.tasks.items()},
+        "regularisation": {name: choice.value for name, choice in choices.items()},
+        "regularisation_chosen_at": {name: choice.samples for name, choice in choices.items()},
     }
     return Draft(
         kind=step.kind,
@@ -24,7 +25,7 @@ def draft_of(state: LearnerState, step: Step, temperatures: Mapping[str, float],
         parent=state.version or None,
         encoder_folder=state.encoder_folder,
         encoder_digest=state.encoder.digest,
-        heads=step.staying(state.heads(dict(step.candidates), dict(temperatures))),
+        heads=step.staying(state.heads(step.candidates)),
         features=state.features,
         novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
         settings=chosen | state.settings.model_dump(include={"young_class_size", "prior_correction"}),

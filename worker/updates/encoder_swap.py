@@ -19,8 +19,8 @@ from pawl.domain.versions import LedgerAction, LedgerChange, Version, VersionKin
 from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.settings.consolidation import ConsolidationSettings
-from worker.model.candidate import Judged
 from worker.model.hyperparameters import choose_regularisation, choose_temperature
+from worker.model.proposal import PairedScores
 from worker.model.task_model import TaskModel
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Draft, Publisher
@@ -89,10 +89,10 @@ class Succession:
         await self._fold_in(new, cause.version)
         await self._recovery.rebuild(new, version)
         for learner in new.tasks.values():
-            value = await asyncio.to_thread(choose_regularisation, learner)
-            if value is not None:
-                (await asyncio.to_thread(learner.propose_regularisation, value)).commit()
-            learner.temperature = await asyncio.to_thread(choose_temperature, learner)
+            choice = await asyncio.to_thread(choose_regularisation, learner)
+            learner.apply(await asyncio.to_thread(learner.propose_settings, regularisation=choice))
+            temperature = await asyncio.to_thread(choose_temperature, learner)
+            learner.apply(learner.propose_settings(temperature=temperature))
         new.novelty = await asyncio.to_thread(new.ranked, {})
         refit = time.perf_counter() - begun
         written = await self._publisher.write(self._draft(live, new, result, cause, refit))
@@ -141,7 +141,7 @@ class Succession:
             parent=live.version,
             encoder_folder=new.encoder_folder,
             encoder_digest=new.encoder.digest,
-            heads=new.heads({}, {}),
+            heads=new.heads({}),
             features=new.features,
             novelty={task: one.novelty for task, one in new.novelty.items()},
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
@@ -158,7 +158,7 @@ class Succession:
 
     async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
         """Time per text of the new artefact against the live one's, both in this process, in turn."""
-        ids = [item.sample_id for one in live.tasks.values() for item in one.panel.items][:_TIMED_TEXTS]
+        ids = [item.sample_id for one in live.tasks.values() for item in one.evaluation.items][:_TIMED_TEXTS]
         texts = [sample.text for sample in await self._samples.get_many(ids)]
         return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None
 
@@ -172,17 +172,17 @@ def _made_with(live: LearnerState, result: Mapping[str, Any], cause: Cause, fold
     return replace(live.made_with, choice=replace(live.made_with.choice, precision=precision))
 
 
-def _compare(old: TaskModel, new: TaskModel) -> Judged:
+def _compare(old: TaskModel, new: TaskModel) -> PairedScores:
     """Both heads on the samples that neither encoder was trained on and that both panels hold."""
-    places = {item.sample_id: row for row, item in enumerate(old.panel.items)}
-    rows = [row for row, item in enumerate(new.panel.items) if item.sample_id in places]
-    items = [new.panel.items[row] for row in rows]
+    places = {item.sample_id: row for row, item in enumerate(old.evaluation.items)}
+    rows = [row for row, item in enumerate(new.evaluation.items) if item.sample_id in places]
+    items = [new.evaluation.items[row] for row in rows]
     columns = torch.tensor([old.labels.index(label) for label in new.labels], dtype=torch.int64)
     live = old.leave_one_out()[[places[item.sample_id] for item in items]][:, columns]
     candidate = new.leave_one_out()[rows]
     empty = candidate.new_zeros(0, len(new.labels))
     none = torch.zeros(0, dtype=torch.int64)
-    return Judged(tuple(new.labels), items, new.panel.targets[rows], live, candidate, none, empty, empty)
+    return PairedScores(tuple(new.labels), items, new.evaluation.targets[rows], live, candidate, none, empty, empty)
 
 
 def _ratio(old: Encoder, new: Encoder, texts: list[str]) -> float:

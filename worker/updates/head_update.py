@@ -18,8 +18,9 @@ from pawl.domain.samples import REPLACED, Origin, Sample, SampleState
 from pawl.domain.versions import NewVersion, Version, VersionKind
 from pawl.ports import Encoder
 from pawl.settings import Settings
-from worker.model.candidate import Candidate, Change
+from worker.model.change import ModelChange
 from worker.model.hyperparameters import temperature_of
+from worker.model.proposal import Proposal
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Publisher
 from worker.release.rollback_monitor import Probation
@@ -167,9 +168,8 @@ class Learning:
         bulk: bool = False,
     ) -> Step:
         """Works out the change of each task's head; nothing moves yet."""
-        candidates: dict[str, Candidate] = {}
-        changes: dict[str, Change] = {}
-        temperatures: dict[str, float] = {}
+        candidates: dict[str, Proposal] = {}
+        changes: dict[str, ModelChange] = {}
         embed = update = 0.0
         for task in sorted({sample.task for sample in (*adds, *removes)}):
             begun = time.perf_counter()
@@ -181,35 +181,28 @@ class Learning:
             if not many:
                 change = replace(change, corrections=_corrections(own_adds, state.alike))
             changes[task] = change
-            candidates[task] = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
-            if many and (fitted := await asyncio.to_thread(temperature_of, candidates[task].judged)):
-                temperatures[task] = fitted
+            proposal = await asyncio.to_thread(state.task(task).propose, change, bulk=many)
+            if many and (fitted := await asyncio.to_thread(temperature_of, proposal.paired)):
+                proposal = replace(proposal, temperature=fitted)
+            candidates[task] = proposal
             update += time.perf_counter() - begun
         imported = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
         kind, trigger = (VersionKind.IMPORT, "import") if imported else (VersionKind.HEAD, "feedback")
         timings = {"embed_ms": embed * 1e3, "update_ms": update * 1e3}
         doubts = {sample.id: self._doubts[sample.id] for sample in adds if sample.id in self._doubts}
-        return Step(
-            kind, trigger, candidates, adds, dropped=dropped, doubts=doubts, temperatures=temperatures, timings=timings,
-            changes=changes,
-        )  # fmt: skip
+        return Step(kind, trigger, candidates, adds, dropped=dropped, doubts=doubts, timings=timings, changes=changes)
 
     async def run(self, state: LearnerState, step: Step, last: bool = True) -> tuple[Version | None, GateReport]:
-        """Judges, writes and promotes one candidate. On any failure the proposals are taken back."""
-        try:
-            ranked = await asyncio.to_thread(state.ranked, step.candidates)
-            written, report = await self.written(state, step, ranked)
-            if not report.accepted:
-                harmful = {sample.id: harm(sample.task, report) for sample in step.adds} if last else {}
-                await self._publisher.refuse(written, report, step.change(), harmful)
-                step.finish(commit=False)
-                return None, report
-            promoted = await self._publisher.promote(written, report, step.change())
-        except BaseException:
-            step.finish(commit=False)
-            raise
-        # The version is live: from here the state must follow, so nothing may stop the commits.
-        await asyncio.shield(asyncio.to_thread(step.finish, commit=True))
+        """Judges, writes and promotes one candidate. The state changes only when the version is live."""
+        ranked = await asyncio.to_thread(state.ranked, step.candidates)
+        written, report = await self.written(state, step, ranked)
+        if not report.accepted:
+            harmful = {sample.id: harm(sample.task, report) for sample in step.adds} if last else {}
+            await self._publisher.refuse(written, report, step.change(), harmful)
+            return None, report
+        promoted = await self._publisher.promote(written, report, step.change())
+        # The version is live: from here the state must follow, so nothing may stop it.
+        await asyncio.shield(asyncio.to_thread(step.apply, state.tasks))
         state.novelty, state.tasks = step.staying(ranked), step.staying(state.tasks)
         self._note(state, promoted, step)
         return promoted, report
@@ -218,15 +211,14 @@ class Learning:
         self, state: LearnerState, step: Step, ranked: Mapping[str, Ranked]
     ) -> tuple[NewVersion, GateReport]:
         """Writes a candidate and judges it; nothing serves it yet."""
-        temperatures = {name: step.temperatures.get(name, one.temperature) for name, one in state.tasks.items()}
         begun = time.perf_counter()
-        written = await self._publisher.write(draft_of(state, step, temperatures, ranked))
+        written = await self._publisher.write(draft_of(state, step, ranked))
         wrote = time.perf_counter()
         evidence = {
             task: Evidence(
-                candidate.judged,
+                candidate.paired,
                 state.tasks[task].temperature,
-                temperatures[task],
+                candidate.temperature,
                 [sample.served_label for sample in _of(step.adds, task)],
             )
             for task, candidate in step.candidates.items()
@@ -253,8 +245,6 @@ class Learning:
         state.version, state.watermark = version.number, version.watermark
         state.unsaved += step.moved
         state.encoder_folder = self._publisher.encoder_folder(version.number)  # the parent's may be retired soon
-        for name, temperature in step.temperatures.items():
-            state.tasks[name].temperature = temperature
         if step.label is not None:  # what was seen names labels that are no more
             self._screening.forget()
             self._probation.forget()

@@ -11,7 +11,7 @@ from pawl.domain.labels import LabelChange, LabelChangeKind, check_enough_stay, 
 from pawl.domain.versions import VersionKind
 from pawl.settings import Settings
 from worker.health.trouble import Place
-from worker.model.candidate import Candidate
+from worker.model.proposal import Proposal
 from worker.model.relabel import Retirement, propose_rename, reweighted
 from worker.model.task_model import TaskModel
 from worker.state.learner_ports import LearnerPorts
@@ -106,7 +106,7 @@ class Labelling:
         state.unsaved += self._settings.snapshot_every
         log.info("label_changed", kind=change.kind.value, task=change.task, label=change.label, target=change.target)
 
-    async def _rename(self, state: LearnerState, learner: TaskModel, change: LabelChange, new: str) -> Candidate:
+    async def _rename(self, state: LearnerState, learner: TaskModel, change: LabelChange, new: str) -> Proposal:
         members = {}
         for label in reweighted(learner, change.label, new) if new in learner.labels else []:
             rows = await self._samples.learned_with_label(change.task, label, self._settings.young_class_size)
@@ -115,7 +115,7 @@ class Labelling:
 
     async def _retire(
         self, state: LearnerState, learner: TaskModel, change: LabelChange
-    ) -> tuple[Candidate, dict[str, str]]:
+    ) -> tuple[Proposal, dict[str, str]]:
         removes: dict[str, str] = {}
         retirement = await asyncio.to_thread(Retirement, learner, change.label)
         async for ids, examples in self._recovery.with_label(state, change.task, change.label):

@@ -25,10 +25,7 @@ async def take_out(learning: Learning, state: LearnerState) -> None:
     """After a roll-back: its artefacts are older than some retractions or changes of labels, the state is not, so the
     state serves.
     """
-    candidates = {
-        name: await asyncio.to_thread(one.propose_regularisation, one.head.regularisation)
-        for name, one in state.tasks.items()
-    }
+    candidates = {name: await asyncio.to_thread(model.propose_settings) for name, model in state.tasks.items()}
     reason = "retracted samples or former labels were back after a roll-back"
     await learning.run(state, Step(VersionKind.HEAD, "retraction", candidates, forced=reason))
 

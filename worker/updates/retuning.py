@@ -11,8 +11,9 @@ from dataclasses import replace
 from pawl.domain.samples import Sample
 from pawl.domain.versions import Version, VersionKind
 from pawl.ports import SampleStore
-from worker.model.candidate import Candidate, without_live
 from worker.model.hyperparameters import OVERDUE, choose_regularisation, choose_temperature, is_due
+from worker.model.proposal import PairedScores, Proposal, RegularisationChoice, without_live
+from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import sort_out
 from worker.screening.truncation import note_alike
 from worker.state.learner_state import LearnerState
@@ -38,29 +39,17 @@ class Tuning:
         intake = sort_out(batch, await self._samples.rivals(batch))
         await note_alike(state, self._samples, intake.adds)
         step = await self._learning.propose(state, intake.adds, [], intake.dropped, bulk=True)
-        candidates: dict[str, Candidate] = {}
-        temperatures: dict[str, float] = {}
         brought = await self._brought_back(intake.adds)
-        for name, first in step.candidates.items():
-            learner = state.tasks[name]
-            await asyncio.to_thread(first.commit)
-            if name in brought:
-                value, learner.regularisation_chosen_at = brought[name][0], learner.samples
-            else:
-                found = await asyncio.to_thread(choose_regularisation, learner)
-                value = found or learner.head.regularisation
-            chosen = await asyncio.to_thread(learner.propose_regularisation, value)
-            await asyncio.to_thread(chosen.commit)  # an empty state has nothing to lose: a failure drops it whole
-            judged = without_live(chosen.judged, first.judged)
-            candidates[name] = replace(
-                chosen, judged=judged, novelty=learner.novelty, commit=_nothing, discard=_nothing
-            )
-            if name in brought:
-                temperatures[name] = brought[name][1]
-            else:
-                temperatures[name] = await asyncio.to_thread(choose_temperature, learner)
+        chosen = {
+            task: await asyncio.to_thread(_begun, state.tasks[task], first, brought.get(task))
+            for task, first in step.candidates.items()
+        }
         await self._recovery.seat_golden(state)
-        step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates, temperatures=temperatures)
+        candidates = {}
+        for task, (paired, temperature) in chosen.items():
+            proposal = state.tasks[task].propose_settings(temperature=temperature)
+            candidates[task] = replace(proposal, paired=without_live(paired, step.candidates[task].paired))
+        step = replace(step, kind=VersionKind.BOOTSTRAP, candidates=candidates)
         version, report = await self._learning.run(state, step)
         if version is None:
             raise RuntimeError(f"the first version was refused: {report.reasons}")
@@ -90,22 +79,26 @@ class Tuning:
         state = self._learning.state
         if state is None:
             return False
-        candidates: dict[str, Candidate] = {}
-        temperatures: dict[str, float] = {}
-        for name, learner in state.tasks.items():
-            if not is_due(learner):
+        candidates: dict[str, Proposal] = {}
+        for name, model in state.tasks.items():
+            if not is_due(model):
                 continue
-            value = await asyncio.to_thread(choose_regularisation, learner, stop)
-            if value is None:
+            choice = await asyncio.to_thread(choose_regularisation, model, stop)
+            if choice is None:
                 continue
-            if value != learner.head.regularisation:
-                candidates[name] = await asyncio.to_thread(learner.propose_regularisation, value)
-            chosen = await asyncio.to_thread(choose_temperature, learner)
-            if abs(chosen / learner.temperature - 1) > _TEMPERATURE_STEP:
-                temperatures[name] = chosen
-        if not candidates and not temperatures:
+            # Noted whatever the gate says of it: a lambda that was refused is not tried again at every quiet moment.
+            noted = replace(model.regularisation, samples=choice.samples)
+            model.apply(model.propose_settings(regularisation=noted))
+            temperature: float | None = await asyncio.to_thread(choose_temperature, model)
+            if temperature is not None and abs(temperature / model.temperature - 1) <= _TEMPERATURE_STEP:
+                temperature = None
+            if temperature is not None or choice.value != model.head.regularisation:
+                candidates[name] = await asyncio.to_thread(
+                    model.propose_settings, regularisation=choice, temperature=temperature
+                )
+        if not candidates:
             return False
-        step = Step(VersionKind.HEAD, "regularisation", candidates, temperatures=temperatures)
+        step = Step(VersionKind.HEAD, "regularisation", candidates)
         version, _ = await self._learning.run(state, step)
         return version is not None
 
@@ -115,5 +108,13 @@ class Tuning:
             await self._recovery.seat_golden(self._learning.state)
 
 
-def _nothing() -> None:
-    return
+def _begun(model: TaskModel, first: Proposal, brought: tuple[float, float] | None) -> tuple[PairedScores, float]:
+    """Takes a task's first samples over, then a lambda; returns how the head does, and the temperature that fits it.
+
+    An empty state has nothing to lose: after a failure it is dropped whole.
+    """
+    model.apply(first)
+    choice = choose_regularisation(model) if brought is None else RegularisationChoice(brought[0], model.samples)
+    proposal = model.propose_settings(regularisation=choice)
+    model.apply(proposal)
+    return proposal.paired, choose_temperature(model) if brought is None else brought[1]

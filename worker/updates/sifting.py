@@ -12,7 +12,7 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import REPLACED, Sample
 from pawl.settings import Settings
-from worker.model.candidate import Candidate
+from worker.model.proposal import Proposal
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
 from worker.updates.baseline import Standard, standard_of
@@ -44,8 +44,7 @@ async def sift(
     A sample that a newer label had overtaken stays queued where that one does harm. What is wrong with a candidate as
     such, its size, is no sample's: then nothing of it is learned.
     """
-    candidates: dict[str, Candidate] = {}
-    temperatures: dict[str, float] = {}
+    candidates: dict[str, Proposal] = {}
     taken: list[Sample] = []
     whole = {one.id: harm(one.task, report) for one in step.adds}
     harmful: dict[str, str] = {}
@@ -60,7 +59,7 @@ async def sift(
         taken += found.taken
         harmful |= found.harmful
         if found.candidate is not None:
-            candidates[task], temperatures[task] = found.candidate, found.temperature
+            candidates[task] = found.candidate
     holds = {id: Hold(QuarantineKind.GATE, harmful.get(id, why)) for id, why in whole.items()}
     if not candidates:
         return Sifted(None, holds)
@@ -72,7 +71,6 @@ async def sift(
         removes={old: f"{REPLACED}{new.id}" for new in taken for old in removes_of([new])},
         dropped={id: why for id, why in step.dropped.items() if why.removeprefix(REPLACED) in kept},
         pulls={id: hold for id, hold in holds.items() if id not in kept},
-        temperatures=temperatures,
         charged={task: report.charges.get(task, ()) for task in candidates},
         changes={},
     )

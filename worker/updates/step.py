@@ -10,7 +10,9 @@ from pawl.domain.labels import LabelChange
 from pawl.domain.quarantine import Doubt, Hold
 from pawl.domain.samples import Sample
 from pawl.domain.versions import LedgerChange, VersionKind
-from worker.model.candidate import Candidate, Change
+from worker.model.change import ModelChange
+from worker.model.proposal import Proposal
+from worker.model.task_model import TaskModel
 
 T = TypeVar("T")
 
@@ -24,14 +26,13 @@ class Step:
 
     kind: VersionKind
     trigger: str
-    candidates: Mapping[str, Candidate]
+    candidates: Mapping[str, Proposal]
     adds: Sequence[Sample] = ()
     removes: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     pulls: Mapping[str, Hold] = field(default_factory=dict)
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
     forced: str | None = None
-    temperatures: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     label: LabelChange | None = None
     without: str | None = None
@@ -39,7 +40,7 @@ class Step:
     reason: str | None = None
     charged: Mapping[str, Collection[str]] = field(default_factory=dict)
     """By task, what a batch was refused for that this is a part of."""
-    changes: Mapping[str, Change] = field(default_factory=dict)
+    changes: Mapping[str, ModelChange] = field(default_factory=dict)
     """By task, what `candidates` were made of."""
 
     def staying(self, heads: Mapping[str, T]) -> dict[str, T]:
@@ -64,7 +65,7 @@ class Step:
             emphasis={id: by for one in self.candidates.values() for id, by in one.emphasis.items()},
         )
 
-    def finish(self, *, commit: bool) -> None:
-        """Takes the proposals over, or takes them back."""
-        for candidate in self.candidates.values():
-            (candidate.commit if commit else candidate.discard)()
+    def apply(self, models: Mapping[str, TaskModel]) -> None:
+        """The models, by task, take the proposals over."""
+        for task, proposal in self.candidates.items():
+            models[task].apply(proposal)

@@ -213,13 +213,13 @@ async def test_the_step_without_a_sample_leaves_no_trace(install: Installer, red
         state = await learner.learning.catch_up()
         assert state is not None
         before = {name: one.head.weights.clone() for name, one in state.tasks.items()}
-        seats = {name: len(one.panel) for name, one in state.tasks.items()}
+        seats = {name: len(one.evaluation) for name, one in state.tasks.items()}
         await rehearsal.rehearse(learner.learning, learner.parts.publisher)
         assert pawl.artefacts.kept() == [1]
         assert [version.number for version in await learner.ledger.page(None, 10)] == [1]
         for name, one in state.tasks.items():
             assert torch.equal(one.head.weights, before[name])
-            assert len(one.panel) == seats[name]
+            assert len(one.evaluation) == seats[name]
 
 
 async def _in_state(learner: Learner, ids: list[str], state: SampleState) -> bool:

@@ -10,23 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.worker.examples import direct_weights, examples, learner, teach
-from worker.model.candidate import Candidate, Change, Example
+from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.correction_weight import MARGIN
+from worker.model.proposal import Proposal
 from worker.model.task_model import TaskModel
 
 
-def _taught(limit: float = 8.0, seed: int = 0) -> tuple[TaskModel, list[Example]]:
+def _taught(limit: float = 8.0, seed: int = 0) -> tuple[TaskModel, list[LabelledFeatures]]:
     """A head of three old classes of 100 samples each."""
     task = learner(emphasis_limit=limit)
     known = [e for label in "abc" for e in examples(label, 100, seed=seed, spread=0.7)]
     return task, teach(task, known, [], bulk=True)
 
 
-def _correct(task: TaskModel, example: Example) -> Candidate:
-    return task.propose(Change([example], corrections=frozenset({example.sample_id})))
+def _correct(task: TaskModel, example: LabelledFeatures) -> Proposal:
+    return task.propose(ModelChange([example], corrections=frozenset({example.sample_id})))
 
 
-def _lead(task: TaskModel, candidate: Candidate, example: Example) -> float:
+def _lead(task: TaskModel, candidate: Proposal, example: LabelledFeatures) -> float:
     """By how much the example's label is ahead of the best other one under the candidate."""
     scores = example.features.double() @ candidate.weights + candidate.offsets
     column = candidate.labels.index(example.label)
@@ -61,8 +62,7 @@ def test_it_never_passes_its_limit_and_bulk_has_none() -> None:
     told = replace(examples("a", 1, seed=5, spread=0.1, prefix="told")[0], label="b")
     candidate = _correct(task, told)
     assert candidate.emphasis == {told.sample_id: 2.0}
-    candidate.discard()
-    assert task.propose(Change([told])).emphasis == {}
+    assert task.propose(ModelChange([told])).emphasis == {}
 
 
 def test_what_the_head_says_already_is_not_emphasised() -> None:
@@ -75,11 +75,11 @@ def test_the_weights_equal_the_direct_solve_with_it_and_it_leaves_exactly() -> N
     before = task.head.weights.clone()
     told = replace(examples("a", 1, seed=5, spread=0.3, prefix="told")[0], label="b")
     candidate = _correct(task, told)
-    candidate.commit()
+    task.apply(candidate)
     weighed = replace(told, weight=told.weight * candidate.emphasis[told.sample_id])
     assert weighed.weight > 1.0
     right = direct_weights(task, [*known, weighed])
     assert float((task.head.weights - right).norm() / right.norm()) <= 1e-8
-    assert task.panel.items[-1].weight == weighed.weight
+    assert task.evaluation.items[-1].weight == weighed.weight
     teach(task, [], [*known, weighed], [weighed])
     assert float((task.head.weights - before).norm() / before.norm()) <= 1e-8

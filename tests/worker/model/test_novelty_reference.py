@@ -16,8 +16,9 @@ from pawl.ports import Floats
 from tests.intents import labelled
 from tests.worker.examples import DIMENSION, examples, learner, teach
 from tests.worker.lives import Lived, live
-from worker.model.candidate import Change, Example
+from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.novelty_reference import measure
+from worker.model.proposal import RegularisationChoice
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import Ranked
 
@@ -30,7 +31,7 @@ def test_a_known_text_is_as_strange_as_it_was_before_it_was_known() -> None:
     task = learner()
     teach(task, known, [], bulk=True)
     expected = []
-    for item in task.panel.items:
+    for item in task.evaluation.items:
         own = next(e for e in known if e.sample_id == item.sample_id)
         fresh = learner()
         fresh.labels, fresh.counts = list(task.labels), [0] * len(task.labels)
@@ -41,17 +42,17 @@ def test_a_known_text_is_as_strange_as_it_was_before_it_was_known() -> None:
     np.testing.assert_allclose(found.quantiles, order, atol=2e-4)
 
 
-def test_what_a_candidate_says_is_what_is_so_after_its_commit() -> None:
+def test_what_a_candidate_says_is_what_is_so_after_it_is_applied() -> None:
     for bulk in (False, True):
         task = learner()
         known = teach(task, [*examples("a", 40), *examples("b", 40)], [])
-        candidate = task.propose(Change(examples("c", 70), known[:3]), bulk=bulk)
-        said = candidate.novelty(_PART)
-        candidate.commit()
+        candidate = task.propose(ModelChange(examples("c", 70), known[:3]), bulk=bulk)
+        said = task.novelty(_PART, candidate)
+        task.apply(candidate)
         _assert_same(said, task.novelty(_PART))
-        chosen = task.propose_regularisation(3.0)
-        said = chosen.novelty(_PART)
-        chosen.commit()
+        chosen = task.propose_settings(regularisation=RegularisationChoice(3.0, 100))
+        said = task.novelty(_PART, chosen)
+        task.apply(chosen)
         _assert_same(said, task.novelty(_PART))
 
 
@@ -71,7 +72,7 @@ def test_golden_samples_rank_though_they_are_not_in_the_head() -> None:
     teach(task, known, [], bulk=True)
     golden = [replace(e, golden=True) for e in examples("a", 30, seed=3)]
     task.seat(golden)
-    assert [item.sample_id for item in task.panel.items] == [e.sample_id for e in (*known, *golden)]
+    assert [item.sample_id for item in task.evaluation.items] == [e.sample_id for e in (*known, *golden)]
     z = torch.stack([e.features[:_PART] for e in (*known, *golden)])
     weights = torch.tensor([task.level(40)] * len(known) + [0.0] * len(golden))
     _assert_same(task.novelty(_PART), measure(_gram(task, known), z, weights, task.leave_one_out()))
@@ -79,7 +80,7 @@ def test_golden_samples_rank_though_they_are_not_in_the_head() -> None:
 
 def test_few_texts_or_none_are_enough() -> None:
     task = learner()
-    task.propose(Change(examples("a", 1))).commit()
+    teach(task, examples("a", 1), [])
     teach(task, examples("b", 1), [])
     novelty = task.novelty(_PART)
     assert np.isfinite(novelty.quantiles).all()
@@ -116,7 +117,7 @@ async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Liv
         assert second.manifest.files[novelty_file(task)] == first.manifest.files[novelty_file(task)]
 
 
-def _gram(task: TaskModel, known: Sequence[Example]) -> torch.Tensor:
+def _gram(task: TaskModel, known: Sequence[LabelledFeatures]) -> torch.Tensor:
     counts = dict(zip(task.labels, task.counts, strict=True))
     z = torch.stack([e.features for e in known]).double()
     weights = torch.tensor([e.weight * task.level(counts[e.label]) for e in known], dtype=torch.float64)
@@ -128,12 +129,12 @@ def _head(task: TaskModel) -> LinearHead:
     return LinearHead(task.labels, task.head.weights.float().numpy(), offsets.float().numpy(), 0.1)
 
 
-def _strangeness(task: TaskModel, novelty: Novelty, some: Sequence[Example]) -> Floats:
+def _strangeness(task: TaskModel, novelty: Novelty, some: Sequence[LabelledFeatures]) -> Floats:
     phi = torch.stack([e.features for e in some]).numpy()
     return novelty.strangeness(phi, _head(task).scores(phi))
 
 
-def _rank(task: TaskModel, novelty: Novelty, some: Sequence[Example]) -> Floats:
+def _rank(task: TaskModel, novelty: Novelty, some: Sequence[LabelledFeatures]) -> Floats:
     phi = torch.stack([e.features for e in some]).numpy()
     return novelty.rank(phi, _head(task).scores(phi))
 

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.worker.examples import direct_weights, examples, learner, teach
-from worker.model.candidate import NEVER, Change, Example
+from worker.model.change import LabelledFeatures, ModelChange
+from worker.model.class_balance import NEVER, ClassBalance
 from worker.model.hyperparameters import choose_regularisation, choose_temperature
+from worker.model.proposal import RegularisationChoice
 
 
 def test_class_weights_step_at_powers_of_two() -> None:
@@ -22,7 +24,7 @@ def test_class_weights_step_at_powers_of_two() -> None:
 @given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12), st.booleans()), min_size=1, max_size=10))
 @settings(max_examples=40, deadline=None)
 def test_weights_equal_the_direct_solve_while_classes_grow_and_shrink(steps: list[tuple[str, int, bool]]) -> None:
-    task, known = learner(), list[Example]()
+    task, known = learner(), list[LabelledFeatures]()
     for number, (label, count, leave) in enumerate(steps):
         removes = [e for e in known if e.label == label][:count] if leave else []
         adds = [] if removes else examples(label, count, seed=number)
@@ -36,14 +38,14 @@ def test_bulk_and_rank_updates_agree() -> None:
     one, other = learner(), learner()
     samples = [*examples("a", 30), *examples("b", 20), *examples("c", 3)]
     teach(one, samples, [], bulk=True)
-    known: list[Example] = []
+    known: list[LabelledFeatures] = []
     for start in range(0, len(samples), 7):
         known = teach(other, samples[start : start + 7], known)
     assert one.labels == other.labels
     assert one.counts == other.counts
     assert float((one.head.weights - other.head.weights).norm() / one.head.weights.norm()) <= 1e-9
-    rows = {item.sample_id: row for row, item in enumerate(other.panel.items)}
-    order = [rows[item.sample_id] for item in one.panel.items]
+    rows = {item.sample_id: row for row, item in enumerate(other.evaluation.items)}
+    order = [rows[item.sample_id] for item in one.evaluation.items]
     assert torch.allclose(one.leave_one_out(), other.leave_one_out()[order], atol=1e-8)
 
 
@@ -53,7 +55,7 @@ def test_leave_one_out_is_what_a_head_without_the_sample_says() -> None:
     teach(task, known, [], bulk=True)
     scores = task.leave_one_out()
     for row in (0, 5, 100, 200):
-        item = task.panel.items[row]
+        item = task.evaluation.items[row]
         rest = [e for e in known if e.sample_id != item.sample_id]
         own = next(e for e in known if e.sample_id == item.sample_id)
         fresh = learner()
@@ -63,27 +65,37 @@ def test_leave_one_out_is_what_a_head_without_the_sample_says() -> None:
         assert torch.allclose(scores[row], expected, atol=1e-9)
 
 
-def test_a_discarded_proposal_leaves_no_trace() -> None:
+def test_a_proposal_changes_nothing() -> None:
     task = learner()
     known = teach(task, [*examples("a", 10), *examples("b", 10)], [])
     before = (task.head.weights.clone(), task.head.inverse.clone(), task.leave_one_out().clone(), list(task.counts))
-    candidate = task.propose(Change(adds=examples("new", 3)))
-    candidate.discard()
+    for bulk in (False, True):
+        task.propose(ModelChange(adds=examples("new", 3), removes=known[:2]), bulk=bulk)
+    task.propose_settings(regularisation=RegularisationChoice(3.0, 20), temperature=0.7)
     assert task.labels == ["a", "b"]
     assert before[3] == task.counts
-    assert len(task.panel) == len(known)
+    assert len(task.evaluation) == len(known)
     for old, new in zip(before[:3], (task.head.weights, task.head.inverse, task.leave_one_out()), strict=True):
         assert torch.equal(old, new)
 
 
-def test_a_candidate_is_judged_as_it_is_after_its_commit() -> None:
+def test_a_proposal_to_a_model_that_has_changed_since_is_refused() -> None:
+    task = learner()
+    teach(task, [*examples("a", 10), *examples("b", 10)], [])
+    for proposal in (task.propose(ModelChange(adds=examples("c", 3))), task.propose_settings(temperature=0.7)):
+        teach(task, examples(f"d{proposal.temperature}", 1), [])
+        with pytest.raises(ValueError, match="has changed since"):
+            task.apply(proposal)
+
+
+def test_a_candidate_is_judged_as_it_is_after_it_is_applied() -> None:
     task = learner()
     teach(task, [*examples("a", 40), *examples("b", 40)], [])
-    candidate = task.propose(Change(adds=examples("c", 5)))
-    promised = candidate.judged.candidate.clone()
-    items = [item.sample_id for item in candidate.judged.items]
-    candidate.commit()
-    assert [item.sample_id for item in task.panel.items] == items
+    candidate = task.propose(ModelChange(adds=examples("c", 5)))
+    promised = candidate.paired.candidate.clone()
+    items = [item.sample_id for item in candidate.paired.items]
+    task.apply(candidate)
+    assert [item.sample_id for item in task.evaluation.items] == items
     assert torch.allclose(task.leave_one_out(), promised, atol=1e-9)
 
 
@@ -95,8 +107,7 @@ def test_a_new_class_with_five_samples_is_not_drowned() -> None:
     features = torch.stack([e.features for e in fresh]).double()
     scores = features @ task.head.weights + task.offsets(task.counts)
     recall = float((scores.argmax(1) == task.labels.index("young")).double().mean())
-    plain = learner()
-    plain._young, plain._tau = 1, 0.0
+    plain = learner(balance=ClassBalance(1, 0.0))
     teach(
         plain,
         [*examples("a", 100, spread=2.5), *examples("b", 100, spread=2.5), *examples("young", 5, spread=2.5)],
@@ -117,25 +128,27 @@ def test_a_label_without_samples_is_never_answered() -> None:
 
 
 def test_the_panel_is_bounded_balanced_and_keeps_the_held_out() -> None:
-    task = learner(panel_limit=30)
-    known: list[Example] = []
+    task = learner(evaluation_limit=30)
+    known: list[LabelledFeatures] = []
     for start in range(5):
         known = teach(task, [*examples("a", 40, seed=start), *examples("b", 2, seed=start)], known)
-    assert len(task.panel) == 30
-    sizes = [sum(item.class_index == index for item in task.panel.items) for index in (0, 1)]
+    assert len(task.evaluation) == 30
+    sizes = [sum(item.class_index == index for item in task.evaluation.items) for index in (0, 1)]
     assert sizes == [20, 10]
-    assert all(item.heldout for item in task.panel.items if item.class_index == 0)
-    other = learner(panel_limit=30)
+    assert all(item.heldout for item in task.evaluation.items if item.class_index == 0)
+    other = learner(evaluation_limit=30)
     teach(other, list(reversed(known)), [], bulk=True)
-    assert {i.sample_id for i in other.panel.items} == {i.sample_id for i in task.panel.items}
+    assert {i.sample_id for i in other.evaluation.items} == {i.sample_id for i in task.evaluation.items}
 
 
 def test_samples_an_encoder_was_trained_on_do_not_judge() -> None:
     task = learner()
-    seen = [Example(e.sample_id, e.label, e.weight, e.features, e.order, eligible=False) for e in examples("a", 10)]
+    seen = [
+        LabelledFeatures(e.sample_id, e.label, e.weight, e.features, e.order, eligible=False) for e in examples("a", 10)
+    ]
     teach(task, [*seen, *examples("b", 10)], [])
     assert task.counts == [10, 10]
-    assert {item.class_index for item in task.panel.items} == {1}
+    assert {item.class_index for item in task.evaluation.items} == {1}
 
 
 def test_golden_samples_judge_and_are_never_learned() -> None:
@@ -143,11 +156,12 @@ def test_golden_samples_judge_and_are_never_learned() -> None:
     teach(task, [*examples("a", 20), *examples("b", 20)], [])
     weights = task.head.weights.clone()
     golden = [
-        Example(f"g{e.sample_id}", e.label, 1.0, e.features, e.order, golden=True) for e in examples("a", 5, seed=7)
+        LabelledFeatures(f"g{e.sample_id}", e.label, 1.0, e.features, e.order, golden=True)
+        for e in examples("a", 5, seed=7)
     ]
     task.seat(golden)
     assert torch.equal(task.head.weights, weights)
-    rows = [row for row, item in enumerate(task.panel.items) if item.golden]
+    rows = [row for row, item in enumerate(task.evaluation.items) if item.golden]
     assert len(rows) == 5
     features = torch.stack([e.features for e in golden]).double()
     plain = features @ task.head.weights + task.offsets(task.counts)
@@ -157,16 +171,18 @@ def test_golden_samples_judge_and_are_never_learned() -> None:
 def test_lambda_is_chosen_on_the_panel_and_stays_exact() -> None:
     task = learner(regularisation=10.0)
     known = teach(task, [e for label in "abcdef" for e in examples(label, 30, spread=1.2)], [], bulk=True)
-    value = choose_regularisation(task)
-    assert value is not None
-    task.propose_regularisation(value).commit()
-    assert task.head.regularisation == value
+    choice = choose_regularisation(task)
+    assert choice is not None
+    assert task.regularisation == RegularisationChoice(10.0, 0)
+    task.apply(task.propose_settings(regularisation=choice))
+    assert task.regularisation == choice
+    assert choice.samples == len(known)
     right = direct_weights(task, known)
     assert float((task.head.weights - right).norm() / right.norm()) <= 1e-9
     assert choose_regularisation(task, stop=lambda: True) is None
     temperature = choose_temperature(task)
     scores = task.leave_one_out()
-    targets = task.panel.targets
+    targets = task.evaluation.targets
 
     def loss(t: float) -> float:
         return float(torch.nn.functional.cross_entropy(scores / t, targets))
@@ -178,7 +194,7 @@ def test_lambda_is_chosen_on_the_panel_and_stays_exact() -> None:
 def test_a_samples_weight_counts(weight: float) -> None:
     task = learner()
     samples = examples("a", 70) + examples("b", 70)
-    samples[3] = Example(samples[3].sample_id, "a", weight, samples[3].features, samples[3].order)
+    samples[3] = LabelledFeatures(samples[3].sample_id, "a", weight, samples[3].features, samples[3].order)
     teach(task, samples, [])
     right = direct_weights(task, samples)
     assert math.isclose(float((task.head.weights - right).norm()), 0.0, abs_tol=1e-9)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pawl.settings import Settings
-from worker.model.candidate import NEVER, Judged
+from worker.model.class_balance import NEVER
 from worker.model.evaluation_set import EvaluationItem
+from worker.model.proposal import PairedScores
 from worker.release.gate import Evidence, judge, paired_test
 
 SETTINGS = Settings()
@@ -34,7 +35,7 @@ def evidence(
     items = [EvaluationItem(f"s{i}", int(t), 1.0, f"{i:04x}", True, False, pinned) for i, t in enumerate(targets)]
     arrivals = torch.zeros(new, dtype=torch.int64)
     ours = torch.nn.functional.one_hot(arrivals, len(LABELS)).double()
-    judged = Judged(
+    paired = PairedScores(
         LABELS,
         items,
         torch.from_numpy(targets),
@@ -44,7 +45,7 @@ def evidence(
         ours,
         ours,
     )
-    return Evidence(judged, 0.1, 0.1, [None] * new)
+    return Evidence(paired, 0.1, 0.1, [None] * new)
 
 
 def panel(size: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ def test_a_pinned_sample_must_not_break() -> None:
 def test_numbers_that_are_not_finite_never_pass(bad: float, forced: str | None) -> None:
     live, targets = panel(20)
     case = evidence(live, live, targets)
-    case.judged.candidate[0, 0] = bad
+    case.paired.candidate[0, 0] = bad
     assert not judge({"default": case}, SETTINGS, forced=forced).accepted
 
 
@@ -136,7 +137,7 @@ def test_size_and_latency_have_budgets() -> None:
 def test_a_head_that_knows_no_label_is_right_about_nothing() -> None:
     live, targets = panel(40)
     case = evidence(live, live, targets)
-    case.judged.live[:] = NEVER
+    case.paired.live[:] = NEVER
     report = judge({"default": case}, SETTINGS)
     assert report.tasks["default"].overall.live == 0.0
     assert report.accepted

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pawl.settings import Settings
-from worker.model.candidate import NEVER, Judged
+from worker.model.class_balance import NEVER
 from worker.model.evaluation_set import EvaluationItem
+from worker.model.proposal import PairedScores
 from worker.release.gate import Evidence, judge
 
 SETTINGS = Settings()
@@ -36,8 +37,8 @@ def grown(taken: int, gained: int, *, of: int = 40, golden: bool = False, second
     ]
     new = torch.full((of,), NEW)
     ours = torch.nn.functional.one_hot(new, 3).double()
-    judged = Judged(LABELS, items, torch.from_numpy(targets), live, candidate, new, ours, ours, (NEW,))
-    return Evidence(judged, 0.1, 0.1, [None] * of)
+    paired = PairedScores(LABELS, items, torch.from_numpy(targets), live, candidate, new, ours, ours, (NEW,))
+    return Evidence(paired, 0.1, 0.1, [None] * of)
 
 
 def test_a_trade_that_clearly_gains_is_accepted_and_named() -> None:
@@ -95,10 +96,10 @@ def test_a_part_of_what_was_refused_may_not_add_to_it_and_need_not_make_it_good(
     wrong = right.clone()
     wrong[:2] = torch.tensor([0.0, 1.0, 0.0]).double()
     none, no_scores = torch.zeros(0, dtype=torch.int64), right[:0]
-    judged = Judged(LABELS, items, targets, right, wrong, none, no_scores, no_scores, (), right)
+    paired = PairedScores(LABELS, items, targets, right, wrong, none, no_scores, no_scores, (), right)
     charged = {"default": ["class 'refund_status'"]}
-    case = Evidence(judged, 0.1, 0.1, [])
+    case = Evidence(paired, 0.1, 0.1, [])
     assert judge({"default": case}, SETTINGS).accepted
     assert not judge({"default": case}, SETTINGS, charged=charged).accepted
-    spent = replace(case, judged=replace(judged, present=wrong))  # those before it had cost these two
+    spent = replace(case, paired=replace(paired, present=wrong))  # those before it had cost these two
     assert judge({"default": spent}, SETTINGS, charged=charged).accepted

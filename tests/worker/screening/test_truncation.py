@@ -36,7 +36,7 @@ async def test_two_texts_that_differ_only_after_the_cut_are_not_held_against_eac
         state = learner.learning.state
         assert state is not None
         assert state.alike == {first, *ids}
-        seated = {item.sample_id for item in state.task("default").panel.items}
+        seated = {item.sample_id for item in state.task("default").evaluation.items}
         assert not seated & {first, *ids}
         read = (await _live(learner)).metrics["reading"]["default"]
         assert (read["texts"], read["truncated"], read["unknown_share"]) == (5, 5, 0.0)
@@ -47,7 +47,7 @@ async def test_two_texts_that_differ_only_after_the_cut_are_not_held_against_eac
         reopened = await again.learning.catch_up()
         assert reopened is not None
         assert reopened.alike == {first, *ids}
-        assert not {item.sample_id for item in reopened.task("default").panel.items} & {first, *ids}
+        assert not {item.sample_id for item in reopened.task("default").evaluation.items} & {first, *ids}
         short = await again.accept([(next(texts("card", seed=99)), "card")])
         await again.learn_queued()
         assert short[0] not in reopened.alike

@@ -14,6 +14,7 @@ from tests.intents import labelled
 from tests.learners import new_learner, opened
 from tests.processes import LENIENT, TRAINED_SAMPLES, Installer
 from tests.worker.lives import Lived, assert_same, weights_by_label
+from worker.model.proposal import RegularisationChoice
 from worker.updates.step import Step
 
 
@@ -45,10 +46,11 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
 
 async def _choose_lambda(lived: Lived, value: float) -> None:
     """As housekeeping does when the store has grown."""
-    candidate = lived.state.tasks["default"].propose_regularisation(value)
-    version, _ = await lived.learner.learning.run(
-        lived.state, Step(VersionKind.HEAD, "regularisation", {"default": candidate}, temperatures={"default": 0.5})
-    )
+    model = lived.state.tasks["default"]
+    choice = RegularisationChoice(value, model.samples)
+    proposal = model.propose_settings(regularisation=choice, temperature=0.5)
+    step = Step(VersionKind.HEAD, "regularisation", {"default": proposal})
+    version, _ = await lived.learner.learning.run(lived.state, step)
     assert version is not None
 
 

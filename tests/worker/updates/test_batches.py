@@ -40,13 +40,13 @@ def flipped(count: int = 90) -> list[Labelled]:
 async def everything_is_known(made: Bank, least: float = 0.87) -> None:
     """The classes of version 1 are as good as they were, each measured without its own labels."""
     learner = made.state.tasks["default"]
-    right = (learner.leave_one_out().argmax(1) == learner.panel.targets).tolist()
+    right = (learner.leave_one_out().argmax(1) == learner.evaluation.targets).tolist()
     first = {row.sample_id for row in await made.learner.ledger.ledger(0, 1)}
     for label in KNOWN:
         column = learner.labels.index(label)
         own = [
             is_right
-            for item, is_right in zip(learner.panel.items, right, strict=True)
+            for item, is_right in zip(learner.evaluation.items, right, strict=True)
             if item.class_index == column and item.sample_id in first
         ]
         assert sum(own) / len(own) > least, label

@@ -16,7 +16,7 @@ async def again(lived: Lived, text: str, label: str, **more: object) -> str:
 
 def golden_seats(lived: Lived) -> dict[str, bool]:
     """Golden samples on the panel, and whether they are pinned."""
-    return {one.sample_id: one.pinned for one in lived.state.tasks["default"].panel.items if one.golden}
+    return {one.sample_id: one.pinned for one in lived.state.tasks["default"].evaluation.items if one.golden}
 
 
 async def test_another_weight_is_learned_exactly(lived: Lived) -> None:
@@ -31,7 +31,7 @@ async def test_another_weight_is_learned_exactly(lived: Lived) -> None:
 async def test_a_pin_reaches_the_panel(lived: Lived) -> None:
     first = (await lived.learner.samples.learned("default"))[0]
     second = await again(lived, first.text, first.label, pinned=True)
-    seats = {one.sample_id: one.pinned for one in lived.state.tasks["default"].panel.items}
+    seats = {one.sample_id: one.pinned for one in lived.state.tasks["default"].evaluation.items}
     assert seats[second]
     assert first.id not in seats
     await assert_exact(lived)
@@ -46,7 +46,7 @@ async def test_a_learned_sample_that_turns_golden_leaves_the_head_exactly_and_ju
     await assert_exact(lived)
     await learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {gold: False}
-    assert gold in {one.sample_id for one in (await lived.restarted()).tasks["default"].panel.items}
+    assert gold in {one.sample_id for one in (await lived.restarted()).tasks["default"].evaluation.items}
     await again(lived, first.text, first.label, golden=True, pinned=True)
     await learner.parts.recovery.seat_golden(lived.state)
     assert golden_seats(lived) == {gold: True}
