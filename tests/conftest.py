@@ -1,9 +1,14 @@
 """Fixtures that every test may ask for."""
 
 import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.databases import open_database
 from tests.pgbouncer import pgbouncer
 from tests.processes import install, trained_installation
 from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
@@ -18,6 +23,15 @@ __all__ = [
     "short_folder",
     "trained_installation",
 ]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """An empty SQLite database of this test's own."""
+    engine = open_database(tmp_path / "database")
+    yield engine
+    await engine.dispose()
+
 
 # `auto` measures for two seconds in each new home; tests/pawl/classifier/test_backends.py is about that.
 os.environ.setdefault("PAWL_BACKEND", "onnxruntime")

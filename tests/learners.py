@@ -21,10 +21,10 @@ from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from pawl.domain.samples import NewSample
 from pawl.domain.versions import Version
 from pawl.settings import Settings
-from pawl.streams.memory import MemoryFeedbackStream
 from pawl.versions.rollback import Stores, promote_again
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
+from tests.streams import LocalStream
 from worker.assembly import assemble, open_learner
 from worker.loop import LearnerParts
 from worker.state.learner_ports import LearnerPorts
@@ -126,7 +126,7 @@ class Learner:
 
     async def promote_again(self, number: int, reason: str = "test") -> Version:
         """Rolls back to a version, as the API does."""
-        stores = Stores(self.ledger, self.labels, self.samples, self.artefacts, MemoryFeedbackStream())
+        stores = Stores(self.ledger, self.labels, self.samples, self.artefacts, LocalStream())
         return (await promote_again(number, reason=reason, promoted_by="test", stores=stores)).version
 
 
@@ -139,7 +139,7 @@ def new_learner(
     ledger: Any = Fused(SqlVersionLedger(engine), fuse, meanwhile)
     labels: Any = Fused(SqlLabelStore(engine), fuse, meanwhile)
     artefacts: Any = Fused(FolderArtefactStore(settings.artefacts_path), fuse, meanwhile)
-    stream: Any = Fused(MemoryFeedbackStream(), fuse, meanwhile)
+    stream: Any = Fused(LocalStream(), fuse, meanwhile)
     parts = assemble(settings, LearnerPorts(samples, ledger, labels, artefacts, stream, SystemClock()))
     return Learner(parts, samples, ledger, labels, artefacts, meanwhile)
 

@@ -103,7 +103,7 @@ async def _run(
             await learner.learn(own)  # those that are known already are not stored again
         advance(f"{split.name}, {row.title}, seed {seed}")
     if isinstance(learner, Pawl):
-        learner.close()
+        await learner.close()
     return found
 
 

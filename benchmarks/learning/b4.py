@@ -140,7 +140,7 @@ async def _run(
         await learner.rest()
         advance(f"{row.title}, seed {seed}")
     if isinstance(learner, Pawl):
-        learner.close()
+        await learner.close()
     return frozen, np.concatenate(online), trained
 
 

@@ -96,7 +96,7 @@ async def _run_all(
                     runs = results[variant].setdefault(row.name, {"title": row.title, "runs": []})["runs"]
                     runs.append({"seed": seed} | found)
                     if isinstance(learner, Pawl):
-                        learner.close()
+                        await learner.close()
     return results
 
 

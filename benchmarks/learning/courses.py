@@ -75,7 +75,7 @@ async def run(row: Row, shop: Workshop, course: Course, seed: int, advance: Adva
             advance(f"{row.title}, seed {seed}: {told['outcome']}")
         found.examined.append(examined)
     if isinstance(learner, Pawl):
-        learner.close()
+        await learner.close()
     return found
 
 

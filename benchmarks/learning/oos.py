@@ -112,7 +112,7 @@ async def _run(row: Row, shop: Workshop, texts: Texts, seed: int, given: Given, 
     half = len(test) // 2
     found["corrections"] = await _correct(learner, test[:half], Questions(test[half:]), given.limit)
     told("corrected")
-    learner.close()
+    await learner.close()
     return found
 
 

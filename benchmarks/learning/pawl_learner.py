@@ -1,4 +1,4 @@
-"""Pawl's own learner in this process: what `python -m worker` puts together, on the in-memory twins of the stores."""
+"""Pawl's own learner in this process: what `python -m worker` puts together, on a SQLite file of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Json
 from benchmarks.learning.answers import Questions, Scores
@@ -23,9 +26,11 @@ from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.clock import SystemClock
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
-from pawl.db.memory_labels import MemoryLabelStore
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.engine import connect
+from pawl.db.labels import SqlLabelStore
+from pawl.db.samples import SqlSampleStore
+from pawl.db.tables import metadata
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -33,7 +38,7 @@ from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin
 from pawl.domain.versions import LedgerChange, NewVersion, Version, VersionKind, VersionState
 from pawl.ports import Encoder
 from pawl.settings import Settings, load_settings
-from pawl.streams.memory import MemoryFeedbackStream
+from pawl.streams.sql_alone import SqlAlone
 from worker.assembly import assemble
 from worker.consolidation.hardware import configure_torch
 from worker.consolidation.job import RESULT_FILE
@@ -56,10 +61,10 @@ class Verdict:
     adds: tuple[str, ...]
 
 
-class WatchedLedger(MemoryVersionLedger):
+class WatchedLedger(SqlVersionLedger):
     """A ledger that writes down which candidates were judged, and how."""
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: AsyncEngine) -> None:
         super().__init__(database)
         self.verdicts: list[Verdict] = []
 
@@ -137,6 +142,16 @@ def workshop(cache: Path = CACHE) -> Iterator[Workshop]:
                 encoder.close()
 
 
+def _new_database(folder: Path) -> AsyncEngine:
+    """An engine on a new SQLite file with the tables of today."""
+    folder.mkdir(parents=True)
+    path = folder / "pawl.db"
+    maker = create_engine(f"sqlite:///{path}")
+    metadata.create_all(maker)
+    maker.dispose()
+    return connect(f"sqlite:///{path}")
+
+
 class Pawl:
     """One service's learner, without its loop, and the version it serves. Implements `Learner`.
 
@@ -152,11 +167,11 @@ class Pawl:
         self.settings = settings
         self._retune = retune
         self.root = root = settings.home_path / f"pawl-{number}"
-        database = MemoryDatabase()
-        self.samples = MemorySampleStore(database, heldout_fraction=settings.heldout_fraction)
+        self._database = database = _new_database(root)
+        self.samples = SqlSampleStore(database, heldout_fraction=settings.heldout_fraction)
         self.ledger = WatchedLedger(database)
         self._artefacts = FolderArtefactStore(root / "artefacts")
-        labels, stream = MemoryLabelStore(database), MemoryFeedbackStream()
+        labels, stream = SqlLabelStore(database), SqlAlone(self.ledger)
         ports = LearnerPorts(self.samples, self.ledger, labels, self._artefacts, stream, SystemClock())
         parts = assemble(settings, ports, workshop)
         self.learning, self.tuning, self._publisher = parts.learning, parts.tuning, parts.publisher
@@ -195,7 +210,7 @@ class Pawl:
     async def consolidate(self) -> Consolidated:
         """Trains the encoder on what is in the store and passes it through the gate; a refusal changes nothing.
 
-        The same calls as those of the worker and of its child, in this process: the stores are not in SQL.
+        The same calls as those of the worker and of its child, in this process, so that embeddings are remembered.
         """
         state, begun = self.learning.state, time.perf_counter()
         if state is None:
@@ -236,8 +251,9 @@ class Pawl:
             self._classifier = load_classifier(folder, encoder=self._encoder(folder.path, live.encoder_digest))
         return self._classifier
 
-    def close(self) -> None:
-        """Lets go of its artefacts: a program makes dozens of these."""
+    async def close(self) -> None:
+        """Closes its database and removes its files: a program makes dozens of these."""
+        await self._database.dispose()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _encoder(self, folder: Path, digest: str) -> Encoder:

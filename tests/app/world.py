@@ -1,16 +1,18 @@
-"""An app over memory twins and a real folder of artefacts with the tiny encoder, and versions to put live in it."""
+"""An app over a SQLite file and a folder of artefacts with the tiny encoder, and versions to put live in it."""
 
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from app.main import create_app
 from app.serving.service import Service
@@ -19,17 +21,18 @@ from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
-from pawl.db.memory_labels import MemoryLabelStore
-from pawl.db.memory_predictions import MemoryPredictionLog
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.labels import SqlLabelStore
+from pawl.db.predictions import SqlPredictionLog
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
-from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind, VersionState
+from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
 from pawl.settings import Settings
-from pawl.streams.memory import MemoryFeedbackStream
+from tests.databases import FILE, open_database
 from tests.polling import eventually
+from tests.streams import LocalStream
 from tests.tiny_encoder import exported_tiny_encoder
 
 LABELS = ("card", "money", "other")
@@ -55,20 +58,20 @@ class SwitchedStores:
 
 
 class World:
-    """Everything outside the app, in memory but for the artefacts."""
+    """Everything outside the app, in one folder; the transport alone is in this process."""
 
     def __init__(self, home: Path, **overrides: Any) -> None:
         self.settings = Settings(home=home, **{"poll_seconds": 0.05, **overrides})
-        self.database = MemoryDatabase()
-        self.samples = MemorySampleStore(
+        self.database = open_database(home)
+        self.samples = SqlSampleStore(
             self.database, closed_labels=self.settings.closed_labels, most_bytes=self.settings.max_body_bytes
         )
-        self.predictions = MemoryPredictionLog(self.database)
-        self.ledger = MemoryVersionLedger(self.database)
-        self.labels = MemoryLabelStore(self.database)
+        self.predictions = SqlPredictionLog(self.database)
+        self.ledger = SqlVersionLedger(self.database)
+        self.labels = SqlLabelStore(self.database)
         ports = (self.samples, self.predictions, self.ledger, self.labels)
         self.switches = [SwitchedStores(port) for port in ports]
-        self.stream = MemoryFeedbackStream()
+        self.stream = LocalStream()
         self.artefacts = FolderArtefactStore(self.settings.artefacts_path)
         samples, predictions, ledger, labels = self.switches
         self.app: FastAPI = create_app(
@@ -80,6 +83,20 @@ class World:
             stream=self.stream,
             artefacts=self.artefacts,
         )
+        self.app.router.lifespan_context = self._closing(self.app.router.lifespan_context)
+
+    async def close(self) -> None:
+        """Closes the database; a later call opens it again."""
+        await self.database.dispose()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What is in the database, past the stores."""
+        with closing(sqlite3.connect(self.settings.home_path / FILE)) as connection:
+            return connection.execute(query).fetchall()
+
+    def values(self, column: str, table: str) -> list[Any]:
+        """One column of a table, in the order of its rows."""
+        return [value for (value,) in self.rows(f"SELECT {column} FROM {table} ORDER BY rowid")]  # noqa: S608  # our own names
 
     @property
     def service(self) -> Service:
@@ -115,7 +132,7 @@ class World:
             task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), tuple(head.labels), head.temperature)
             for task, head in heads.items()
         }
-        parent = next((n for n, one in self.database.versions.items() if one.state is VersionState.LIVE), None)
+        parent = next((number for (number,) in self.rows("SELECT number FROM versions WHERE state = 'live'")), None)
         settings = {MADE_WITH: made_with.to_json()} if made_with is not None else {}
         manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos, settings)
         folder = self.artefacts.publish(number, manifest, files)
@@ -154,6 +171,17 @@ class World:
             httpx.AsyncClient(transport=transport, base_url="http://pawl") as client,
         ):
             yield client
+
+    def _closing(self, lifespan: Lifespan[FastAPI]) -> Lifespan[FastAPI]:
+        @asynccontextmanager
+        async def closing_too(app: FastAPI) -> AsyncIterator[None]:
+            try:
+                async with lifespan(app):
+                    yield
+            finally:
+                await self.close()
+
+        return closing_too
 
 
 def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:

@@ -136,6 +136,7 @@ async def test_after_a_consolidation_the_version_it_made_is_asked(tmp_path: Path
         z = served.embed(questions.texts)
         np.testing.assert_allclose(scores, served.heads["default"].scores(served.features.expand(z)), atol=1e-5)
         assert not np.allclose(scores, before.values, atol=1e-3), "another encoder has other scores"
+        await pawl.close()
 
 
 def test_a_refused_consolidation_leaves_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +202,7 @@ async def test_scores_are_those_of_the_version_that_serves(tmp_path: Path) -> No
         assert model.number == pawl.learning.state.version  # type: ignore[union-attr] # it has just learned
         assert len(scores.best()) == len(before)
         assert [len(one.adds) for one in pawl.ledger.verdicts if one.accepted and one.adds] == [20, 10]
+        await pawl.close()
 
 
 async def test_what_is_retracted_is_answered_as_if_it_had_never_come(tmp_path: Path) -> None:
@@ -213,6 +215,7 @@ async def test_what_is_retracted_is_answered_as_if_it_had_never_come(tmp_path: P
         await pawl.retract(own)
         assert {one.state for one in await pawl.samples.get_many(own)} == {SampleState.RETRACTED}
         assert gone not in (await pawl.scores(questions)).best()
+        await pawl.close()
 
 
 def test_an_embedding_is_computed_once(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ async def test_corrections_are_asked_of_the_version_that_learned_them(tmp_path: 
         assert (found["others_before"], found["others_after"]) == (100 * before.mean(), 100 * after.mean())
         again = await oos._correct(pawl, asked, others, 0)
         assert (again["given"], again["held_at_last"]) == (0, 0)
+        await pawl.close()
 
 
 def test_out_of_scope_texts_are_those_of_the_test_part(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.classifier.encoders.spec import encoder_digest
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import NewSample, Sample, SampleState, Split, digest_text, split_of
 from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, NewVersion, Version, VersionKind
+from tests.databases import open_database
 from tests.direct_solve import direct_weights
 from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
@@ -90,12 +93,11 @@ _items = st.lists(
 def test_a_consolidation_never_trains_on_what_the_store_holds_out(
     calls: list[list[NewSample]], seed: int, data: st.DataObject
 ) -> None:
-    database = MemoryDatabase()
-    samples, ledger = MemorySampleStore(database, heldout_fraction=HELDOUT), MemoryVersionLedger(database)
-
-    async def learn_and_read() -> list[str]:
+    async def learn_and_read(database: AsyncEngine) -> tuple[list[Sample], list[str]]:
+        samples, ledger = SqlSampleStore(database, heldout_fraction=HELDOUT), SqlVersionLedger(database)
+        ids: list[str] = []
         for call in calls:
-            await samples.accept(call)
+            ids += [receipt.id for receipt in await samples.accept(call)]
         learned = tuple(sample.id for sample in await samples.queued(1000))
         trained = data.draw(st.lists(st.sampled_from(learned), unique=True)) if learned else []
         info = HeadInfo("0" * 64, ("a", "b", "c"), 1.0)
@@ -113,17 +115,25 @@ def test_a_consolidation_never_trains_on_what_the_store_holds_out(
             limit=1000,
             seed=seed,
         )
-        return [one.id for one in (*chosen.new, *chosen.replayed, *chosen.validation)]
+        return await samples.get_many(ids), [one.id for one in (*chosen.new, *chosen.replayed, *chosen.validation)]
 
-    chosen = [database.samples[name] for name in asyncio.run(learn_and_read())]
-    golden = {digest_text(one.text) for one in database.samples.values() if one.state is SampleState.GOLDEN}
+    async def with_a_database() -> tuple[list[Sample], list[str]]:
+        with tempfile.TemporaryDirectory() as folder:
+            database = open_database(Path(folder))
+            try:
+                return await learn_and_read(database)
+            finally:
+                await database.dispose()
+
+    stored, chosen = asyncio.run(with_a_database())
+    golden = {digest_text(sample.text) for sample in stored if sample.state is SampleState.GOLDEN}
     splits: dict[str, set[Split]] = {}
-    for sample in database.samples.values():
+    for sample in stored:
         if sample.split is not Split.GOLDEN:
             splits.setdefault(digest_text(sample.text), set()).add(sample.split)
     for digest, found in splits.items():  # whatever the task, the label, the weight and the form
         assert found == {split_of(digest, HELDOUT)}
-    for sample in chosen:
+    for sample in [sample for sample in stored if sample.id in chosen]:
         assert sample.state is SampleState.LEARNED
         assert digest_text(sample.text) not in golden
         assert split_of(digest_text(sample.text), HELDOUT) is Split.TRAIN

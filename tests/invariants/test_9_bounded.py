@@ -11,19 +11,22 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.metrics import AppMetrics
 from app.serving.feedback.intake import Announcer
 from app.serving.predictions.prediction_log import Retention
 from pawl.clock import SystemClock
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
+from pawl.db.samples import SqlSampleStore
+from pawl.db.tables import idempotency_keys
 from pawl.domain.errors import IdempotencyConflict
 from pawl.domain.samples import IdempotencyKey, NewSample
 from pawl.settings import Settings
-from pawl.streams.memory import MemoryFeedbackStream
 from pawl.streams.redis_stream import RedisFeedbackStream
 from tests.app.world import World, assert_problem
 from tests.polling import eventually
+from tests.streams import LocalStream
 from tests.worker.examples import examples, learner, teach
 from worker.assembly import assemble
 from worker.state.learner_ports import LearnerPorts
@@ -167,12 +170,12 @@ async def test_the_oldest_predictions_and_events_expire(tmp_path: Path) -> None:
         for number in range(5):
             await client.post("/v1/predict", json={"text": f"card {number}"})
             await world.ledger.append_event("test", {"number": number})
-        await eventually(lambda: len(world.database.predictions) == 5)
+        await eventually(lambda: len(world.values("id", "predictions")) == 5)
         await retention.apply(datetime.now(UTC))
-        assert [one.text for one in world.database.predictions.values()] == ["card 2", "card 3", "card 4"]
+        assert world.values("text", "predictions") == ["card 2", "card 3", "card 4"]
         assert [one.payload["number"] for one in await world.ledger.events(0, 100)] == [3, 4]
         await retention.apply(datetime.now(UTC) + timedelta(hours=1.1))
-        assert world.database.predictions == {}
+        assert world.values("id", "predictions") == []
         assert await metric(client, 'pawl_expired_rows_total{table="predictions"}') == 5
         assert await metric(client, 'pawl_expired_rows_total{table="events"}') >= 3
 
@@ -187,9 +190,9 @@ class SetClock:
         return self.time
 
 
-async def test_idempotency_keys_are_forgotten_after_their_time() -> None:
-    clock, database = SetClock(), MemoryDatabase()
-    samples = MemorySampleStore(database, clock, idempotency_hours=1.0)
+async def test_idempotency_keys_are_forgotten_after_their_time(database: AsyncEngine) -> None:
+    clock = SetClock()
+    samples = SqlSampleStore(database, clock, idempotency_hours=1.0)
     key, other = IdempotencyKey("key", "a" * 64), IdempotencyKey("key", "b" * 64)
     await samples.accept([NewSample("card 1", "card")], key)
     with pytest.raises(IdempotencyConflict):
@@ -197,7 +200,8 @@ async def test_idempotency_keys_are_forgotten_after_their_time() -> None:
     clock.time += timedelta(hours=1.1)
     [receipt] = await samples.accept([NewSample("card 2", "card")], other)
     assert receipt.is_new
-    assert len(database.answered) == 1
+    async with database.connect() as connection:
+        assert await connection.scalar(select(func.count()).select_from(idempotency_keys)) == 1
 
 
 async def test_the_stream_drops_its_oldest_entries(redis_url: str) -> None:
@@ -216,7 +220,7 @@ async def test_the_stream_drops_its_oldest_entries(redis_url: str) -> None:
 async def test_announcements_beyond_the_limit_are_left_to_the_sweep_and_counted() -> None:
     metrics = AppMetrics()
     settings = Settings(announcements=10)
-    Announcer(MemoryFeedbackStream(), settings, metrics).announce([f"fb_{number}" for number in range(13)])
+    Announcer(LocalStream(), settings, metrics).announce([f"fb_{number}" for number in range(13)])
     assert metrics.registry.get_sample_value("pawl_announcements_limit") == 10
     assert metrics.registry.get_sample_value("pawl_announcements") == 10
     assert metrics.registry.get_sample_value("pawl_announce_failures_total") == 3

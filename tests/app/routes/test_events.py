@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -103,8 +102,7 @@ async def test_a_page_that_is_full_is_followed_by_the_next(
     assert [await reader.next_id() for _ in range(5)] == [1, 2, 3, 4, 5]
 
 
-async def test_an_empty_home_of_events(tmp_path: Path) -> None:
-    world = World(tmp_path)
+async def test_an_empty_home_of_events(world: World) -> None:
     feed = EventFeed(world.ledger, world.settings, AppMetrics())
     listener = await feed.listen(None)
     assert await anext(aiter(listener.chunks)) == b"retry: 1000\n\n"

@@ -59,7 +59,7 @@ async def test_a_prediction_is_named_by_its_id_before_and_after_it_is_in_sql(
     sample = await world.samples.get(item["id"])
     assert (sample.text, sample.prediction_id, sample.served_version) == ("one", first["id"], 1)
     assert sample.served_label == first["label"]
-    await eventually(lambda: second["id"] in world.database.predictions)
+    await eventually(lambda: second["id"] in world.values("id", "predictions"))
     [item] = (await send(client, {"prediction_id": second["id"], "label": "card"}))["items"]
     assert (await world.samples.get(item["id"])).text == "two"
 
@@ -71,7 +71,7 @@ async def test_an_unknown_prediction_is_named_with_its_place_and_nothing_is_stor
     body = assert_problem(await client.post("/v1/feedback", json={"items": items}), 422)
     assert [one["pointer"] for one in body["errors"]] == ["#/items/1/prediction_id"]
     assert "send the text instead" in body["detail"]
-    assert not world.database.samples
+    assert not world.values("id", "samples")
     body = assert_problem(await client.post("/v1/feedback", json=items[1]), 422)
     assert [one["pointer"] for one in body["errors"]] == ["#/prediction_id"]
 
@@ -89,7 +89,7 @@ async def test_idempotency_key(world: World, client: httpx.AsyncClient) -> None:
     assert await send(client, body, **{"Idempotency-Key": "k1"}) == first
     other = await client.post("/v1/feedback", json={"text": "a", "label": "c"}, headers={"Idempotency-Key": "k1"})
     assert "k1" in assert_problem(other, 422)["detail"]
-    assert len(world.database.samples) == 1
+    assert len(world.values("id", "samples")) == 1
     bad = await client.post("/v1/feedback", json=body, headers={"Idempotency-Key": "x" * 300})
     assert assert_problem(bad, 422)["errors"][0]["header"] == "Idempotency-Key"
 
@@ -143,7 +143,7 @@ async def test_a_closed_label_set_refuses_new_labels(tmp_path: Path) -> None:
         ):
             body = assert_problem(await client.post("/v1/feedback", json=item), 422)
             assert body["errors"][0]["pointer"] == f"#/{field}"
-        assert len(world.database.samples) == 1
+        assert len(world.values("id", "samples")) == 1
 
 
 async def test_a_full_queue_is_429(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_a_full_queue_is_429(tmp_path: Path) -> None:
         await send(client, {"items": [{"text": "a", "label": "b"}, {"text": "c", "label": "b"}]})
         body = assert_problem(await client.post("/v1/feedback", json={"text": "d", "label": "b"}), 429)
         assert "feedback queue is full (2)" in body["detail"]
-        assert len(world.database.samples) == 2
+        assert len(world.values("id", "samples")) == 2
 
 
 async def test_without_a_prediction_log_there_are_no_ids(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_without_a_prediction_log_there_are_no_ids(tmp_path: Path) -> None
         await world.serve(1)
         [prediction] = (await client.post("/v1/predict", json={"text": "a"})).json()["predictions"]
         assert prediction["id"] is None
-    assert not world.database.predictions
+    assert not world.values("id", "predictions")
 
 
 @pytest.mark.parametrize("weight", [0, -1, 101, 0.0099, 100.1, 1e-308, 1e308, True, "1"])

@@ -215,7 +215,7 @@ async def test_a_decision_survives_a_roll_back(world: World, client: httpx.Async
     old, new = world.offline(1).heads["default"], world.offline(5).heads["default"]
     np.testing.assert_array_equal(new.weights[:, [0, 2]], old.weights[:, [0, 3]])
     np.testing.assert_allclose(new.weights[:, 1], old.weights[:, 1] + old.weights[:, 4])
-    states = {one.label: one.state for one in await world.samples.get_many(list(world.database.samples))}
+    states = {one.label: one.state for one in await world.samples.get_many(world.values("id", "samples"))}
     assert states["other"] is SampleState.RETRACTED
     again = (await client.post("/v1/versions/5/promote", json={"reason": "no"})).status_code
     assert again == 409

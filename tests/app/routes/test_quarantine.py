@@ -55,7 +55,7 @@ async def test_a_released_label_is_announced_and_audited_once(world: World, clie
     again = await decide(client, sample_id)
     assert again.json() == first.json()
     assert_problem(await decide(client, sample_id, "discard"), 409)
-    audited = [one.payload for one in world.database.events if one.type == "quarantine_reviewed"]
+    audited = [one.payload for one in await world.ledger.events(0, 100) if one.type == "quarantine_reviewed"]
     assert [(one["id"], one["action"], one["by"]) for one in audited] == [(sample_id, "release", "ann")]
 
 

@@ -36,7 +36,7 @@ async def test_a_mistyped_task_is_a_422_that_names_the_nearest(world: World, cli
     assert "there are default" in body["detail"]
     assert "did you mean 'default'?" in body["detail"]
     assert "create_task" in body["detail"]
-    assert not world.database.samples
+    assert not world.values("id", "samples")
     assert 'pawl_feedback_faults_total{field="task"} 1.0' in (await client.get("/metrics")).text
     item = {"text": "a", "label": "b", "task": "mood"}
     assert_problem(await client.post("/v1/labels", json={"name": "b", "task": "mood"}), 422)
@@ -84,8 +84,8 @@ async def test_a_task_is_dropped(world: World, client: httpx.AsyncClient) -> Non
     )
     assert_problem(await client.post("/v1/feedback", json=feedback), 422)
     assert list(await listed(client)) == ["default"]
-    assert {one.state for one in world.database.samples.values()} == {SampleState.RETRACTED}
-    types = [event.type for event in world.database.events]
+    assert set(world.values("state", "samples")) == {SampleState.RETRACTED.value}
+    types = world.values("type", "events")
     assert types.count("label_change_requested") == types.count("label_changed") == 1
 
 

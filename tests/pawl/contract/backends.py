@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.db.engine import ANSWER_SECONDS, connect
 from pawl.db.labels import SqlLabelStore
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
-from pawl.db.memory_labels import MemoryLabelStore
-from pawl.db.memory_predictions import MemoryPredictionLog
-from pawl.db.memory_versions import MemoryVersionLedger
-from pawl.db.migrate import upgrade
 from pawl.db.predictions import SqlPredictionLog
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.samples import NewSample, Receipt
 from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
 from pawl.ports import LabelStore, PredictionLog, SampleStore, VersionLedger
-
-on_databases = pytest.mark.parametrize("stores", ["sqlite", "postgresql"], indirect=True)
-"""For what only a database can show."""
 
 
 @dataclass(slots=True)
@@ -48,14 +36,14 @@ class ManualClock:
 
 @dataclass(slots=True)
 class Stores:
-    """The stores over one database; `engine` is None in memory."""
+    """The stores over one database."""
 
     samples: SampleStore
     predictions: PredictionLog
     ledger: VersionLedger
     labels: LabelStore
     clock: ManualClock
-    engine: AsyncEngine | None = None
+    engine: AsyncEngine
 
     async def accept(self, text: str, label: str, **fields: Any) -> Receipt:
         """One item."""
@@ -70,16 +58,8 @@ class Stores:
 
     async def count(self, table: str) -> int:
         """Rows of a table, counted in the database itself."""
-        assert self.engine is not None
         async with self.engine.connect() as connection:
             return int(await connection.scalar(text(f"SELECT count(*) FROM {table}")))  # noqa: S608  # our own name
-
-
-def memory_stores() -> Stores:
-    database, clock = MemoryDatabase(), ManualClock()
-    ledger = MemoryVersionLedger(database, clock)
-    labels = MemoryLabelStore(database, clock)
-    return Stores(MemorySampleStore(database, clock), MemoryPredictionLog(database), ledger, labels, clock)
 
 
 @asynccontextmanager
@@ -104,24 +84,6 @@ async def sql_stores(url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncI
         )
     finally:
         await engine.dispose()
-
-
-def migrate(url: str) -> None:
-    """Makes the tables, closing every connection."""
-
-    async def run() -> None:
-        engine = connect(url)
-        try:
-            await upgrade(engine)
-        finally:
-            await engine.dispose()
-
-    with ThreadPoolExecutor(1) as thread:  # the caller may be inside an event loop
-        thread.submit(lambda: asyncio.run(run())).result()
-
-
-def sqlite_url(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
 
 
 def candidate(number: int, parent: int | None, kind: VersionKind = VersionKind.HEAD) -> NewVersion:

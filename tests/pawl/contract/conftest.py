@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pawl.db.tables import metadata
-from pawl.streams.memory import MemoryFeedbackStream
 from pawl.streams.redis_stream import RedisFeedbackStream
-from tests.pawl.contract.backends import Stores, memory_stores, migrate, sql_stores, sqlite_url
+from tests.databases import migrate, new_database, sqlite_url
+from tests.pawl.contract.backends import Stores, sql_stores
 from tests.servers import PostgresServer, RedisServer
-
-Stream = MemoryFeedbackStream | RedisFeedbackStream
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "pawl.db"
-    migrate(sqlite_url(path))
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +22,10 @@ def postgres_database(postgres_server: PostgresServer) -> str:
     return name
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
-    if request.param == "memory":
-        yield memory_stores()
-    elif request.param == "sqlite":
-        path = Path(shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path))
-        async with sql_stores(sqlite_url(path)) as stores:
+    if request.param == "sqlite":
+        async with sql_stores(sqlite_url(new_database(tmp_path))) as stores:
             yield stores
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
@@ -50,16 +36,10 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             yield stores
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def stream(request: pytest.FixtureRequest) -> AsyncIterator[Stream]:
-    if request.param == "memory":
-        memory = MemoryFeedbackStream(max_entries=1000)
-        yield memory
-        await memory.close()
-        return
-    server: RedisServer = request.getfixturevalue("redis_server")
-    stream = RedisFeedbackStream(request.getfixturevalue("redis_url"), max_entries=1000)
+@pytest.fixture
+async def stream(redis_server: RedisServer, redis_url: str) -> AsyncIterator[RedisFeedbackStream]:
+    stream = RedisFeedbackStream(redis_url, max_entries=1000)
     info = await stream._client.info("server")
-    assert info["process_id"] == server.pid
+    assert info["process_id"] == redis_server.pid
     yield stream
     await stream.close()

@@ -21,7 +21,7 @@ from pawl.domain.samples import (
     digest_text,
     split_of,
 )
-from tests.pawl.contract.backends import Stores, on_databases
+from tests.pawl.contract.backends import Stores
 
 
 async def test_an_accepted_item_is_stored_with_all_its_fields(stores: Stores) -> None:
@@ -206,7 +206,6 @@ async def test_ten_thousand_items_in_one_call(stores: Stores) -> None:
     assert repeated == [Receipt(id, SampleState.LEARNED, is_new=False) for id in ids]
 
 
-@on_databases
 async def test_a_call_that_fails_stores_nothing(stores: Stores) -> None:
     with pytest.raises(ItemsRefused, match="Item 1, label: it must be a string"):
         await stores.samples.accept(

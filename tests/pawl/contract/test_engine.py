@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import SettingInvalid, StoreUnavailable
 from pawl.domain.samples import NewSample
-from tests.pawl.contract.backends import Stores, migrate, on_databases, sql_stores, sqlite_url
+from tests.databases import migrate, new_database, sqlite_url
+from tests.pawl.contract.backends import Stores, sql_stores
 from tests.servers import PostgresServer
 
 
@@ -79,8 +79,8 @@ async def test_a_missing_folder_and_a_file_that_is_no_database(tmp_path: Path) -
         await engine.dispose()
 
 
-async def test_a_locked_database_is_unavailable_and_then_available_again(sqlite_template: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copy(sqlite_template, tmp_path))
+async def test_a_locked_database_is_unavailable_and_then_available_again(tmp_path: Path) -> None:
+    path = new_database(tmp_path)
     async with sql_stores(sqlite_url(path), answer_seconds=0.05) as stores:
         other = connect(sqlite_url(path))
         async with writing(other) as connection:
@@ -112,10 +112,8 @@ async def test_an_outage_of_postgresql_ends_by_itself(own_postgres: PostgresServ
         assert (await stores.samples.get(receipt.id)).text == "text"
 
 
-@on_databases
 async def test_two_engines_on_one_database_write_at_once(stores: Stores) -> None:
     """As app and worker do: each has its own pool, and nothing in memory keeps them apart."""
-    assert stores.engine is not None
     async with sql_stores(stores.engine.url.render_as_string(hide_password=False)) as others:
         both = (stores.samples, others.samples)
         items = [[NewSample(f"text {n % 5}", "a"), NewSample(f"own {n}", "a")] for n in range(20)]
@@ -124,7 +122,6 @@ async def test_two_engines_on_one_database_write_at_once(stores: Stores) -> None
     assert await stores.count("samples") == 25
 
 
-@on_databases
 async def test_calls_cancelled_at_any_moment_leave_a_store_that_works(stores: Stores) -> None:
     for steps in range(60):
         call = asyncio.create_task(stores.samples.accept([NewSample(f"text {steps}", "a")]))

@@ -1,4 +1,4 @@
-"""The contract of `FeedbackStream`, in memory and on a real Redis; then what only a server can do to it."""
+"""The contract of `FeedbackStream`, on a real Redis; then what a server can do to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from redis.asyncio import Redis
 
 from pawl.ports import FeedbackStream, StreamEntry
-from pawl.streams.memory import MemoryFeedbackStream
 from pawl.streams.redis_stream import GROUP, STREAM, RedisFeedbackStream
 from tests.polling import eventually
 from tests.servers import RedisServer
@@ -169,17 +168,6 @@ async def test_pressure_holds_for_a_while_and_is_said_again(stream: FeedbackStre
         return not await stream.under_pressure()
 
     await eventually(it_has_passed, DEADLINE)
-
-
-async def test_a_closed_twin_is_like_a_server_that_is_gone() -> None:
-    stream = MemoryFeedbackStream()
-    reader = asyncio.create_task(stream.read("one", 1, block_ms=int(DEADLINE * 1000)))
-    listener = asyncio.ensure_future(anext(stream.version_hints()))
-    await asyncio.sleep(0)
-    await stream.close()
-    for call in (reader, listener, stream.ping(), stream.announce(["fb_1"])):
-        with pytest.raises(ConnectionError):
-            await call
 
 
 async def test_a_quiet_stream_is_not_a_dead_server(redis_url: str) -> None:

@@ -17,7 +17,7 @@ from pawl.domain.errors import (
 from pawl.domain.labels import LabelChange, LabelChangeState
 from pawl.domain.samples import IdempotencyKey, NewSample, SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange
-from tests.pawl.contract.backends import Stores, candidate, on_databases
+from tests.pawl.contract.backends import Stores, candidate
 from tests.pawl.contract.label_changes import ask, carry_out, labels_of, three_labels
 
 
@@ -192,7 +192,6 @@ async def test_a_change_that_cannot_be_carried_out(stores: Stores) -> None:
     await ask(stores, "retire", "a")
 
 
-@on_databases
 async def test_nothing_slips_past_a_change_that_is_carried_out_meanwhile(stores: Stores) -> None:
     await three_labels(stores)
     change = await ask(stores, "rename", "a", "A")
@@ -202,7 +201,6 @@ async def test_nothing_slips_past_a_change_that_is_carried_out_meanwhile(stores:
     assert {one.label for one in await stores.samples.queued(100)} == {"A"}
 
 
-@on_databases
 async def test_of_two_requests_for_one_label_one_waits(stores: Stores) -> None:
     await three_labels(stores)
     outcomes = await asyncio.gather(*(ask(stores, "rename", "a", f"A{n}") for n in range(5)), return_exceptions=True)

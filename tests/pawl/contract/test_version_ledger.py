@@ -22,7 +22,7 @@ from pawl.domain.versions import (
     VersionKind,
     VersionState,
 )
-from tests.pawl.contract.backends import Stores, candidate, on_databases
+from tests.pawl.contract.backends import Stores, candidate
 
 NOTHING = LedgerChange()
 
@@ -284,9 +284,7 @@ async def test_the_ledger_is_read_by_ranges_of_versions(stores: Stores) -> None:
     assert [row.version for row in await stores.ledger.ledger(2)] == [3, 4]
 
 
-@on_databases
 async def test_the_database_itself_refuses_a_second_live_version(stores: Stores) -> None:
-    assert stores.engine is not None
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.ledger.promote(candidate(2, 1), NOTHING)
     with pytest.raises(Exception, match=r"(?i)unique"):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pawl.db.memory import MemoryDatabase, MemorySampleStore
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.samples import SqlSampleStore
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED
 from pawl.settings import Settings
 from worker import consolidator
@@ -24,20 +25,14 @@ def _look_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consolidator, "_LOOK_SECONDS", -1.0)
 
 
-@pytest.fixture
-def ledger() -> MemoryVersionLedger:
-    return MemoryVersionLedger(MemoryDatabase())
-
-
-def _started_on(ledger: MemoryVersionLedger, home: Path) -> Consolidator:
+def _started_on(database: AsyncEngine, home: Path) -> Consolidator:
     nothing: Any = None
-    samples = MemorySampleStore(MemoryDatabase())
-    ports = LearnerPorts(samples, ledger, nothing, nothing, nothing, nothing)
+    ports = LearnerPorts(SqlSampleStore(database), SqlVersionLedger(database), nothing, nothing, nothing, nothing)
     return Consolidator(ports, nothing, nothing, Settings(home=home))
 
 
-async def test_a_request_is_taken_once(ledger: MemoryVersionLedger, tmp_path: Path) -> None:
-    learner = _started_on(ledger, tmp_path)
+async def test_a_request_is_taken_once(database: AsyncEngine, tmp_path: Path) -> None:
+    learner, ledger = _started_on(database, tmp_path), SqlVersionLedger(database)
     assert not await learner.wanted(_STATE)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     await ledger.append_event("feedback_learned", {})
@@ -46,13 +41,14 @@ async def test_a_request_is_taken_once(ledger: MemoryVersionLedger, tmp_path: Pa
 
 
 async def test_a_request_made_while_no_learner_ran_is_found_and_one_that_was_met_is_not(
-    ledger: MemoryVersionLedger, tmp_path: Path
+    database: AsyncEngine, tmp_path: Path
 ) -> None:
+    ledger = SqlVersionLedger(database)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
-    assert await _started_on(ledger, tmp_path).wanted(_STATE), "the one before died before it could start"
+    assert await _started_on(database, tmp_path).wanted(_STATE), "the one before died before it could start"
     await ledger.append_event(CONSOLIDATION_STARTED, {})
     for _ in range(consolidator._EVENT_PAGE + 1):
         await ledger.append_event("consolidation_progress", {})
-    assert not await _started_on(ledger, tmp_path).wanted(_STATE)
+    assert not await _started_on(database, tmp_path).wanted(_STATE)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
-    assert await _started_on(ledger, tmp_path).wanted(_STATE)
+    assert await _started_on(database, tmp_path).wanted(_STATE)

@@ -12,9 +12,9 @@ from app.metrics import AppMetrics
 from app.serving.predictions.batcher import Batcher
 from app.serving.predictions.pressure import PressureWatch
 from pawl.settings import Settings
-from pawl.streams.memory import MemoryFeedbackStream
 from tests.app.serving.predictions.numbered import NumberedClassifier
 from tests.polling import eventually
+from tests.streams import LocalStream
 from worker.consolidation.yielding import PAUSE_FILE, Turns, follow_pressure
 
 
@@ -70,7 +70,7 @@ def test_a_parent_that_died_does_not_stop_its_child_for_ever(tmp_path: Path) -> 
 async def test_from_a_text_that_waits_to_the_file_that_the_child_looks_at(tmp_path: Path) -> None:
     settings, stream, classifier = (
         Settings(home=tmp_path, yield_after_ms=20),
-        MemoryFeedbackStream(),
+        LocalStream(),
         NumberedClassifier(1),
     )
     batcher = Batcher(settings, AppMetrics())
@@ -99,7 +99,7 @@ async def test_from_a_text_that_waits_to_the_file_that_the_child_looks_at(tmp_pa
 
 
 async def test_without_redis_nobody_stands_still(tmp_path: Path) -> None:
-    stream = MemoryFeedbackStream()
+    stream = LocalStream()
     await stream.tell_pressure(60_000)
     await stream.close()
     following = asyncio.create_task(follow_pressure(tmp_path, stream))
@@ -112,6 +112,4 @@ async def test_without_redis_nobody_stands_still(tmp_path: Path) -> None:
 
 async def test_it_is_off_where_the_settings_say_so(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, yield_after_ms=0)
-    await asyncio.wait_for(
-        PressureWatch(Batcher(settings, AppMetrics()), MemoryFeedbackStream(), settings).run(), timeout=5.0
-    )
+    await asyncio.wait_for(PressureWatch(Batcher(settings, AppMetrics()), LocalStream(), settings).run(), timeout=5.0)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pawl.db.memory import MemoryDatabase
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.encoders import EncoderChoice, EncoderRequestState
 from pawl.domain.versions import LedgerChange, VersionKind
 from pawl.ports import Encoder, Floats
@@ -92,9 +92,9 @@ async def test_the_same_encoder_with_other_features_is_another_head(install: Ins
 
 
 async def test_a_fault_of_the_machine_is_tried_again_and_an_unusable_encoder_is_not(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, database: AsyncEngine
 ) -> None:
-    ledger, now = MemoryVersionLedger(MemoryDatabase()), 100.0
+    ledger, now = SqlVersionLedger(database), 100.0
     monkeypatch.setattr("worker.updates.encoder_requests.time.monotonic", lambda: now)
     mine = Requests(ledger)
     asked = await ledger.request_encoder(CHOICE, None, None)
@@ -111,8 +111,10 @@ async def test_a_fault_of_the_machine_is_tried_again_and_an_unusable_encoder_is_
     assert (settled.state, settled.problem) == ("failed", "it has no config.json")
 
 
-async def test_one_that_came_to_a_version_before_the_process_died_is_settled_and_not_done_again() -> None:
-    ledger = MemoryVersionLedger(MemoryDatabase())
+async def test_one_that_came_to_a_version_before_the_process_died_is_settled_and_not_done_again(
+    database: AsyncEngine,
+) -> None:
+    ledger = SqlVersionLedger(database)
     asked = await ledger.request_encoder(CHOICE, None, None)
     made = replace(candidate(1, None, VersionKind.ENCODER), metrics={"encoder_request": asked.id})
     await ledger.promote(made, LedgerChange())

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.metrics import AppMetrics
 from app.serving.predictions.prediction_log import PredictionRecorder, Retention
-from pawl.db.memory import MemoryDatabase
-from pawl.db.memory_predictions import MemoryPredictionLog
-from pawl.db.memory_versions import MemoryVersionLedger
+from pawl.db.engine import connect
+from pawl.db.predictions import SqlPredictionLog
+from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.predictions import Prediction
 from pawl.settings import Settings
@@ -22,7 +23,7 @@ from tests.polling import eventually
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-class SwitchableLog(MemoryPredictionLog):
+class SwitchableLog(SqlPredictionLog):
     is_up = True
 
     async def write(self, predictions: Sequence[Prediction]) -> None:
@@ -31,8 +32,8 @@ class SwitchableLog(MemoryPredictionLog):
         await super().write(predictions)
 
 
-def make(database: MemoryDatabase | None = None, **overrides: Any) -> tuple[PredictionRecorder, SwitchableLog]:
-    log = SwitchableLog(database or MemoryDatabase())
+def make(database: AsyncEngine, **overrides: Any) -> tuple[PredictionRecorder, SwitchableLog]:
+    log = SwitchableLog(database)
     return PredictionRecorder(log, Settings(**overrides), AppMetrics()), log
 
 
@@ -43,7 +44,8 @@ def prediction(number: int, text: str = "text", at: datetime = NOW) -> Predictio
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 10), st.integers(1, 60))
 def test_the_buffer_keeps_the_newest_within_both_limits(lengths: list[int], rows: int, characters: int) -> None:
     async def scenario() -> None:
-        recorder, _ = make(prediction_buffer=rows, prediction_buffer_characters=characters)
+        nowhere = connect("sqlite:///never-opened.db")
+        recorder, _ = make(nowhere, prediction_buffer=rows, prediction_buffer_characters=characters)
         for number, length in enumerate(lengths):
             recorder.record([prediction(number, "x" * length)])
         kept = list(recorder._buffer.values())
@@ -58,8 +60,8 @@ def test_the_buffer_keeps_the_newest_within_both_limits(lengths: list[int], rows
     asyncio.run(scenario())
 
 
-async def test_a_prediction_is_found_before_and_after_it_is_written() -> None:
-    recorder, _ = make()
+async def test_a_prediction_is_found_before_and_after_it_is_written(database: AsyncEngine) -> None:
+    recorder, _ = make(database)
     recorder.record([prediction(1)])
     assert set(await recorder.find(["pr_1", "pr_2"])) == {"pr_1"}
     await recorder.flush()
@@ -67,8 +69,8 @@ async def test_a_prediction_is_found_before_and_after_it_is_written() -> None:
     assert set(await recorder.find(["pr_1", "pr_2"])) == {"pr_1"}
 
 
-async def test_nothing_is_lost_while_sql_is_down() -> None:
-    recorder, log = make()
+async def test_nothing_is_lost_while_sql_is_down(database: AsyncEngine) -> None:
+    recorder, log = make(database)
     log.is_up = False
     recorder.record([prediction(1)])
     with pytest.raises(StoreUnavailable):
@@ -81,10 +83,9 @@ async def test_nothing_is_lost_while_sql_is_down() -> None:
     assert set(await log.get_many(["pr_1"])) == {"pr_1"}
 
 
-async def test_retention_removes_what_is_old_and_what_is_too_much() -> None:
-    database = MemoryDatabase()
+async def test_retention_removes_what_is_old_and_what_is_too_much(database: AsyncEngine) -> None:
     recorder, log = make(database)
-    ledger = MemoryVersionLedger(database)
+    ledger = SqlVersionLedger(database)
     recorder.record([prediction(n, at=NOW - timedelta(hours=n)) for n in range(6)])
     await recorder.flush()
     for _ in range(4):

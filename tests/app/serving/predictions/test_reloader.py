@@ -70,8 +70,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.world.close()
 
 
 def flip_bit(path: Path) -> None:
@@ -177,7 +179,7 @@ async def test_sql_away_disturbs_nothing(bench: Bench) -> None:
 async def test_a_hint_is_followed_without_waiting_for_the_poll(bench: Bench) -> None:
     bench.reloader._poll_seconds = 3600
     loops = [asyncio.create_task(bench.reloader.run()), asyncio.create_task(bench.reloader.follow_hints())]
-    await eventually(lambda: bench.world.stream._subscribers)
+    await eventually(lambda: bench.world.stream.listeners)
     await bench.promote(1)
     await eventually(lambda: bench.engine.number == 1)
     for loop in loops:
