@@ -41,10 +41,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "app.cli", *arguments]
 
 
-def pawl(env: dict[str, str], *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+def pawl(
+    env: dict[str, str], *arguments: str, seconds: float = 120.0, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Runs one command to its end."""
     return subprocess.run(
-        command(*arguments), env=env, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        command(*arguments), env=env, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False
     )
 
 

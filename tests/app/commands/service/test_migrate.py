@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket as sockets
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy import URL, make_url, text
 from app.local.supervisor import guarded
 from pawl.db.engine import connect, writing
 from pawl.domain.samples import NewSample, SampleState
-from tests.app.commands.processes import environment, pawl
+from tests.app.commands.processes import ROOT, environment, pawl
 from tests.intents import labelled
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer, Stores, free_port, until_ready
@@ -38,6 +40,23 @@ while True:
         threading.Thread(target=copy, args=pair, daemon=True).start()
 """
 
+_LATER = """
+\"\"\"One table more.\"\"\"
+
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade():
+    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
+
+
+def downgrade():
+    op.drop_table("later")
+"""
+
 
 def test_it_says_from_where_to_where_and_goes_there(tmp_path: Path) -> None:
     env = environment(tmp_path / "home", None)
@@ -54,18 +73,31 @@ def test_it_says_from_where_to_where_and_goes_there(tmp_path: Path) -> None:
 
 
 def test_going_back_wants_to_be_meant_and_a_newer_schema_is_named(tmp_path: Path) -> None:
-    env = environment(tmp_path / "home", None)
-    assert pawl(env, "migrate").returncode == 0
-    refused = pawl(env, "migrate", "--to", "0004")
+    newer = partial(pawl, environment(tmp_path / "home", None), cwd=_with_a_later_schema(tmp_path / "newer"))
+    older = partial(pawl, environment(tmp_path / "home", None))
+    assert newer("migrate").returncode == 0
+    unknown = older("migrate")
+    assert unknown.returncode == 1
+    assert "0002 is unknown" in unknown.stderr
+    refused = newer("migrate", "--to", "0001")
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
-    plan = json.loads(pawl(env, "migrate", "--to", "0004", "--dry-run", "--json").stdout)
-    assert (plan["target"], plan["is_back"], plan["done"]) == ("0004", True, False)
-    back = pawl(env, "migrate", "--to", "0004", "--yes")
+    plan = json.loads(newer("migrate", "--to", "0001", "--dry-run", "--json").stdout)
+    assert (plan["target"], plan["is_back"], plan["done"]) == ("0001", True, False)
+    back = newer("migrate", "--to", "0001", "--yes")
     assert back.returncode == 0, back.stderr
-    assert "0005" in back.stdout
-    assert pawl(env, "migrate").returncode == 0
-    assert pawl(env, "migrate", "--to", "9999").returncode == 1
+    assert "0002" in back.stdout
+    assert "nothing to do" in older("migrate").stdout
+    assert newer("migrate").returncode == 0
+    assert newer("migrate", "--to", "9999").returncode == 1
+
+
+def _with_a_later_schema(folder: Path) -> Path:
+    """A working directory with the `migrations` of a later Pawl, which Python finds before the installed ones."""
+    shutil.copytree(ROOT / "migrations", folder / "migrations")
+    revision = folder / "migrations" / "versions" / "0002_later.py"
+    revision.write_text(_LATER, encoding="utf-8")
+    return folder
 
 
 @pytest.mark.timeout(300)
