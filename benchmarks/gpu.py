@@ -38,7 +38,7 @@ from torch import nn
 from benchmarks.datasets import Labelled, invented, read_labelled, read_phrasebank, shuffled
 from benchmarks.harness import Json, goal, machine, notes, out, parser, save, show, start
 from benchmarks.serving import gpu as serving
-from pawl.classifier.encoders.torch_backend import PooledTransformer
+from pawl.classifier.encoders.backends.torch import PooledTransformer
 from pawl.settings import load_settings
 from worker.consolidation.data.batches import Example, Target
 from worker.consolidation.hardware import choose_device, configure_torch

@@ -17,7 +17,7 @@ from app.commands.home.stores import open_stores
 from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Home
 from pawl.artefacts.folders import FolderArtefactStore
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.samples import NewSample
 from pawl.ports import Floats

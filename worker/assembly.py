@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.choice import Backends
-from pawl.classifier.encoders.comparison import Comparison
+from pawl.classifier.encoders.choice.comparison import Comparison
 from pawl.clock import SystemClock
 from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from pawl.classifier.encoders.comparison import Comparison
+from pawl.classifier.encoders.choice.comparison import Comparison
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
 from pawl.settings import Settings
 from worker.health.trouble import FILING, HOUSEKEEPING, Place

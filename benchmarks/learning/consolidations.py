@@ -39,9 +39,9 @@ from benchmarks.learning.consolidations_cases import Case, TwoSteps, phrasebank,
 from benchmarks.learning.consolidations_methods import METHODS
 from benchmarks.learning.consolidations_table import TEXTS, compared, earlier_rows, report_rows, save_rows
 from benchmarks.learning.metrics import to_text
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder, write_encoder
 from pawl.classifier.encoders.spec import TOKENIZER_FILE
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.samples import Sample, Split
 from pawl.ports import Floats

@@ -24,7 +24,7 @@ from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.embeddings import CACHE, CachedEncoder
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.clock import SystemClock
 from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore

@@ -26,10 +26,10 @@ from app.commands.console.terminal import progress_bar
 from benchmarks.harness import Json, machine, notes, parser, save, start
 from benchmarks.learning.data import Split, load_split
 from benchmarks.serving import tables
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.export import export_encoder, write_encoder
 from pawl.classifier.encoders.spec import ONNX_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.ports import Encoder, Floats
 from pawl.settings import Settings, load_settings

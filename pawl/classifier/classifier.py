@@ -17,13 +17,12 @@ from pawl.domain.errors import ArtefactCorrupt, UnknownTask
 from pawl.domain.manifest import (
     ENCODER_FOLDER,
     FEATURES_FILE,
-    FORMER_NOVELTY_FILE,
     Manifest,
     head_file,
     novelty_file,
 )
 from pawl.domain.predictions import Answer, LabelScore, with_warnings
-from pawl.domain.reading import Reading
+from pawl.domain.reading import TextReading
 from pawl.domain.samples import DEFAULT_TASK
 from pawl.ports import Encoder, Floats, VersionFolder
 
@@ -82,7 +81,7 @@ class Classifier:
         """Tokens that the encoder reads of a text; 0 for one that does not tell."""
         return 0 if self._reader is None else self._reader.max_tokens
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """How much of each text the encoder reads; of those that were embedded just now it is known already.
 
         Empty for an encoder that does not tell.
@@ -141,19 +140,11 @@ def load_classifier(
         for task, info in manifest.heads.items()
     }
     features = RandomFeatures.from_file(folder.path / FEATURES_FILE, encoder.dimension)
-    novelty = {task: _novelty(folder, task) for task in manifest.heads}
+    novelty = {task: Novelty.from_file(folder.path / novelty_file(task)) for task in manifest.heads}
     try:
         return Classifier(folder.number, manifest, encoder, features, heads, novelty)
     except ValueError as error:
         raise ArtefactCorrupt(path=folder.path, problem=str(error)) from error
-
-
-def _novelty(folder: VersionFolder, task: str) -> Novelty:
-    """The task's own; a version from before there was such has one for all tasks."""
-    own = novelty_file(task)
-    if own not in folder.manifest.files and FORMER_NOVELTY_FILE in folder.manifest.files:
-        return Novelty.from_file(folder.path / FORMER_NOVELTY_FILE, leverage_alone=True)
-    return Novelty.from_file(folder.path / own)
 
 
 def _check_digests(folder: VersionFolder) -> None:

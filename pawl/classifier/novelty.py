@@ -27,13 +27,13 @@ class Novelty:
     Args:
         factor: F, shape (d_0, k), float32; of a longer z the first d_0 numbers count, the last layer's part.
         quantiles: The 0th, 1st, ... 100th percentile of strangeness over known texts, shape (101,), not decreasing.
-        leverage_weight: a. None ranks h alone: so did versions from before a task had its own novelty.
+        leverage_weight: a.
 
     Raises:
         ValueError: The shapes do not fit, the quantiles decrease, or a is negative or not finite.
     """
 
-    def __init__(self, factor: Floats, quantiles: Floats, leverage_weight: float | None) -> None:
+    def __init__(self, factor: Floats, quantiles: Floats, leverage_weight: float) -> None:
         self.factor = np.ascontiguousarray(factor, dtype=np.float32)
         self.quantiles = np.ascontiguousarray(quantiles, dtype=np.float32)
         self.leverage_weight = leverage_weight
@@ -41,30 +41,23 @@ class Novelty:
             raise ValueError(f"factor {self.factor.shape}, quantiles {self.quantiles.shape}")
         if (np.diff(self.quantiles) < 0).any():
             raise ValueError("the quantiles decrease")
-        if leverage_weight is not None and not 0 <= leverage_weight < np.inf:
+        if not 0 <= leverage_weight < np.inf:
             raise ValueError(f"leverage weight {leverage_weight} is negative or not finite")
         self._ranks = np.linspace(0.0, 1.0, QUANTILES)
 
     @classmethod
-    def from_file(cls, path: Path, *, leverage_alone: bool = False) -> Novelty:
-        """Reads `novelty/<task>.safetensors`, or `novelty.safetensors` of an older version, which ranks leverage alone.
-
-        Raises `ArtefactCorrupt`.
-        """
-        axes = {"factor": 2, "quantiles": 1} | ({} if leverage_alone else {"leverage_weight": 1})
-        tensors = read_tensors(path, axes)
+    def from_file(cls, path: Path) -> Novelty:
+        """Reads `novelty/<task>.safetensors`; raises `ArtefactCorrupt`."""
+        tensors = read_tensors(path, {"factor": 2, "quantiles": 1, "leverage_weight": 1})
         try:
-            weight = None if leverage_alone else tensors["leverage_weight"].item()
-            return cls(tensors["factor"], tensors["quantiles"], weight)
+            return cls(tensors["factor"], tensors["quantiles"], tensors["leverage_weight"].item())
         except ValueError as error:
             raise ArtefactCorrupt(path=path, problem=str(error)) from error
 
     def to_bytes(self) -> bytes:
         """The contents of its file."""
-        tensors = {"factor": self.factor, "quantiles": self.quantiles}
-        if self.leverage_weight is not None:
-            tensors["leverage_weight"] = np.array([self.leverage_weight], dtype=np.float32)
-        return tensor_bytes(tensors)
+        weight = np.array([self.leverage_weight], dtype=np.float32)
+        return tensor_bytes({"factor": self.factor, "quantiles": self.quantiles, "leverage_weight": weight})
 
     @property
     def dimension(self) -> int:
@@ -79,10 +72,7 @@ class Novelty:
 
     def strangeness(self, z: Floats, scores: Floats) -> Floats:
         """What is ranked, shape (n,), of embeddings z (n, d) and the head's scores for them (n, C)."""
-        leverage = self.leverage(z)
-        if self.leverage_weight is None:
-            return leverage
-        strangeness: Floats = np.log(np.maximum(leverage, np.float32(_SMALLEST)))
+        strangeness: Floats = np.log(np.maximum(self.leverage(z), np.float32(_SMALLEST)))
         strangeness *= np.float32(self.leverage_weight)
         strangeness -= scores.max(axis=1)
         return strangeness

@@ -12,7 +12,6 @@ A version's folder:
     features.safetensors          `projection`, shape (M, d_0), float32
     heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
     novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32
-    novelty.safetensors           of older versions, instead of these: `factor`, `quantiles`, one for all tasks
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from pawl.json_values import Json
 FORMAT = 1
 ENCODER_FOLDER = "encoder"
 FEATURES_FILE = "features.safetensors"
-FORMER_NOVELTY_FILE = "novelty.safetensors"
 MANIFEST_FILE = "manifest.json"
 
 

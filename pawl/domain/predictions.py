@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pawl.domain.reading import Reading
+from pawl.domain.reading import TextReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Answer:
         return self.scores[0].score
 
 
-def with_warnings(answers: list[Answer], readings: Sequence[Reading]) -> list[Answer]:
+def with_warnings(answers: list[Answer], readings: Sequence[TextReading]) -> list[Answer]:
     """The answers, in the same order, with what is to be said of the few whose texts could not all be read."""
     for place, reading in enumerate(readings):
         if (reading.unknown or reading.cut is not None) and (told := reading.warnings):

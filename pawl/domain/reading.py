@@ -14,7 +14,7 @@ MULTILINGUAL = "intfloat/multilingual-e5-small"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TextReading:
     """One text as an encoder read it.
 
     tokens   that stand for the text; special ones and those of the encoder's prompt are not counted.
@@ -40,7 +40,7 @@ class Reading:
 
 
 @dataclass(slots=True)
-class Readings:
+class ReadingTotals:
     """Sums over texts."""
 
     texts: int = 0
@@ -49,9 +49,9 @@ class Readings:
     truncated: int = 0
 
     @staticmethod
-    def of(readings: Iterable[Reading]) -> Readings:
+    def of(readings: Iterable[TextReading]) -> ReadingTotals:
         """The sums of these."""
-        found = Readings()
+        found = ReadingTotals()
         for one in readings:
             found.texts += 1
             found.tokens += one.tokens

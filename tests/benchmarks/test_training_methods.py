@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.methods.averages import Interpolation, RunningAverage
 from benchmarks.methods.freelb import FreeLB
 from benchmarks.methods.terms import Contrastive, LogitMatching, Mixup, logit_matching, supervised_contrastive
-from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from tests.tiny_encoder import exported_tiny_encoder
 from tests.worker.consolidation.test_methods import Probe
 from tests.worker.consolidation.test_training import train_tiny

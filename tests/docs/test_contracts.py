@@ -20,7 +20,7 @@ BROKEN_BY = {
     "an adapter is named where a process is put together": ("app/serving/direct.py", "import pawl.db.engine"),
     "a backend that serves is opened where backends are chosen": (
         "worker/updates/fast.py",
-        "import pawl.classifier.encoders.onnx_backend",
+        "import pawl.classifier.encoders.backends.onnx",
     ),
 }
 """Contract -> a new file that breaks it."""

@@ -27,11 +27,11 @@ async def test_a_doubtful_choice_is_measured_again_by_the_learner(
     Backends.of(pawl.settings).open(folder / ENCODER_FOLDER, digest)
     kept = json.loads(record.read_text())
     for choice in kept["choices"].values():
-        choice["found"] |= {"doubt": "the machine was busy", "ratio": 9.0}
+        choice["result"] |= {"doubt": "the machine was busy", "ratio": 9.0}
     record.write_text(json.dumps(kept))
     monkeypatch.setattr(housekeeping, "_FIRST_REVIEW", 0.1)
-    monkeypatch.setattr("pawl.classifier.encoders.comparison._all_seconds", lambda: 0.0)  # whatever others do
-    monkeypatch.setattr("pawl.classifier.encoders.comparison._WIDE", 1e9)
+    monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._all_seconds", lambda: 0.0)  # whatever others do
+    monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._WIDE", 1e9)
     async with open_learner(pawl.settings) as loop:
         learning = asyncio.create_task(loop.run())
         try:
@@ -43,5 +43,5 @@ async def test_a_doubtful_choice_is_measured_again_by_the_learner(
 
 
 def _sure(record: Path) -> dict[str, Any] | None:
-    found = [choice["found"] for choice in json.loads(record.read_text())["choices"].values()]
+    found = [choice["result"] for choice in json.loads(record.read_text())["choices"].values()]
     return next((dict(choice) for choice in found if not choice["doubt"]), None)

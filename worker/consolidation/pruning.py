@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected, TrainingFailed
 from pawl.json_values import Json
 from worker.consolidation.data.batches import Example, bucketed, collate

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.export import write_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.json_values import Json
 from pawl.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Sequence
 
 from pawl.classifier.encoders.tokenization import reader_of
-from pawl.domain.reading import Reading, Readings
+from pawl.domain.reading import ReadingTotals, TextReading
 from pawl.domain.samples import Sample
 from pawl.json_values import Json
 from pawl.ports import SampleStore
 from worker.state.learner_state import LearnerState
 
 
-def readings(state: LearnerState, samples: Sequence[Sample]) -> list[Reading]:
+def readings(state: LearnerState, samples: Sequence[Sample]) -> list[TextReading]:
     """How the encoder reads these; empty where it does not tell."""
     reader = reader_of(state.encoder)
     return [] if reader is None else reader.read([sample.text for sample in samples])
@@ -25,10 +25,10 @@ def readings(state: LearnerState, samples: Sequence[Sample]) -> list[Reading]:
 
 def read_by_task(state: LearnerState, samples: Sequence[Sample]) -> Json:
     """What a version's metrics say of the texts it learned: tokens, the share of unknown ones, how many were cut."""
-    by_task: dict[str, list[Reading]] = {}
+    by_task: dict[str, list[TextReading]] = {}
     for sample, reading in zip(samples, readings(state, samples), strict=False):
         by_task.setdefault(sample.task, []).append(reading)
-    return {task: Readings.of(found).to_json() for task, found in by_task.items()}
+    return {task: ReadingTotals.of(found).to_json() for task, found in by_task.items()}
 
 
 async def note_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sample]) -> None:

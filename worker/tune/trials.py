@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.samples import Sample, Split

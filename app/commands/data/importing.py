@@ -26,7 +26,7 @@ from pawl.domain.errors import ItemsRefused
 from pawl.domain.forms import clean_task
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
-from pawl.domain.reading import Readings
+from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
 from pawl.settings import Settings
 
@@ -191,7 +191,7 @@ async def _restored(stores: Stores, rows: Sequence[Row]) -> str | None:
 
 async def _read_by_encoder(
     settings: Settings, stores: Stores, items: Sequence[NewSample]
-) -> tuple[Readings | None, list[str]]:
+) -> tuple[ReadingTotals | None, list[str]]:
     """How much of the texts the encoder reads, and what is to be said of that."""
     tokenizer = await tokenizer_of(settings, stores)
     if tokenizer is None:

@@ -12,7 +12,7 @@ from typing import Any
 from app.commands.console.terminal import notes, print_json, print_line
 from app.commands.home.stores import Stores
 from pawl.domain.imports import NewImport, Outcome
-from pawl.domain.reading import Readings
+from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import REPLACED, NewSample, Receipt, SampleState
 
 _SHOWN_LABELS = 10
@@ -44,7 +44,7 @@ class Summary:
     replaced: int = 0
     kept: int = 0
     not_learned: list[Outcome] = field(default_factory=list)
-    reading: Readings | None = None
+    reading: ReadingTotals | None = None
     unread: Sequence[str] = ()
 
     @property

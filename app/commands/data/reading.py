@@ -11,7 +11,7 @@ from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import TextTokenizer
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.domain.reading import Readings, unknown_language
+from pawl.domain.reading import ReadingTotals, unknown_language
 from pawl.domain.samples import digest_text
 from pawl.settings import Settings
 
@@ -34,12 +34,12 @@ async def tokenizer_of(settings: Settings, stores: Stores) -> TextTokenizer | No
         return None
 
 
-def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Readings, list[str]]:
+def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[ReadingTotals, list[str]]:
     """The sums over the texts, and what is to be said of them. Plain sync; call it from a thread."""
     read = []
     for start in range(0, len(rows), _CHUNK):
         read += tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
-    sums, told = Readings.of(read), []
+    sums, told = ReadingTotals.of(read), []
     if sums.is_unknown_language:
         told.append(unknown_language(sums.unknown_share))
     if sums.truncated:
@@ -59,7 +59,7 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
     return sums, told
 
 
-async def look_at_store(settings: Settings, stores: Stores) -> tuple[Readings, list[str]] | None:
+async def look_at_store(settings: Settings, stores: Stores) -> tuple[ReadingTotals, list[str]] | None:
     """The same of what is learned: the oldest texts of each task. None where there is no version."""
     tokenizer = await tokenizer_of(settings, stores)
     if tokenizer is None:

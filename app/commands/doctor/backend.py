@@ -9,9 +9,9 @@ from app.commands.doctor.findings import Finding, Outcome
 from app.commands.home.stores import Stores
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.choice import Backends
-from pawl.classifier.encoders.choice_record import Noted
-from pawl.classifier.encoders.comparison import Comparison
-from pawl.classifier.encoders.proof import Proof
+from pawl.classifier.encoders.choice.comparison import Comparison
+from pawl.classifier.encoders.choice.proof import Proof
+from pawl.classifier.encoders.choice.record import Recorded
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.settings import Settings
 
@@ -31,39 +31,39 @@ async def check_backend(settings: Settings, stores: Stores) -> Finding:
     return describe(settings.backend, proofs, choice)
 
 
-def describe(pinned: str, proofs: dict[str, Noted[Proof]], choice: Noted[Comparison] | None) -> Finding:
+def describe(pinned: str, proofs: dict[str, Recorded[Proof]], choice: Recorded[Comparison] | None) -> Finding:
     """The finding. `pinned` is the setting; the proofs are in the order in which backends are preferred."""
-    able = [name for name, proof in proofs.items() if not proof.found.problem]
+    able = [name for name, proof in proofs.items() if not proof.result.problem]
     if not able:
         told = _refused(proofs) or "no backend has opened this encoder on this machine yet, with so many threads"
         return Finding(_PART, Outcome.FAIL if proofs else Outcome.WARN, told, "A start of `pawl up` proves them.")
-    chosen = choice.found.chosen if choice is not None else able[0]
+    chosen = choice.result.chosen if choice is not None else able[0]
     if pinned != "auto":
         chosen, choice = pinned if pinned in able else able[0], None
     parts = [f"{chosen}, {_why(pinned, chosen, able, choice)}"]
-    parts += [f"{name} gives the numbers of transformers (cosine {proofs[name].found.cosine:.5f})" for name in able]
+    parts += [f"{name} gives the numbers of transformers (cosine {proofs[name].result.cosine:.5f})" for name in able]
     parts += [_refused(proofs)] if _refused(proofs) else []
     told = "; ".join(parts)
     if pinned not in ("auto", chosen):
         return Finding(_PART, Outcome.WARN, told, f"Set PAWL_BACKEND to auto or {chosen}: {pinned} does not serve.")
-    if choice is not None and choice.found.doubt:
+    if choice is not None and choice.result.doubt:
         remedy = f"It is measured again when the machine is idle; PAWL_BACKEND={chosen} would pin it."
-        return Finding(_PART, Outcome.WARN, f"{told}; doubtful: {choice.found.doubt}", remedy)
+        return Finding(_PART, Outcome.WARN, f"{told}; doubtful: {choice.result.doubt}", remedy)
     if _refused(proofs):
         return Finding(_PART, Outcome.WARN, told, "Another one serves; nothing needs to be done.")
     return Finding(_PART, Outcome.OK, told)
 
 
-def _why(pinned: str, chosen: str, able: list[str], choice: Noted[Comparison] | None) -> str:
+def _why(pinned: str, chosen: str, able: list[str], choice: Recorded[Comparison] | None) -> str:
     if pinned == chosen:
         return "pinned by PAWL_BACKEND"
     if choice is None:
         return "the only one that may serve" if len(able) == 1 else "not measured yet"
-    found = choice.found
+    found = choice.result
     sure = f"{found.ratio:.2f} times as fast as the next one, between {found.low:.2f} and {found.high:.2f}"
     return f"{sure} ({found.rounds} rounds {ago(choice.at)} ago on {choice.machine})"
 
 
-def _refused(proofs: dict[str, Noted[Proof]]) -> str:
-    problems = [f"{name} may not serve: {one.found.problem}" for name, one in proofs.items() if one.found.problem]
+def _refused(proofs: dict[str, Recorded[Proof]]) -> str:
+    problems = [f"{name} may not serve: {one.result.problem}" for name, one in proofs.items() if one.result.problem]
     return "; ".join(problems)

@@ -25,7 +25,7 @@ from app.metrics import AppMetrics
 from app.serving.predictions.engine import ServedClassifier
 from pawl.domain.errors import DeadlineExceeded, Draining, QueueFull
 from pawl.domain.predictions import Answer, with_warnings
-from pawl.domain.reading import Reading, Readings
+from pawl.domain.reading import ReadingTotals, TextReading
 from pawl.ports import Floats
 from pawl.settings import Settings
 
@@ -229,7 +229,7 @@ class Batcher:
             job.future.set_exception(error)
 
 
-def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], Readings]:
+def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], ReadingTotals]:
     """One forward pass over all texts, then one product with the head for each task in the batch; what was read."""
     classifier = batch[0].job.classifier
     texts = [text for one in batch for text in one.texts]
@@ -240,10 +240,10 @@ def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], Readings]:
     if len(places) < len(texts):  # the same text for two tasks, or from two clients, is embedded once
         rows = [places[text] for text in texts]
         z, readings = z[rows], [readings[row] for row in rows] if readings else []
-    return _of_heads(batch, z, readings), Readings.of(readings)
+    return _of_heads(batch, z, readings), ReadingTotals.of(readings)
 
 
-def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[Reading]) -> list[list[Answer]]:
+def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[TextReading]) -> list[list[Answer]]:
     classifier = batch[0].job.classifier
     if len(batch) == 1:
         job = batch[0].job

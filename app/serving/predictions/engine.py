@@ -18,7 +18,7 @@ from app.metrics import AppMetrics
 from pawl.domain.errors import Draining, NoLiveVersion, PawlError, QueueFull, Unavailable, VersionNotReached
 from pawl.domain.manifest import Manifest
 from pawl.domain.predictions import Answer
-from pawl.domain.reading import Reading
+from pawl.domain.reading import TextReading
 from pawl.ports import Encoder, Floats
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class ServedClassifier(Protocol):
         """Tokens that the encoder reads of a text; 0 where it is not known."""
         ...
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """How much of each text the encoder reads; at no cost right after `embed` of the same list. May be empty."""
         ...
 

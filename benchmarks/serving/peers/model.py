@@ -40,10 +40,10 @@ class Model:
 
 def _pawls_encoder(folder: Path) -> Any:
     if os.environ["PEER_BACKEND"] == "openvino":
-        from pawl.classifier.encoders.openvino_backend import OpenVinoEncoder
+        from pawl.classifier.encoders.backends.openvino import OpenVinoEncoder
 
         return OpenVinoEncoder(folder, digest="")
-    from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+    from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 
     return OnnxEncoder(folder, digest="")
 

@@ -15,9 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, normalizers
 
-from pawl.classifier.encoders.probes import probe_texts
+from pawl.classifier.encoders.choice.proof import ReferenceEmbeddings, probe_texts
 from pawl.classifier.encoders.quantization import quantize
-from pawl.classifier.encoders.reference import Reference
 from pawl.classifier.encoders.source import EncoderSource, find_encoder
 from pawl.classifier.encoders.spec import (
     CONFIG_FILE,
@@ -68,7 +67,7 @@ def export_encoder(
         EncoderRejected: The source is not found or not usable; the message says why.
     """
     found = find_encoder(source, sha256)
-    from pawl.classifier.encoders.torch_backend import load_transformer
+    from pawl.classifier.encoders.backends.torch import load_transformer
 
     try:
         model = load_transformer(found.folder)
@@ -110,7 +109,7 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     import torch
     from safetensors.torch import save_file
 
-    from pawl.classifier.encoders.torch_backend import PooledTransformer
+    from pawl.classifier.encoders.backends.torch import PooledTransformer
 
     into.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
@@ -128,7 +127,7 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     module = PooledTransformer(model, spec.pooling, spec.layers).eval()
     texts, embeddings = _embed(module, into, spec)
-    Reference(texts, embeddings, _export(module, spec, into)).write(into)
+    ReferenceEmbeddings(texts, embeddings, _export(module, spec, into)).write(into)
     return encoder_digest(into)
 
 

@@ -79,7 +79,7 @@ class EncoderSpec:
                 max_tokens=int(value["max_tokens"]),
                 dimension=int(value["dimension"]),
                 pad_id=int(value["pad_id"]),
-                layers=tuple(int(layer) for layer in value.get("layers", [0])),  # written since 0.2
+                layers=tuple(int(layer) for layer in value["layers"]),
                 precision=precision,
                 prompt=str(value.get("prompt", "")),
             )

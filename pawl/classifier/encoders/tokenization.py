@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from pawl.classifier.encoders.spec import TOKENIZER_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt
-from pawl.domain.reading import Reading
+from pawl.domain.reading import TextReading
 from pawl.ports import Encoder
 
 MAX_BATCH_TEXTS = 16
@@ -65,18 +65,18 @@ class TextTokenizer:
         """Tokens that are read of a text, special ones included."""
         return self._spec.max_tokens
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         """How much of each text is read. Costs next to nothing for the list that this thread has just tokenized."""
         kept: tuple[Sequence[str], list[Encoded]] | None = getattr(self._last, "call", None)
         self._last.call = None
         encoded = kept[1] if kept is not None and kept[0] is texts else self._encode(texts)
         return [self._reading(*pair) for pair in encoded]
 
-    def _reading(self, ids: list[int], is_cut: bool) -> Reading:
+    def _reading(self, ids: list[int], is_cut: bool) -> TextReading:
         """What is to be said of a text's tokens."""
         unknown = 0 if self._unknown is None else max(0, ids.count(self._unknown) - self._extra_unknown)
         cut = hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).hexdigest() if is_cut else None
-        return Reading(max(len(ids) - self._extra, 0), unknown, cut)
+        return TextReading(max(len(ids) - self._extra, 0), unknown, cut)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, behind the encoder's prompt where it has one; at most `max_tokens`, never none.

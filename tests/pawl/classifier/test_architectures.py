@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice.proof import LEAST_COSINE
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.proof import LEAST_COSINE
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec, Precision
 from pawl.ports import Floats
 from tests.pawl.classifier.architectures import CONFIGS, halve, shard, transformers, write_encoder_of

@@ -14,11 +14,11 @@ import pytest
 from benchmarks.harness import ROOT
 from benchmarks.learning.data import load_split
 from pawl.classifier.encoders import choice as backends
-from pawl.classifier.encoders import choice_record as backend_record
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.backends.openvino import OpenVinoEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice import record as backend_record
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
-from pawl.classifier.encoders.openvino_backend import OpenVinoEncoder
 from pawl.classifier.encoders.spec import encoder_digest
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.errors import ArtefactCorrupt, SettingInvalid
@@ -71,13 +71,13 @@ def test_auto_measures_once_and_takes_what_was_faster(folder: Path, tmp_path: Pa
     chosen = Backends("auto", 1, kept).open(folder, digest)
     record = json.loads(kept.read_text())
     [choice] = record["choices"].values()
-    rates = choice["found"]["rates"]
+    rates = choice["result"]["rates"]
     assert set(rates) == {"onnxruntime", "openvino"}
-    assert chosen.library == choice["found"]["chosen"] == max(rates, key=lambda name: float(rates[name]))
-    assert choice["found"]["low"] <= choice["found"]["ratio"] <= choice["found"]["high"]
+    assert chosen.library == choice["result"]["chosen"] == max(rates, key=lambda name: float(rates[name]))
+    assert choice["result"]["low"] <= choice["result"]["ratio"] <= choice["result"]["high"]
     assert choice["machine"] == backend_record.machine(1), "a result names the machine it is from"
     for name in rates:  # what is kept decides, whatever this machine would say now
-        choice["found"]["chosen"] = name
+        choice["result"]["chosen"] = name
         kept.write_text(json.dumps(record))
         before = kept.read_bytes()
         assert Backends("auto", 1, kept).open(folder, digest).library == name
@@ -118,21 +118,21 @@ def _kept_as(path: Path, **changes: object) -> None:
     """The one choice in the record, changed."""
     record = json.loads(path.read_text())
     for choice in record["choices"].values():
-        choice["found"] |= {name: value for name, value in changes.items() if name in choice["found"]}
+        choice["result"] |= {name: value for name, value in changes.items() if name in choice["result"]}
         choice["at"] = changes.get("at", choice["at"])
     path.write_text(json.dumps(record))
 
 
 def _choice(path: Path) -> dict[str, object]:
     [choice] = json.loads(path.read_text())["choices"].values()
-    return dict(choice["found"])
+    return dict(choice["result"])
 
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes do nothing, whatever they do."""
-    monkeypatch.setattr("pawl.classifier.encoders.comparison._all_seconds", lambda: 0.0)
-    monkeypatch.setattr("pawl.classifier.encoders.comparison._WIDE", 1e9)
+    monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._all_seconds", lambda: 0.0)
+    monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._WIDE", 1e9)
 
 
 def _never() -> bool:
@@ -165,10 +165,10 @@ def test_on_a_busy_machine_nothing_is_measured_again(
     backends.open(*tiny)
     _kept_as(kept, doubt="the machine was busy")
     seconds = iter(range(0, 10**9, 10**3))
-    monkeypatch.setattr("pawl.classifier.encoders.comparison._all_seconds", lambda: float(next(seconds)))
+    monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._all_seconds", lambda: float(next(seconds)))
     before = kept.read_bytes()
     assert backends.review(*tiny, _never) is None
-    monkeypatch.setattr("pawl.classifier.encoders.choice.is_idle", lambda: True)  # and then it is not
+    monkeypatch.setattr("pawl.classifier.encoders.choice.opening.is_idle", lambda: True)  # and then it is not
     found = backends.review(*tiny, _never)
     assert found is not None
     assert found.rounds == 1, "it gives way"

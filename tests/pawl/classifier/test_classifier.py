@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from pawl import load
 from pawl.artefacts import FolderArtefactStore, read_folder
 from pawl.classifier.classifier import Classifier, _best, load_classifier
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.choice import Backends
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
-from pawl.classifier.novelty import Novelty
 from pawl.domain.errors import ArtefactCorrupt, UnknownTask
-from pawl.domain.manifest import FORMER_NOVELTY_FILE, novelty_file
+from pawl.domain.manifest import novelty_file
 from pawl.domain.versions import HeadInfo
 from pawl.ports import VersionFolder
 from tests.pawl.classifier.conftest import TEXTS
@@ -109,24 +108,6 @@ def test_parts_of_other_widths_are_refused(tmp_path: Path, tiny: tuple[Path, str
         Classifier(1, c.manifest, c.encoder, c.features, {"x": narrow}, {"x": c.novelty["tone"]})
     with pytest.raises(ValueError, match="there is no novelty for task 'tone'"):
         Classifier(1, c.manifest, c.encoder, c.features, c.heads, {"default": c.novelty["default"]})
-
-
-def test_a_version_from_before_novelty_was_a_tasks_own_keeps_answering(
-    tmp_path: Path, tiny: tuple[Path, str], classifier: Classifier
-) -> None:
-    manifest, files = tiny_files(tiny)
-    former = Novelty(np.eye(32, dtype=np.float32), np.linspace(0, 1, 101, dtype=np.float32), None)
-    files = {path: content for path, content in files.items() if not path.startswith("novelty/")}
-    folder = FolderArtefactStore(tmp_path / "former").publish(
-        1, manifest, files | {FORMER_NOVELTY_FILE: former.to_bytes()}
-    )
-    loaded = load_classifier(folder, backends=Backends(threads=1))
-    z = loaded.embed(TEXTS)
-    expected = np.interp(former.leverage(z), former.quantiles, np.linspace(0, 1, 101)).astype(np.float32)
-    for task in LABELS:
-        answers = loaded.answer(z, task)
-        assert [answer.novelty for answer in answers] == expected.tolist()
-        assert [answer.scores for answer in answers] == [answer.scores for answer in classifier.answer(z, task)]
 
 
 def test_a_version_without_novelty_is_refused(tmp_path: Path, tiny: tuple[Path, str]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from pawl.classifier.encoders import comparison
-from pawl.classifier.encoders.comparison import compare
+from pawl.classifier.encoders.choice import comparison
+from pawl.classifier.encoders.choice.comparison import compare
 from pawl.ports import Floats
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
 from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest
 from pawl.classifier.encoders.tokenization import TextTokenizer
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.ports import Floats
 from tests.pawl.classifier.conftest import TEXTS

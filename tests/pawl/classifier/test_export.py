@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder, write_encoder
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, DEFAULT_ENCODER_SHA256
 from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import EncoderRejected
 from pawl.files import file_sha256
 from tests.pawl.classifier.conftest import TEXTS

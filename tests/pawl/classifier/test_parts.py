@@ -91,17 +91,6 @@ def test_a_text_that_fits_no_label_or_that_nothing_known_points_to_is_stranger()
     assert ranks == sorted(set(ranks))
 
 
-def test_a_version_from_before_ranks_leverage_alone(tmp_path: Path) -> None:
-    path = tmp_path / "novelty.safetensors"
-    quantiles = np.linspace(0, 8, 101, dtype=np.float32)
-    path.write_bytes(save({"factor": 2 * np.eye(4, dtype=np.float32), "quantiles": quantiles}))
-    novelty = Novelty.from_file(path, leverage_alone=True)
-    np.testing.assert_allclose(novelty.rank(Z, SCORES), [0.5, 1.0, 0.0, 1.0], atol=1e-6)
-    assert novelty.to_bytes() == path.read_bytes()
-    with pytest.raises(ArtefactCorrupt, match="leverage_weight"):
-        Novelty.from_file(path)
-
-
 @pytest.mark.parametrize(
     "build",
     [

@@ -12,14 +12,12 @@ import pytest
 import torch
 
 from pawl.classifier.encoders import choice as backends
-from pawl.classifier.encoders import openvino_backend as openvino_encoder
+from pawl.classifier.encoders.backends import openvino as openvino_encoder
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice.proof import ReferenceEmbeddings, lengths, probe_texts, prove
+from pawl.classifier.encoders.choice.serving_encoder import ServingEncoder
 from pawl.classifier.encoders.export import encoder_digest, export_encoder
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
-from pawl.classifier.encoders.probes import lengths, probe_texts
-from pawl.classifier.encoders.proof import prove
-from pawl.classifier.encoders.reference import Reference
-from pawl.classifier.encoders.serving_encoder import ServingEncoder
 from pawl.classifier.encoders.spec import ONNX_FILE, REFERENCE_FILE, SPEC_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import TextTokenizer, TokenBatch
 from pawl.domain.errors import ArtefactCorrupt, EncoderFailed, EncoderRejected
@@ -68,9 +66,9 @@ def test_a_backends_numbers_are_proven_before_it_serves(
         assert encoder.library == "onnxruntime"
         np.testing.assert_allclose(encoder.encode(_TEXTS), expected, atol=1e-5)
         proofs, _ = chosen.known(folder, "d")
-        assert "its embedding is not that of transformers" in proofs["openvino"].found.problem
-        assert proofs["onnxruntime"].found.problem == ""
-        assert proofs["onnxruntime"].found.cosine > 0.99999
+        assert "its embedding is not that of transformers" in proofs["openvino"].result.problem
+        assert proofs["onnxruntime"].result.problem == ""
+        assert proofs["onnxruntime"].result.cosine > 0.99999
 
 
 class _Wrong:
@@ -115,7 +113,7 @@ def _fails(z: Floats, texts: Sequence[str]) -> Floats:
 
 @pytest.mark.parametrize("spoil", [_first_only, _nan, _turned, _tilted, _one_layer, _fails])
 def test_what_is_wrong_is_found(folder: Path, spoil: Callable[[Floats, Sequence[str]], Floats]) -> None:
-    right, reference = OnnxEncoder(folder, digest="d"), Reference.read(folder)
+    right, reference = OnnxEncoder(folder, digest="d"), ReferenceEmbeddings.read(folder)
     assert prove(right, reference, right.spec).problem == ""
     problem = prove(_Wrong(right, spoil), reference, right.spec).problem
     assert "no kernel for this shape" in problem if spoil is _fails else "is not that of transformers" in problem
@@ -128,9 +126,9 @@ def test_short_texts_after_long_ones_are_asked_for_again(folder: Path) -> None:
 
     def spoil(z: Floats, texts: Sequence[str]) -> Floats:
         seen.extend(texts)
-        return z if len(seen) <= 3 * len(Reference.read(folder).texts) // 2 or len(texts) > 1 else z[:, ::-1]
+        return z if len(seen) <= 3 * len(ReferenceEmbeddings.read(folder).texts) // 2 or len(texts) > 1 else z[:, ::-1]
 
-    assert "after longer ones" in prove(_Wrong(right, spoil), Reference.read(folder), right.spec).problem
+    assert "after longer ones" in prove(_Wrong(right, spoil), ReferenceEmbeddings.read(folder), right.spec).problem
 
 
 def test_a_batch_on_which_a_backend_fails_is_taken_by_another(folder: Path) -> None:
@@ -173,7 +171,7 @@ def test_what_cannot_be_exported_is_served_by_torch(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "encoder" / ONNX_FILE).exists()
     chosen = Backends("auto", 1, tmp_path / "backends.json")
     assert chosen.open(tmp_path / "encoder", digest).library == "torch"
-    assert "unsupported operator" in chosen.known(tmp_path / "encoder", digest)[0]["openvino"].found.problem
+    assert "unsupported operator" in chosen.known(tmp_path / "encoder", digest)[0]["openvino"].result.problem
     with pytest.raises(EncoderRejected, match="unsupported operator"):
         export_encoder(source, tmp_path / "int8", max_tokens=64, precision="int8")
 
@@ -182,8 +180,8 @@ def test_int8_beyond_its_bound_is_refused_with_what_to_do(folder: Path, tmp_path
     shutil.copytree(folder, tmp_path / "encoder")
     spec = json.loads((tmp_path / "encoder" / SPEC_FILE).read_text())
     (tmp_path / "encoder" / SPEC_FILE).write_text(json.dumps(spec | {"precision": "int8"}))
-    reference = Reference.read(folder)
-    Reference(reference.texts, np.roll(reference.embeddings, 1, axis=0)).write(tmp_path / "encoder")
+    reference = ReferenceEmbeddings.read(folder)
+    ReferenceEmbeddings(reference.texts, np.roll(reference.embeddings, 1, axis=0)).write(tmp_path / "encoder")
     with pytest.raises(EncoderRejected, match="PAWL_COMPRESSION=none"):
         Backends("auto", 1).open(tmp_path / "encoder", "other numbers")
 

@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks.harness import ROOT
 from benchmarks.learning.data import load_split
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
 from pawl.classifier.encoders.quantization import quantize
 from pawl.classifier.encoders.source import DEFAULT_ENCODER
 from pawl.classifier.encoders.spec import ONNX_FILE, SPEC_FILE, EncoderSpec
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.errors import EncoderRejected
 from tests.pawl.classifier.conftest import TEXTS

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import EncoderSpec
 from pawl.classifier.encoders.tokenization import Encoded, TextTokenizer
-from pawl.domain.reading import Reading, Readings
+from pawl.domain.reading import ReadingTotals, TextReading
 from tests.tiny_encoder import exported_tiny_encoder
 
 LONG = "where is my card " * 40
@@ -39,7 +39,7 @@ def test_an_emoji_is_no_language(tokenizer: TextTokenizer) -> None:
     assert (one.unknown, one.warnings) == (1, ())
     assert two.warnings != ()
     assert alone.warnings != ()  # nothing at all of it is known
-    assert not Readings.of([one, *tokenizer.read(["where is my card"] * 10)]).is_unknown_language
+    assert not ReadingTotals.of([one, *tokenizer.read(["where is my card"] * 10)]).is_unknown_language
 
 
 def test_what_is_longer_than_the_encoder_reads_is_cut_and_known_by_what_was_read(tokenizer: TextTokenizer) -> None:
@@ -82,7 +82,7 @@ def test_a_tokenizer_that_spells_in_bytes_knows_everything(tmp_path: Path) -> No
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.save(str(tmp_path / "tokenizer.json"))
     reader = TextTokenizer(tmp_path, EncoderSpec("mean", 64, 8))
-    assert reader.read(["你好"]) == [Reading(6, 0, None)]
+    assert reader.read(["你好"]) == [TextReading(6, 0, None)]
 
 
 def test_unigram_and_the_tokens_of_a_prompt(tmp_path: Path) -> None:
@@ -90,15 +90,16 @@ def test_unigram_and_the_tokens_of_a_prompt(tmp_path: Path) -> None:
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.save(str(tmp_path / "tokenizer.json"))
     reader = TextTokenizer(tmp_path, EncoderSpec("mean", 64, 8, prompt="a z "))
-    assert reader.read(["b 你"]) == [Reading(2, 1, None)]
+    assert reader.read(["b 你"]) == [TextReading(2, 1, None)]
 
 
 def test_the_default_encoder_does_not_know_chinese() -> None:
     source = find_encoder("all-MiniLM-L6-v2", None)
     reader = TextTokenizer(source.folder, EncoderSpec("mean", 256, 384))
     texts = ["华为发布新款手机 支持卫星通话", "央行宣布下调存款准备金率", "国足世界杯预选赛名单公布"]
-    sums = Readings.of(reader.read(texts))
+    sums = ReadingTotals.of(reader.read(texts))
     assert sums.unknown_share > 0.3
     assert (
-        Readings.of(reader.read(["where is my card?", "Überweisung nach Zürich fehlgeschlagen"])).unknown_share == 0.0
+        ReadingTotals.of(reader.read(["where is my card?", "Überweisung nach Zürich fehlgeschlagen"])).unknown_share
+        == 0.0
     )

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.samples import Split
 from tests.polling import has_ended

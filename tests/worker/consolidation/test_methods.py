@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pawl.classifier.calibration import softmax
-from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected
 from pawl.settings import Settings
 from tests.tiny_encoder import exported_tiny_encoder

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import write_encoder
-from pawl.classifier.encoders.torch_backend import TorchEncoder
 from pawl.domain.errors import EncoderRejected
 from tests.intents import labelled
 from tests.tiny_encoder import exported_tiny_encoder

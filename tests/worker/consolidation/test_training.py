@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected, TrainingFailed
 from tests.tiny_encoder import WORDS, exported_tiny_encoder
 from worker.consolidation.data.batches import Example, Target

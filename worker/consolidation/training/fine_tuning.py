@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pawl.classifier.encoders.torch_backend import TorchEncoder
+from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.settings import Settings
 from worker.consolidation.data.examples import fitted_heads, make_examples
 from worker.consolidation.data.material import Material

@@ -10,9 +10,9 @@ from app.commands.doctor.backend import check_backend, describe
 from app.commands.doctor.findings import Outcome
 from app.commands.home.stores import open_stores
 from pawl.classifier.encoders.choice import Backends
-from pawl.classifier.encoders.choice_record import Noted
-from pawl.classifier.encoders.comparison import Comparison
-from pawl.classifier.encoders.proof import Proof
+from pawl.classifier.encoders.choice.comparison import Comparison
+from pawl.classifier.encoders.choice.proof import Proof
+from pawl.classifier.encoders.choice.record import Recorded
 from pawl.domain.manifest import ENCODER_FOLDER
 from tests.processes import Installer
 
@@ -20,13 +20,13 @@ _NOW = datetime.now(UTC)
 _RIGHT, _WRONG = Proof(0.99995), Proof(0.15, "on a text alone its embedding is not that of transformers: cosine 0.15")
 
 
-def _proofs(**found: Proof) -> dict[str, Noted[Proof]]:
-    return {name: Noted(proof, "a machine", _NOW) for name, proof in found.items()}
+def _proofs(**found: Proof) -> dict[str, Recorded[Proof]]:
+    return {name: Recorded(proof, "a machine", _NOW) for name, proof in found.items()}
 
 
-def _choice(doubt: str = "") -> Noted[Comparison]:
+def _choice(doubt: str = "") -> Recorded[Comparison]:
     rates = {"onnxruntime": 138.0, "openvino": 277.0}
-    return Noted(Comparison("openvino", rates, 2.01, 1.95, 2.07, 6, doubt), "EPYC, x86_64, 2 threads", _NOW)
+    return Recorded(Comparison("openvino", rates, 2.01, 1.95, 2.07, 6, doubt), "EPYC, x86_64, 2 threads", _NOW)
 
 
 def test_it_says_what_was_chosen_why_how_sure_and_where() -> None:

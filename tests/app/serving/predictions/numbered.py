@@ -10,7 +10,7 @@ import numpy as np
 
 from pawl.domain.manifest import Manifest
 from pawl.domain.predictions import Answer, LabelScore
-from pawl.domain.reading import Reading
+from pawl.domain.reading import TextReading
 from pawl.domain.versions import HeadInfo, VersionKind
 from pawl.ports import Floats
 
@@ -54,7 +54,7 @@ class NumberedClassifier:
 
     max_tokens = 0
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def read(self, texts: Sequence[str]) -> list[TextReading]:
         return []
 
     def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:

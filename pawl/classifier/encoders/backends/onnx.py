@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from pawl.classifier.encoders.folder_encoder import ParallelEncoder
+from pawl.classifier.encoders.backends.folder_encoder import ParallelEncoder
 from pawl.classifier.encoders.spec import ONNX_FILE
 from pawl.classifier.encoders.tokenization import TokenBatch
 from pawl.domain.errors import ArtefactCorrupt

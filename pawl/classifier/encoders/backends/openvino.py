@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pawl.classifier.encoders.folder_encoder import ParallelEncoder
+from pawl.classifier.encoders.backends.folder_encoder import ParallelEncoder
 from pawl.classifier.encoders.spec import ONNX_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import Ids, TokenBatch
 from pawl.domain.errors import ArtefactCorrupt

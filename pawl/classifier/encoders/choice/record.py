@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from pawl.classifier.encoders.comparison import Comparison
-from pawl.classifier.encoders.proof import Proof
+from pawl.classifier.encoders.choice.comparison import Comparison
+from pawl.classifier.encoders.choice.proof import Proof
 from pawl.files import write_atomic
 from pawl.installed import installed_version
 from pawl.processes.threads import thread_count
@@ -27,14 +27,14 @@ _KEPT = 200
 """Proofs and choices kept, the newest: each consolidation makes an encoder that has proofs of its own."""
 
 
-Found = TypeVar("Found", Proof, Comparison)
+Measured = TypeVar("Measured", Proof, Comparison)
 
 
 @dataclass(frozen=True, slots=True)
-class Noted(Generic[Found]):
+class Recorded(Generic[Measured]):
     """A proof or a comparison, with the machine and the time it is from."""
 
-    found: Found
+    result: Measured
     machine: str
     at: datetime
 
@@ -48,8 +48,8 @@ class Noted(Generic[Found]):
 class BackendRecord:
     """What is known, by key."""
 
-    proofs: dict[str, Noted[Proof]] = field(default_factory=dict)
-    choices: dict[str, Noted[Comparison]] = field(default_factory=dict)
+    proofs: dict[str, Recorded[Proof]] = field(default_factory=dict)
+    choices: dict[str, Recorded[Comparison]] = field(default_factory=dict)
 
     @staticmethod
     def read(path: Path | None) -> BackendRecord:
@@ -59,8 +59,8 @@ class BackendRecord:
             return record
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             kept = json.loads(path.read_text(encoding="utf-8"))
-            proofs = {key: _noted(Proof, entry) for key, entry in kept["proofs"].items()}
-            choices = {key: _noted(Comparison, entry) for key, entry in kept["choices"].items()}
+            proofs = {key: _read_entry(Proof, entry) for key, entry in kept["proofs"].items()}
+            choices = {key: _read_entry(Comparison, entry) for key, entry in kept["choices"].items()}
             return BackendRecord(proofs, choices)
         return record
 
@@ -119,26 +119,26 @@ def with_versions(names: Sequence[str]) -> list[str]:
     return [f"{name} {installed_version(name) or '?'}" for name in names]
 
 
-def note(found: Found, where: str) -> Noted[Found]:
-    """What was found now."""
-    return Noted(found, where, datetime.now(UTC))
+def recorded_now(result: Measured, where: str) -> Recorded[Measured]:
+    """Returns a result with the machine it is of and the present time."""
+    return Recorded(result, where, datetime.now(UTC))
 
 
-def _noted(kind: type[Found], entry: dict[str, Any]) -> Noted[Found]:
+def _read_entry(kind: type[Measured], entry: dict[str, Any]) -> Recorded[Measured]:
     at = datetime.fromisoformat(entry["at"])
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
-    found = kind(**entry["found"])
-    if isinstance(found, Comparison) and found.chosen not in found.rates:
+    result = kind(**entry["result"])
+    if isinstance(result, Comparison) and result.chosen not in result.rates:
         raise ValueError("a choice that was not measured")
-    return Noted(found, str(entry["machine"]), at)
+    return Recorded(result, str(entry["machine"]), at)
 
 
-def _newest(entries: dict[str, Noted[Found]]) -> dict[str, Any]:
+def _newest(entries: dict[str, Recorded[Measured]]) -> dict[str, Any]:
     kept = sorted(entries.items(), key=lambda item: item[1].at)[-_KEPT:]
     return {
-        key: {"found": asdict(one.found), "machine": one.machine, "at": one.at.isoformat(timespec="seconds")}
-        for key, one in kept
+        key: {"result": asdict(entry.result), "machine": entry.machine, "at": entry.at.isoformat(timespec="seconds")}
+        for key, entry in kept
     }
 
 

@@ -11,12 +11,18 @@ from typing import Literal
 
 import structlog
 
-from pawl.classifier.encoders.choice_record import BackendRecord, Noted, changing, machine, note, with_versions
-from pawl.classifier.encoders.comparison import Comparison, OthersLoad, compare, is_idle
-from pawl.classifier.encoders.onnx_backend import OnnxEncoder
-from pawl.classifier.encoders.proof import Proof, prove
-from pawl.classifier.encoders.reference import Reference
-from pawl.classifier.encoders.serving_encoder import BackendEncoder, ServingEncoder
+from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.choice.comparison import Comparison, OthersLoad, compare, is_idle
+from pawl.classifier.encoders.choice.proof import Proof, ReferenceEmbeddings, prove
+from pawl.classifier.encoders.choice.record import (
+    BackendRecord,
+    Recorded,
+    changing,
+    machine,
+    recorded_now,
+    with_versions,
+)
+from pawl.classifier.encoders.choice.serving_encoder import BackendEncoder, ServingEncoder
 from pawl.classifier.encoders.spec import CONFIG_FILE, SPEC_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
 from pawl.installed import install_command
@@ -82,7 +88,7 @@ class Backends:
         Who has the encoder open goes on with what they have: another choice is taken by the next that opens it.
         """
         proofs, kept = self.known(folder, digest)
-        able = [name for name, proof in proofs.items() if not proof.found.problem]
+        able = [name for name, proof in proofs.items() if not proof.result.problem]
         if len(able) < 2 or (kept is not None and not is_due(kept)) or not is_idle() or stop():
             return None
         others = OthersLoad()
@@ -93,17 +99,17 @@ class Backends:
                 return None
             found = compare({name: opening.encoder(name) for name in names}, lambda: stop() or others.is_felt)
             if not found.doubt or kept is None:
-                record.choices[self._choice_key(folder, names)] = note(found, machine(self.threads))
+                record.choices[self._choice_key(folder, names)] = recorded_now(found, machine(self.threads))
         log.info("backend_measured_again", chosen=found.chosen, ratio=found.ratio, doubt=found.doubt)
         return found
 
-    def known(self, folder: Path, digest: str) -> tuple[dict[str, Noted[Proof]], Noted[Comparison] | None]:
+    def known(self, folder: Path, digest: str) -> tuple[dict[str, Recorded[Proof]], Recorded[Comparison] | None]:
         """What is kept of an encoder: each backend's proof, and the choice among the proven ones. Measures nothing."""
         spec, record = EncoderSpec.from_file(folder / SPEC_FILE), BackendRecord.read(self.record)
         wanted, others = self._candidates(spec)
         proofs = {name: record.proofs.get(self.proof_key(name, digest)) for name in (*wanted, *others)}
         known = {name: proof for name, proof in proofs.items() if proof is not None}
-        able = [name for name in wanted if name in known and not known[name].found.problem]
+        able = [name for name in wanted if name in known and not known[name].result.problem]
         return known, record.choices.get(self._choice_key(folder, able))
 
     def _candidates(self, spec: EncoderSpec) -> tuple[list[str], list[str]]:
@@ -122,9 +128,9 @@ class Backends:
         choices, key = opening.record.choices, self._choice_key(opening.folder, names)
         if key not in choices:
             found = compare({name: opening.encoder(name) for name in names}, lambda: False)
-            choices[key] = note(found, machine(self.threads))
+            choices[key] = recorded_now(found, machine(self.threads))
             log.info("backend_measured", chosen=found.chosen, ratio=found.ratio, rates=found.rates, doubt=found.doubt)
-        return choices[key].found.chosen
+        return choices[key].result.chosen
 
     def _opener(self, name: str, folder: Path, digest: str) -> Callable[[], BackendEncoder]:
         def opened() -> BackendEncoder:
@@ -146,9 +152,9 @@ class Backends:
         return " | ".join([machine(self.threads), *with_versions(names), shape[:16]])
 
 
-def is_due(kept: Noted[Comparison]) -> bool:
+def is_due(kept: Recorded[Comparison]) -> bool:
     """Whether a choice is to be measured again when the machine is idle."""
-    return bool(kept.found.doubt) or kept.age_days > _STALE_DAYS
+    return bool(kept.result.doubt) or kept.age_days > _STALE_DAYS
 
 
 class _Opening:
@@ -160,7 +166,7 @@ class _Opening:
         self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
         self._backends = backends
         self._digest = digest
-        self._reference = Reference.read(folder)
+        self._reference = ReferenceEmbeddings.read(folder)
         self._opened: dict[str, BackendEncoder] = {}
         self._problems: dict[str, str] = {}
         self._damage: ArtefactCorrupt | None = None
@@ -179,11 +185,11 @@ class _Opening:
         for name in names:
             key = self._backends.proof_key(name, self._digest)
             kept = self.record.proofs.get(key)
-            if kept is None or kept.found.problem:
+            if kept is None or kept.result.problem:
                 proof = self._prove(name)
-                self.record.proofs[key] = kept = note(proof, machine(self._backends.threads))
-            if kept.found.problem:
-                self._problems[name] = kept.found.problem
+                self.record.proofs[key] = kept = recorded_now(proof, machine(self._backends.threads))
+            if kept.result.problem:
+                self._problems[name] = kept.result.problem
                 self._opened.pop(name, None)
             else:
                 good.append(name)
@@ -217,11 +223,11 @@ class _Opening:
 
 def _open(name: str, folder: Path, digest: str, threads: int) -> BackendEncoder:
     if name == "openvino":
-        from pawl.classifier.encoders.openvino_backend import OpenVinoEncoder
+        from pawl.classifier.encoders.backends.openvino import OpenVinoEncoder
 
         return OpenVinoEncoder(folder, threads=threads, digest=digest)
     if name == "torch":
-        from pawl.classifier.encoders.torch_backend import TorchEncoder
+        from pawl.classifier.encoders.backends.torch import TorchEncoder
 
         return TorchEncoder.for_serving(folder, threads=threads, digest=digest)
     return OnnxEncoder(folder, threads=threads, digest=digest)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel
 from transformers.utils import logging as _untyped_logging
 
-from pawl.classifier.encoders.folder_encoder import FolderEncoder
+from pawl.classifier.encoders.backends.folder_encoder import FolderEncoder
 from pawl.classifier.encoders.spec import Pooling
 from pawl.domain.errors import EncoderRejected
 from pawl.ports import Floats
