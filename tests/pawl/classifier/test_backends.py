@@ -13,10 +13,10 @@ import pytest
 
 from benchmarks.harness import ROOT
 from benchmarks.learning.data import load_split
-from pawl.classifier.encoders import choice as backends
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.backends.openvino import OpenVinoEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice import opening as backends
 from pawl.classifier.encoders.choice import record as backend_record
 from pawl.classifier.encoders.export import export_encoder
 from pawl.classifier.encoders.spec import encoder_digest

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pawl.classifier.encoders import choice as backends
 from pawl.classifier.encoders.backends import openvino as openvino_encoder
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.choice import opening as backends
 from pawl.classifier.encoders.choice.proof import ReferenceEmbeddings, lengths, probe_texts, prove
 from pawl.classifier.encoders.choice.serving_encoder import ServingEncoder
 from pawl.classifier.encoders.export import encoder_digest, export_encoder
