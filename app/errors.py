@@ -6,17 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
-import structlog
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from app.http.methods import allowed_methods
 from pawl.domain import errors
 
 PROBLEM = "application/problem+json"
@@ -33,8 +28,7 @@ STATUS: dict[type[errors.PawlError], int] = {
 
 RETRY_AFTER_SECONDS = 1
 _MOST_ERRORS = 100
-
-log = structlog.get_logger(__name__)
+_OUR_FAULT = "Something went wrong in the service."
 
 FieldError = dict[str, str]
 """One entry of `errors`: `detail`, and where: `pointer` (body), `parameter` (path, query) or `header`."""
@@ -97,15 +91,24 @@ def pointer(*path: object) -> str:
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def problem_of(error: errors.PawlError) -> Problem:
-    """Translates a domain error."""
+def problem_of(error: Exception) -> Problem:
+    """The problem that answers a request which an error ended. Of a fault of ours it shows nothing but that."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, errors.PawlError):
+        return _of_domain(error)
+    if isinstance(error, RequestValidationError):
+        return _of_parameters(error)
+    return Problem(500, _OUR_FAULT, slug="internal")
+
+
+def _of_domain(error: errors.PawlError) -> Problem:
     status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
     headers = {}
     if status in {429, 503}:
         wait = error.details.get("retry_after", RETRY_AFTER_SECONDS)
         headers["retry-after"] = str(max(1, math.ceil(wait)) if isinstance(wait, int | float) else RETRY_AFTER_SECONDS)
-    detail = error.public if status != 500 else "Something went wrong in the service."
-    return Problem(status, detail, headers=headers, slug=_slug(type(error)))
+    return Problem(status, error.public if status != 500 else _OUR_FAULT, headers=headers, slug=_slug(type(error)))
 
 
 def _slug(cls: type[Exception]) -> str:
@@ -113,48 +116,9 @@ def _slug(cls: type[Exception]) -> str:
     return "".join(("-" if index and char.isupper() else "") + char.lower() for index, char in enumerate(name))
 
 
-def internal_problem() -> Problem:
-    """What a client sees of a fault of ours: nothing but that it is ours."""
-    return Problem(500, "Something went wrong in the service.", slug="internal")
-
-
-def response_to(path: str, error: errors.PawlError | Problem) -> Response:
-    """The answer to a request that an error ended. What is our own fault is logged, not shown."""
-    if isinstance(error, Problem):
-        return error.response()
-    problem = problem_of(error)
-    if problem.status == 500:
-        log.error("request_failed", path=path, exc_info=error)
-    return problem.response()
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return response_to(request.url.path, cast("errors.PawlError | Problem", error))
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    error = cast("HTTPException", error)
-    details = {
-        404: f"There is nothing at {request.url.path}; see /docs.",
-        405: f"{request.method} is not allowed on {request.url.path}.",
-    }
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    if error.status_code == 405:  # the router names the methods of one route, and a path has several
-        headers["allow"] = ", ".join(allowed_methods(request.app.routes, request.url.path))
-    return Problem(error.status_code, details.get(error.status_code, str(error.detail)), headers=headers).response()
-
-
-async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
+def _of_parameters(error: RequestValidationError) -> Problem:
     fields = [
-        {"detail": str(one["msg"]), "header" if one["loc"][0] == "header" else "parameter": str(one["loc"][-1])}
-        for one in cast("RequestValidationError", error).errors()
+        {"detail": str(fault["msg"]), "header" if fault["loc"][0] == "header" else "parameter": str(fault["loc"][-1])}
+        for fault in error.errors()
     ]
-    return Problem(422, "A parameter of the request is not valid.", fields=fields, slug="invalid-input").response()
-
-
-def install(app: FastAPI) -> None:
-    """Registers the handlers on an app."""
-    app.add_exception_handler(errors.PawlError, _on_error)
-    app.add_exception_handler(Problem, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    return Problem(422, "A parameter of the request is not valid.", fields=fields, slug="invalid-input")

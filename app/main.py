@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import errors, openapi
+from app import openapi
 from app.http.edge import Edge
 from app.metrics import AppMetrics
 from app.routes import dead_letters, docs, encoder, events, feedback, health, model, predict, quarantine
@@ -33,16 +33,7 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import StoreUnavailable
 from pawl.installed import pawl_version
-from pawl.ports import (
-    ArtefactStore,
-    Encoder,
-    FeedbackStream,
-    LabelStore,
-    PredictionLog,
-    SampleStore,
-    VersionFolder,
-    VersionLedger,
-)
+from pawl.ports import Encoder, VersionFolder
 from pawl.settings import Settings
 from pawl.streams.sql_alone import open_stream
 
@@ -68,18 +59,8 @@ Send a text to `/v1/predict`; send the right label to `/v1/feedback`; the next v
 an RFC 9457 problem."""
 
 
-def create_app(
-    settings: Settings,
-    *,
-    samples: SampleStore | None = None,
-    predictions: PredictionLog | None = None,
-    ledger: VersionLedger | None = None,
-    labels: LabelStore | None = None,
-    stream: FeedbackStream | None = None,
-    artefacts: ArtefactStore | None = None,
-    member: Member | None = None,
-) -> FastAPI:
-    """The app. A port that is not given is built from the settings when the lifespan starts, and closed when it ends.
+def create_app(settings: Settings, ports: Ports | None = None, *, member: Member | None = None) -> FastAPI:
+    """The app. Ports that are not given are opened as the settings say for the time of the lifespan.
 
     The `Service` is `app.state.service` while the lifespan lasts. `member` says which one it is of several processes.
     """
@@ -88,20 +69,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            engine = None
-            if samples is None or predictions is None or ledger is None or labels is None:
-                engine = await _open_database(settings, stack)
-            versions = ledger or SqlVersionLedger(_given(engine))
-            transport = stream or _open_stream(settings, versions, stack)
-            ports = Ports(
-                samples=samples or _sample_store(engine, settings),
-                predictions=predictions or SqlPredictionLog(_given(engine)),
-                ledger=versions,
-                labels=labels or SqlLabelStore(_given(engine)),
-                stream=transport,
-                artefacts=artefacts or FolderArtefactStore(settings.artefacts_path, [settings.encoders_path]),
-            )
-            service = app.state.service = Service(settings, ports, load, metrics, member)
+            opened = ports if ports is not None else await stack.enter_async_context(_open_ports(settings))
+            service = app.state.service = Service(settings, opened, load, metrics, member)
             async with service.running():
                 if member is not None:  # takes no request from the others before it can answer one
                     await service.reloader.looked.wait()
@@ -116,17 +85,12 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    errors.install(app)
     for routes in _ROUTES:
         app.include_router(routes.router)
-    app.add_middleware(
-        Edge,
-        metrics=metrics,
-        max_body_bytes=settings.max_body_bytes,
-        direct={("POST", predict.PATH): predict.predict},
-        server_seconds=settings.server_seconds,
-    )
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    # Instead of what FastAPI would build at the first request. From now on `add_middleware` raises, so nothing can be
+    # put around the routes that prediction does not pass.
+    app.middleware_stack = Edge(app.router, [predict.ROUTE], settings, metrics)
     return app
 
 
@@ -134,41 +98,50 @@ def _load(backends: Backends, folder: VersionFolder, encoder: Encoder | None) ->
     return load_classifier(folder, encoder=encoder, backends=backends)
 
 
-def _given(engine: AsyncEngine | None) -> AsyncEngine:
-    if engine is None:
-        raise AssertionError("a store is built only where the database was opened")
-    return engine
+@asynccontextmanager
+async def _open_ports(settings: Settings) -> AsyncIterator[Ports]:
+    """Stores, stream and artefacts as the settings say, closed at the end of the block."""
+    async with _open_database(settings) as engine:
+        ledger = SqlVersionLedger(engine)
+        stream = open_stream(settings, ledger)
+        try:
+            yield Ports(
+                samples=SqlSampleStore(
+                    engine,
+                    heldout_fraction=settings.heldout_fraction,
+                    idempotency_hours=settings.idempotency_retention_hours,
+                    closed_labels=settings.closed_labels,
+                    most_bytes=settings.max_body_bytes,
+                ),
+                predictions=SqlPredictionLog(engine),
+                ledger=ledger,
+                labels=SqlLabelStore(engine),
+                stream=stream,
+                artefacts=FolderArtefactStore(settings.artefacts_path, [settings.encoders_path]),
+            )
+        finally:
+            await stream.close()
 
 
-def _sample_store(engine: AsyncEngine | None, settings: Settings) -> SampleStore:
-    return SqlSampleStore(
-        _given(engine),
-        heldout_fraction=settings.heldout_fraction,
-        idempotency_hours=settings.idempotency_retention_hours,
-        closed_labels=settings.closed_labels,
-        most_bytes=settings.max_body_bytes,
-    )
-
-
-def _open_stream(settings: Settings, ledger: VersionLedger, stack: AsyncExitStack) -> FeedbackStream:
-    stream = open_stream(settings, ledger)
-    stack.push_async_callback(stream.close)
-    return stream
-
-
-async def _open_database(settings: Settings, stack: AsyncExitStack) -> AsyncEngine:
+@asynccontextmanager
+async def _open_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """An engine whose schema is brought up to date now, or later where the database is away."""
     if settings.database_url is None:
         settings.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = connect(settings.sql_url, settings.server_seconds)
-    stack.push_async_callback(engine.dispose)
+    migrating: asyncio.Task[None] | None = None
     try:
-        await upgrade(engine)
-    except StoreUnavailable as error:
-        log.warning("database_unavailable", problem=str(error))
-        migrating = asyncio.create_task(_migrate_later(engine))
-        stack.push_async_callback(_cancel, migrating)
-    return engine
+        try:
+            await upgrade(engine)
+        except StoreUnavailable as error:
+            log.warning("database_unavailable", problem=str(error))
+            migrating = asyncio.create_task(_migrate_later(engine))
+        yield engine
+    finally:
+        if migrating is not None:
+            migrating.cancel()
+            await asyncio.gather(migrating, return_exceptions=True)
+        await engine.dispose()
 
 
 async def _migrate_later(engine: AsyncEngine) -> None:
@@ -182,8 +155,3 @@ async def _migrate_later(engine: AsyncEngine) -> None:
         else:
             log.info("database_ready")
             return
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -1,10 +1,10 @@
-"""The body of one request: its limit, and what to do with the part of it that nobody read."""
+"""The body of a request: its limit, and what to do with the part of it that nobody read."""
 
 from __future__ import annotations
 
 import asyncio
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
 
@@ -13,66 +13,92 @@ _IDLE_SECONDS = 2.0
 _DRAIN_SECONDS = 30.0
 
 
-class RequestBody:
-    """Counts what is received. A body above `limit` is a 413, also where it comes in chunks without a length.
+def limit_body(app: ASGIApp, most_bytes: int) -> ASGIApp:
+    """Refuses a body above the limit with `Problem` 413, also where it comes in chunks without a length."""
+
+    def check(size: int) -> None:
+        if size > most_bytes:
+            raise Problem(413, f"The body is larger than {most_bytes} bytes.", slug="body-too-large")
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        declared = _declared_length(scope)
+        if declared is not None:  # the server takes no more than that
+            check(declared)
+            await app(scope, receive, send)
+            return
+        received = 0
+
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            check(received)
+            return message
+
+        await app(scope, count, send)
+
+    return call
+
+
+def drain_body(app: ASGIApp) -> ASGIApp:
+    """Reads and drops, within bounds, what is left of a body whose answer came early, and ends the connection.
 
     An answer may be ready before the body was read to its end: it is too large, or the path does not exist. Most
-    clients send all of it before they read, and see nothing but a broken connection where it is closed under them. So
-    what is still on its way is read and dropped once the answer is out, within bounds, and then the connection ends.
+    clients send all of it before they read, and see nothing but a broken connection where it is closed under them.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"")
-        self._receive = receive
-        self._limit = limit
-        self._declared = int(length[:19]) if length.isdigit() else 0
-        self._waits_for_leave = headers.get(b"expect", b"").lower() == b"100-continue"
-        self._taken = 0
-        self.is_unread = self._declared > 0 or b"transfer-encoding" in headers
-        """Whether there is more than was received."""
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(scope, receive, send)
+        await app(scope, body.receive, body.answer)
 
-    def check_length(self) -> None:
-        """Raises `Problem` 413 where the declared length is above the limit."""
-        if self._declared > self._limit:
-            raise self._too_large()
+    return call
+
+
+def _declared_length(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value[:19]) if value.isdigit() else None
+    return None
+
+
+class _Body:
+    """Knows how much of a request's body has been received, and whether there is more."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        self._receive = receive
+        self._send = send
+        self._waits_for_leave = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._received = 0
+        self._is_unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
     async def receive(self) -> Message:
-        """The ASGI callable. Raises `Problem` 413."""
-        message = await self._take()
-        if self._taken > self._limit:
-            raise self._too_large()
-        return message
-
-    async def _take(self) -> Message:
+        """The ASGI callable."""
         self._waits_for_leave = False
         message = await self._receive()
-        self.is_unread = message["type"] == "http.request" and message.get("more_body", False)
-        self._taken += len(message.get("body", b""))
+        self._is_unread = message["type"] == "http.request" and message.get("more_body", False)
+        self._received += len(message.get("body", b""))
         return message
 
-    async def answer(self, message: Message, send: Send) -> None:
+    async def answer(self, message: Message) -> None:
         """Passes one message of the answer on; the last one of an early answer after what is still coming."""
-        if not self.is_unread:
-            await send(message)
+        if not self._is_unread:
+            await self._send(message)
         elif message["type"] == "http.response.start":
             # Where leave to send was never given, nothing is on its way; the connection is of no use after it either.
-            await send({**message, "headers": [*message.get("headers", []), (b"connection", b"close")]})
+            await self._send({**message, "headers": [*message.get("headers", []), (b"connection", b"close")]})
         elif message.get("more_body", False):
-            await send(message)
+            await self._send(message)
         else:
-            await send({**message, "more_body": True})
+            await self._send({**message, "more_body": True})
             await self._drain()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while self.is_unread and not self._waits_for_leave and self._taken < _DRAINED_BYTES:
+                while self._is_unread and not self._waits_for_leave and self._received < _DRAINED_BYTES:
                     async with asyncio.timeout(_IDLE_SECONDS):
-                        await self._take()
+                        await self.receive()
         except TimeoutError:
             pass
-
-    def _too_large(self) -> Problem:
-        return Problem(413, f"The body is larger than {self._limit} bytes.", slug="body-too-large")

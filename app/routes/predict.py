@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
@@ -23,12 +24,11 @@ from pawl.domain.predictions import Answer, Prediction
 
 router = APIRouter(tags=["predictions"])
 
-PATH = "/v1/predict"
 _BODY = TypeAdapter(PredictRequest)
 
 
 @router.post(
-    PATH,
+    "/v1/predict",
     summary="Label texts with the live version",
     response_model=PredictResponse,
     responses=problems(*BODY, 409, 429, 503, 504),
@@ -67,6 +67,10 @@ async def predict(request: Request) -> Response:
         if one.warnings:
             told["warnings"] = one.warnings
     return json_response({"version": number, "predictions": predictions}, headers={"x-pawl-version": str(number)})
+
+
+ROUTE = next(route for route in router.routes if isinstance(route, APIRoute))
+"""What the edge calls directly (`app/http/edge.py`)."""
 
 
 async def _answers(

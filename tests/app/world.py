@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app.main import create_app
-from app.serving.service import Service
+from app.serving.service import Ports, Service
 from pawl.artefacts import FolderArtefactStore, manifest_digest
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.features import RandomFeatures
@@ -40,18 +40,19 @@ _D, _M = 32, 16
 
 
 class SwitchedStores:
-    """Makes every method of the wrapped port raise `StoreUnavailable` while it is switched off."""
+    """Makes every method of the wrapped port raise `error` while it is switched off."""
 
     def __init__(self, port: Any) -> None:
         self._port = port
         self.is_up = True
+        self.error: Exception = StoreUnavailable(problem="switched off")
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if not self.is_up:
-                raise StoreUnavailable(problem="switched off")
+                raise self.error
             return await method(*args, **kwargs)
 
         return call
@@ -69,20 +70,13 @@ class World:
         self.predictions = SqlPredictionLog(self.database)
         self.ledger = SqlVersionLedger(self.database)
         self.labels = SqlLabelStore(self.database)
-        ports = (self.samples, self.predictions, self.ledger, self.labels)
-        self.switches = [SwitchedStores(port) for port in ports]
+        stores = (self.samples, self.predictions, self.ledger, self.labels)
+        self.switches = [SwitchedStores(store) for store in stores]
         self.stream = LocalStream()
         self.artefacts = FolderArtefactStore(self.settings.artefacts_path)
         samples, predictions, ledger, labels = self.switches
-        self.app: FastAPI = create_app(
-            self.settings,
-            samples=samples,
-            predictions=predictions,
-            ledger=ledger,
-            labels=labels,
-            stream=self.stream,
-            artefacts=self.artefacts,
-        )
+        ports: Any = (samples, predictions, ledger, labels, self.stream, self.artefacts)
+        self.app: FastAPI = create_app(self.settings, Ports(*ports))
         self.app.router.lifespan_context = self._closing(self.app.router.lifespan_context)
 
     async def close(self) -> None:
@@ -103,9 +97,10 @@ class World:
         service: Service = self.app.state.service
         return service
 
-    def switch_sql(self, *, on: bool) -> None:
+    def switch_sql(self, *, on: bool, error: Exception | None = None) -> None:
         for one in self.switches:
             one.is_up = on
+            one.error = error or one.error
 
     def write_version(
         self, number: int, tasks: Mapping[str, Sequence[str]] | None = None, made_with: EncoderOrigin | None = None
