@@ -25,7 +25,6 @@ from typing import Any
 if __package__ in {None, ""}:  # run as a file: the project is not on the path yet
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scipy.stats import binomtest
 
 from app.commands.console.client import Service
 from app.commands.console.terminal import CommandFailed, progress_bar
@@ -44,6 +43,7 @@ from benchmarks.harness import (
     temporary_home,
 )
 from benchmarks.traffic import Answers, traffic
+from worker.model.exact_tests import McNemar
 
 _GAIN = 4.0
 
@@ -116,13 +116,12 @@ async def _ask(url: str, test: Sequence[Labelled], what: str, version: int | Non
         return await client.predict(test, what=what)
 
 
-def _paired(test: Sequence[Labelled], before: Answers, after: Answers) -> Json:
+def _paired(rows: Sequence[Labelled], before: Answers, after: Answers) -> Json:
     """Texts that became right and wrong, and the two-sided exact McNemar test."""
-    then = [label == row.label for label, row in zip(before.labels, test, strict=True)]
-    now = [label == row.label for label, row in zip(after.labels, test, strict=True)]
-    gained = sum(b and not a for a, b in zip(then, now, strict=True))
-    lost = sum(a and not b for a, b in zip(then, now, strict=True))
-    return {"gained": gained, "lost": lost, "p": binomtest(lost, gained + lost).pvalue if gained + lost else 1.0}
+    then = [label == row.label for label, row in zip(before.labels, rows, strict=True)]
+    now = [label == row.label for label, row in zip(after.labels, rows, strict=True)]
+    test = McNemar.of(then, now)
+    return {"gained": test.gained, "lost": test.lost, "p": test.p_differs}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -92,7 +92,7 @@ def _live(
     known = sorted({sample.label for sample in case.old})
     labels = [known.index(sample.label) for sample in case.old]
     phi = features.expand(z)
-    head, _ = fit_best(phi, labels, len(known), _held_out(case.old))
+    head = fit_best(phi, labels, len(known), _held_out(case.old))
     scores = leave_one_out(head, phi, labels)
     probabilities = (scores / 0.1).softmax(dim=1).float().numpy()
     teachers = {sample.id: p for sample, p in zip(case.old, probabilities, strict=True)}
@@ -132,7 +132,7 @@ def run(
     names = sorted({sample.label for sample in known})
     features = _features(encoder, settings)
     phi = features.expand(embed(encoder, known, settings))
-    head, _ = fit_best(phi, [names.index(sample.label) for sample in known], len(names), _held_out(known))
+    head = fit_best(phi, [names.index(sample.label) for sample in known], len(names), _held_out(known))
 
     def right(samples: Sequence[Sample]) -> list[bool]:
         said = answers(head, features.expand(embed(encoder, samples, settings)))

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from benchmarks.class_incremental import Course, forgetting
 from benchmarks.harness import Json
 from benchmarks.learning.answers import Bools, Scores
+from worker.model.exact_tests import McNemar
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,8 @@ def from_text(text: str, count: int) -> Bools:
 
 def mcnemar(one: Bools, other: Bools) -> Json:
     """Exact two-sided McNemar test on paired outcomes (n,): how many one alone got right, the other alone, p."""
-    first, second = int((one & ~other).sum()), int((~one & other).sum())
-    p = float(binomtest(first, first + second, 0.5).pvalue) if first + second else 1.0
-    return {"only_this": first, "only_other": second, "p": p}
+    test = McNemar.of(other, one)
+    return {"only_this": test.gained, "only_other": test.lost, "p": test.p_differs}
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def accuracy(encoder: Encoder, hidden: int, split: Split, settings: Settings, dr
     found = []
     for draw in range(draws):
         features = RandomFeatures.create(hidden, settings.random_features, draw, encoder.dimension)
-        head, _ = fit_best(features.expand(z), truth, len(labels))
+        head = fit_best(features.expand(z), truth, len(labels))
         said = answers(head, features.expand(asked))
         right = [labels[k] == row.label for k, row in zip(said, split.test, strict=True)]
         found.append(100 * float(np.mean(right)))

@@ -16,7 +16,11 @@ import torch
 from pawl.classifier.calibration import fit_temperature, softmax
 from worker.model.evaluation_set import EvaluationScores
 from worker.model.proposal import PairedScores, RegularisationChoice
+from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
+
+LeftOut = Callable[[EvaluationScores], tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]
+"""Scores under a head -> leave-one-out scores (n, C), and the column of the right label of each row."""
 
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Values of lambda tried; features have a squared norm of about 3."""
@@ -42,7 +46,21 @@ def choose_regularisation(model: TaskModel, stop: Callable[[], bool] = lambda: F
     """
     if len(model.evaluation) < FEWEST:
         return None
-    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / model.head.regularisation)))
+    value = best_regularisation(
+        model.head, model.evaluation.features, lambda scores: _known(model, model.leave_one_out(scores)), stop
+    )
+    return None if value is None else RegularisationChoice(value, model.samples)
+
+
+def best_regularisation(
+    head: RidgeHead, features: torch.Tensor, left_out: LeftOut, stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """The lambda on `GRID` with the lowest leave-one-out loss, downhill from the head's own; None where stopped.
+
+    `features` (m, p) are those of the samples that judge; `left_out` makes their leave-one-out scores out of the scores
+    that they get under a head.
+    """
+    best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / head.regularisation)))
     losses: dict[int, float] = {}
     while True:
         for index in range(max(best - 1, 0), min(best + 2, len(GRID))):
@@ -50,10 +68,10 @@ def choose_regularisation(model: TaskModel, stop: Callable[[], bool] = lambda: F
                 continue
             if stop():
                 return None
-            losses[index] = _loss(model, GRID[index])
+            losses[index] = _loss(head, GRID[index], features, left_out)
         lowest = min(losses, key=lambda index: losses[index])
         if lowest == best:
-            return RegularisationChoice(GRID[best], model.samples)
+            return GRID[best]
         best = lowest
 
 
@@ -76,14 +94,14 @@ def temperature_of(paired: PairedScores) -> float | None:
     return fit_temperature(paired.candidate.double().cpu().numpy(), paired.targets.cpu().numpy())
 
 
-def _loss(model: TaskModel, value: float) -> float:
-    head = model.head
+def _loss(head: RidgeHead, value: float, features: torch.Tensor, left_out: LeftOut) -> float:
     factor = head.factor(value)
-    rows = model.evaluation.features.to(torch.float64)
+    rows = features.to(torch.float64)
     half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
     weights = torch.cholesky_solve(head.moments, factor)
-    view = EvaluationScores((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
-    scores, targets = _known(model, model.leave_one_out(view))
+    # half holds L^-1 phi in its columns, with L L^T = A: the squares add up to phi^T A^-1 phi.
+    under = EvaluationScores((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
+    scores, targets = left_out(under)
     probabilities = softmax(scores / fit_temperature(scores, targets))
     return float(-np.log(np.clip(probabilities[np.arange(len(targets)), targets], 1e-12, None)).mean())
 

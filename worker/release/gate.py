@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc
 
 from pawl.classifier.calibration import expected_calibration_error, softmax
 from pawl.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
 from pawl.json_values import Json
 from pawl.settings import Settings
 from worker.model.class_balance import NEVER
+from worker.model.exact_tests import McNemar
 from worker.model.proposal import PairedScores
 from worker.release.overlap import bad_trades, overlaps
 
@@ -86,14 +86,14 @@ def judge(
 def paired_test(live: Bools, candidate: Bools) -> PairedTest:
     """Exact one-sided McNemar test on paired outcomes (m,)."""
     n = len(live)
-    lost, gained = int((live & ~candidate).sum()), int((~live & candidate).sum())
-    p_value = float(bdtrc(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
+    test = McNemar.of(live, candidate)
+    lost, gained = test.lost, test.gained
     if not n:
         return PairedTest(0, 0.0, 0.0, 0, 0, 1.0, (0.0, 0.0))
     change = (gained - lost) / n
     spread = 1.96 * math.sqrt(max(lost + gained - (gained - lost) ** 2 / n, 0.0)) / n
     return PairedTest(
-        n, float(live.mean()), float(candidate.mean()), lost, gained, p_value, (change - spread, change + spread)
+        n, float(live.mean()), float(candidate.mean()), lost, gained, test.p_worse, (change - spread, change + spread)
     )
 
 

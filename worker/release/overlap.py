@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc
 
 from pawl.domain.gate_reports import Overlap, TaskReport
 from pawl.settings import Settings
+from worker.model.exact_tests import McNemar
 from worker.model.proposal import PairedScores
 
 Bools = npt.NDArray[np.bool_]
@@ -48,8 +48,8 @@ def bad_trades(report: TaskReport, settings: Settings) -> dict[str, str]:
         too_much = taken > settings.gate_max_drop * report.known.items or any(
             one.taken > settings.gate_max_class_drop * one.items for one in trades
         )
-        is_loss = too_much and 0.5**taken < settings.gate_alpha
-        if is_loss and float(bdtrc(gained - 1, gained + taken, 0.5)) >= settings.gate_alpha:
+        is_loss = too_much and McNemar(lost=taken, gained=0).p_worse < settings.gate_alpha
+        if is_loss and McNemar(taken, gained).p_better >= settings.gate_alpha:
             worst = trades[0]
             before = next(one for one in report.classes if one.label == worst.old_label)
             found[label] = (

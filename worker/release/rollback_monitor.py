@@ -26,11 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import bdtrc
 
 from pawl.domain.samples import Origin, Sample
 from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
+from worker.model.exact_tests import binomial_tail
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import LearnerState, embeddings_of
 
@@ -85,8 +85,7 @@ class Tally:
 
     def p_value(self) -> float:
         """Of so many lost, or more, under a live head that is no worse."""
-        differing = self.lost + self.gained
-        return float(bdtrc(self.lost - 1, differing, self.bias)) if self.lost else 1.0
+        return binomial_tail(self.lost, self.lost + self.gained, self.bias) if self.lost else 1.0
 
     def has_failed(self, settings: Settings) -> bool:
         """Whether the live head is worse, as far as this feedback can tell."""

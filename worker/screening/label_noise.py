@@ -22,11 +22,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.special import bdtrc, betaincinv
+from scipy.special import betaincinv
 
 from pawl.domain.quarantine import Doubt, Hold, QuarantineKind
 from pawl.ports import Floats
 from pawl.settings import Settings
+from worker.model.exact_tests import binomial_tail
 from worker.screening.observations import Arrival, Confusion, Confusions, Seen, Verdict
 
 _BOUND = 0.95
@@ -211,8 +212,8 @@ class Screen:
         of_all = (known.opposed + 0.5) / (known.items + 1)
         of_mistakes = (known.opposed + 2 * known.usual) / (known.errors + 2)
         mistakes = sum(one.doubt is not None for one in same)
-        chance = max(bdtrc(opposed - 1, len(same), of_all), bdtrc(opposed - 1, mistakes, of_mistakes))
-        return float(chance) < self._settings.quarantine_alpha / tests
+        chance = max(binomial_tail(opposed, len(same), of_all), binomial_tail(opposed, mistakes, of_mistakes))
+        return chance < self._settings.quarantine_alpha / tests
 
 
 def _named(source: str | None) -> str:

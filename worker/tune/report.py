@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest
 
 from pawl.settings import PREFIX
+from worker.model.exact_tests import McNemar
 from worker.tune.search import Search, Tried, Value
 from worker.tune.trials import accuracy
 
@@ -43,7 +43,7 @@ def verdict(search: Search, untouched: Sequence[bool]) -> str:
     text = f"trial {best.number}: {best.accuracy:.2f} %, the encoder as it is {accuracy([*untouched]):.2f} %"
     if first is None or first.right is None or best is first:
         return text + ("; the present settings were the best" if best is first else "")
-    p = _mcnemar(best.right, first.right)
+    p = McNemar.of(first.right, best.right).p_differs
     text += f", the present settings {first.accuracy:.2f} % (McNemar p = {p:.2g})"
     return text if p < _CERTAIN else text + "; so small a difference may be chance"
 
@@ -60,10 +60,3 @@ def environment(search: Search, best: Tried, untouched: Sequence[bool]) -> str:
 
 def _written(value: Value, digits: int = 4) -> str:
     return value if isinstance(value, str) else f"{value:.{digits}g}"
-
-
-def _mcnemar(new: Sequence[bool], old: Sequence[bool]) -> float:
-    """Two-sided exact McNemar test."""
-    gained = sum(a and not b for a, b in zip(new, old, strict=True))
-    lost = sum(b and not a for a, b in zip(new, old, strict=True))
-    return float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0

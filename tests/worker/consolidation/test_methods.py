@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pawl.classifier.calibration import softmax
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected
 from pawl.settings import Settings
 from tests.tiny_encoder import exported_tiny_encoder
 from worker.consolidation.data.batches import Batch
-from worker.consolidation.ridge_evaluation import fit, fit_best, leave_one_out, losses
 from worker.consolidation.training.methods.adversarial import FastGradient, word_embeddings
 from worker.consolidation.training.methods.distillation import Distillation
 from worker.consolidation.training.methods.l2_sp import L2SP
@@ -21,7 +18,6 @@ from worker.consolidation.training.methods.lora import LowRankAdapters
 from worker.consolidation.training.methods.registry import METHODS, methods_of
 from worker.consolidation.training.methods.token_dropout import drop_tokens
 from worker.consolidation.training.network import Network
-from worker.model.hyperparameters import DEFAULT, FEWEST
 
 _TOKENS = torch.tensor([[2, 30, 31, 32, 3], [2, 40, 41, 3, 0]])
 _MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
@@ -133,40 +129,3 @@ def test_the_settings_turn_methods_on() -> None:
     assert [type(method) for method in methods_of(Settings())] == [Distillation]
     assert [type(method) for method in methods_of(Settings().model_copy(update=on))] == list(METHODS)
     assert methods_of(Settings().model_copy(update={"distillation": 0.0})) == []
-
-
-def test_leave_one_out_equals_fitting_without_the_row() -> None:
-    rng = np.random.default_rng(0)
-    phi = rng.standard_normal((30, 6)).astype(np.float32)
-    labels = rng.integers(0, 3, 30).tolist()
-    scores = leave_one_out(fit(phi, labels, 3, 0.7), phi, labels)
-    for row in (0, 13, 29):
-        rest = [k for k in range(30) if k != row]
-        other = fit(phi[rest], [labels[k] for k in rest], 3, 0.7)
-        torch.testing.assert_close(scores[row], torch.from_numpy(phi[row]).double() @ other.weights)
-    expected = -np.log(softmax(scores.numpy() / 0.2)[np.arange(30), labels])
-    np.testing.assert_allclose(losses(scores, labels, 0.2), expected, rtol=1e-5)
-
-
-def test_the_best_lambda_is_larger_where_there_is_more_noise() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 200)
-    clean = rng.standard_normal((200, 20)).astype(np.float32) * 0.3
-    clean[:, 0] = 2.0 * labels - 1.0
-    clean[:, 1] = 1.0
-    clean *= 0.02  # so that lambda decides
-    noisy = clean + 0.02 * rng.standard_normal((200, 20)).astype(np.float32)
-    chosen = [fit_best(phi, labels.tolist(), 2)[0].regularisation for phi in (clean, noisy)]
-    assert chosen[0] < chosen[1]
-
-
-def test_lambda_is_chosen_on_the_rows_that_judge() -> None:
-    """Rows an encoder was trained on are clean; those to come are not, and only what is like them may decide."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 200)
-    phi = np.concatenate([2.0 * labels[:, None] - 1.0, rng.standard_normal((200, 19)) * 0.3], axis=1)
-    phi[100:] += rng.standard_normal((100, 20))
-    phi = (0.02 * phi).astype(np.float32)
-    clean, noisy = (fit_best(phi, labels.tolist(), 2, rows)[0].regularisation for rows in (range(100), range(100, 200)))
-    assert clean < noisy
-    assert fit_best(phi, labels.tolist(), 2, range(FEWEST - 1))[0].regularisation == DEFAULT
