@@ -42,7 +42,7 @@ from worker.state.first_encoder import first_state
 from worker.state.learner_ports import LearnerPorts
 from worker.state.recovery import Recovery
 from worker.state.snapshots import Snapshots
-from worker.updates.encoder_swap import Succession
+from worker.updates.encoder_swap import EncoderSwap
 from worker.updates.head_update import Learning
 from worker.updates.label_change import Labelling
 from worker.updates.rebuild import Remaking
@@ -102,7 +102,7 @@ def assemble(
     learning = Learning(ports, publisher, recovery, settings)
     place = Place(ports.ledger, partial(rehearse, learning, publisher))
     tuning = Tuning(learning, ports.samples, recovery)
-    succession = Succession(ports, publisher, recovery, settings)
+    swap = EncoderSwap(ports, publisher, recovery, settings)
     return LearnerParts(
         settings=settings,
         ports=ports,
@@ -113,7 +113,7 @@ def assemble(
         learning=learning,
         tuning=tuning,
         labelling=Labelling(learning, ports, recovery, place, settings),
-        consolidator=Consolidator(ports, succession, encoders.open, settings),
+        consolidator=Consolidator(ports, swap, encoders.open, settings),
         housekeeping=Housekeeping(tuning, publisher, snapshots, place, encoders.review, settings),
         suitability=Suitability(ports, empty_state, place, settings),
         place=place,

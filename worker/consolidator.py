@@ -1,4 +1,4 @@
-"""The parent's side of a new encoder, trained or chosen: starts the child, relays its progress, and turns its result
+"""The learner's side of a new encoder, trained or chosen: starts the child, relays its progress, and turns its result
 into a version.
 
 The child (`python -m worker.consolidation`) has its own memory and its own crash. It writes into a job folder only, so
@@ -9,33 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
-from safetensors.numpy import load_file
 
-from pawl.domain.encoders import EncoderRequest
 from pawl.domain.errors import ParentNotLive, PawlError
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED, Version
-from pawl.ports import Encoder, FeedbackStream, Floats
+from pawl.json_values import Json
+from pawl.ports import Encoder, FeedbackStream
 from pawl.processes.children import module_command
 from pawl.settings import Settings
-from worker.consolidation.job import EMBEDDINGS_FILE, IDS_FILE, JOB_FILE, RESULT_FILE
+from worker.consolidation.job import Job, Result, read_embeddings
+from worker.consolidation.progress import ProgressLine
 from worker.consolidation.yielding import follow_pressure
 from worker.health.faults import is_of_the_place
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.updates.encoder_requests import Requests
-from worker.updates.encoder_swap import Cause, Succession
+from worker.updates.encoder_swap import Cause, EncoderSwap
 from worker.updates.head_update import Learning
 
 _EVENT_SECONDS = 1.0
@@ -49,49 +47,75 @@ _TRIES = 3
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Child:
+    """The child that works on a job, and the tasks beside it. `last` is its newest line of progress."""
+
+    cause: Cause
+    folder: Path
+    process: asyncio.subprocess.Process
+    relay: asyncio.Task[None] = field(init=False)
+    pressure: asyncio.Task[None] = field(init=False)
+    last: ProgressLine | None = None
+
+    def check(self) -> None:
+        """Raises `RuntimeError` for a child that failed."""
+        if self.process.returncode != 0:
+            problem = (self.last and self.last.problem) or "see the worker's log"
+            raise RuntimeError(f"the child ended with {self.process.returncode}: {problem}")
+
+
 class Consolidator:
     """At most one new encoder at a time: a consolidation, or one that somebody asked for."""
 
     def __init__(
         self,
         ports: LearnerPorts,
-        succession: Succession,
+        swap: EncoderSwap,
         open_encoder: Callable[[Path, str], Encoder],
         settings: Settings,
     ) -> None:
         self._samples = ports.samples
         self._ledger = ports.ledger
-        self._succession = succession
+        self._swap = swap
         self._open_encoder = open_encoder
         self._clock = ports.clock
         self._settings = settings
         self._requests = Requests(ports.ledger)
-        self._request: EncoderRequest | None = None
-        self._folder: Path | None = None
-        self._version = 0
-        self._trigger = ""
-        self._child: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._pressure: asyncio.Task[None] | None = None
-        self._checked = self._looked = 0.0
+        self._child: _Child | None = None
         self._conclusions = 0
+        self._checked = self._looked = 0.0
         self._seen: int | None = None
-        self.progress: dict[str, Any] = {}
-        """The child's last word, for the heartbeat."""
 
     @property
     def finished(self) -> bool:
         """Whether a child has ended and waits to be concluded."""
-        return self._watch is not None and self._watch.done()
+        return self._child is not None and self._child.relay.done()
 
-    async def wanted(self, state: LearnerState) -> bool:
-        """Whether one is due: asked for by hand, enough new samples, or old enough ones."""
+    @property
+    def progress(self) -> Json:
+        """The child's newest line, for the heartbeat."""
+        child = self._child
+        return {} if child is None or child.last is None else child.last.to_json() | {"work": child.cause.work}
+
+    async def take_cause(self, state: LearnerState) -> Cause | None:
+        """What a child is to be started for now, if anything; taken: the next call does not give it again.
+
+        Another encoder that somebody asked for, a consolidation that was asked for by hand, enough new samples, or old
+        enough ones. A request made while a child works stays where it is until that one is done.
+        """
         if self._child is not None:
-            return False  # a request made meanwhile stays where it is until this one is done
-        self._trigger = await self._asked() or await self._due(state) or ""
-        return bool(self._trigger)
+            return None
+        if (cause := await self._take_request(state)) is not None:
+            return cause
+        trigger = await self._take_trigger() or await self._due(state)
+        return None if trigger is None else Cause(state.version, trigger)
 
-    async def _asked(self) -> str | None:
+    async def _take_request(self, state: LearnerState) -> Cause | None:
+        request = await self._requests.next()
+        return None if request is None else Cause(state.version, f"encoder set ({request.id})", request)
+
+    async def _take_trigger(self) -> str | None:
         """The newest request that came after the last start, if there is one. Requests are events: SQL keeps them."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
@@ -109,73 +133,65 @@ class Consolidator:
         self._seen, self._looked = seen, now
         return trigger
 
-    async def requested(self, state: LearnerState) -> bool:
-        """Whether somebody asked for another encoder, and it is to be tried now."""
-        if self._child is not None:
-            return False
-        self._request = await self._requests.next()
-        if self._request is None:
-            return False
-        self._trigger = f"encoder set ({self._request.id})"
-        return True
-
     async def is_asked(self) -> bool:
         """Whether a request for another encoder waits."""
         return await self._requests.waits()
 
     async def carry_out(self, learning: Learning, stream: FeedbackStream) -> None:
         """Does what was asked for, to its end; returns when nothing is asked for any more."""
-        while (state := await learning.catch_up()) is not None and await self.requested(state):
-            await self.start(state, stream)
-            if self._watch is not None:
-                await asyncio.wait([self._watch])
+        while (state := await learning.catch_up()) is not None and self._child is None:
+            if (cause := await self._take_request(state)) is None:
+                return
+            child = await self.start(state, cause, stream)
+            await asyncio.wait([child.relay])
             await self.conclude(learning)
 
-    async def start(self, state: LearnerState, stream: FeedbackStream) -> None:
+    async def start(self, state: LearnerState, cause: Cause, stream: FeedbackStream) -> _Child:
         """Starts the child on the live version; it stands still while the stream tells of pressure."""
-        self._folder = folder = self.prepare(state, self._trigger)
-        self._version = state.version
-        self._child = await asyncio.create_subprocess_exec(
-            *module_command("worker.consolidation", str(folder)), stdout=asyncio.subprocess.PIPE
-        )
-        self._watch = asyncio.create_task(self._relay(self._child))
-        self._pressure = asyncio.create_task(follow_pressure(folder, stream))
-        await self._tell("started", {"version": state.version, "trigger": self._trigger})
-        log.info(f"{self._what}_started", version=state.version, trigger=self._trigger, pid=self._child.pid)
+        folder = self.prepare(state, cause)
+        command = module_command("worker.consolidation", str(folder))
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        self._child = child = _Child(cause, folder, process)
+        child.relay = asyncio.create_task(self._relay(child))
+        child.pressure = asyncio.create_task(follow_pressure(folder, stream))
+        await self._tell(cause, "started", {"version": state.version, "trigger": cause.trigger})
+        log.info(f"{cause.work}_started", version=state.version, trigger=cause.trigger, pid=process.pid)
+        return child
 
-    def prepare(self, state: LearnerState, trigger: str) -> Path:
+    def prepare(self, state: LearnerState, cause: Cause) -> Path:
         """The folder of a new job on the live version."""
         folder = self._settings.home_path / "consolidations" / f"{state.version:08d}-{time.time_ns()}"
         folder.mkdir(parents=True)
-        job = {
-            "version": state.version,
-            "trigger": trigger,
-            "watermark": state.watermark,
-            "seed": self._settings.seed,
-            "parent": os.getpid(),
-            "encoder": None if self._request is None else asdict(self._request.choice),
-        }
-        (folder / JOB_FILE).write_text(json.dumps(job))
+        Job(
+            version=state.version,
+            trigger=cause.trigger,
+            watermark=state.watermark,
+            seed=self._settings.seed,
+            parent=os.getpid(),
+            encoder=None if cause.request is None else cause.request.choice,
+        ).write(folder)
         return folder
 
     async def conclude(self, learning: Learning) -> None:
         """Makes a candidate of the child's result and passes it through the gate. Failures leave all as it was."""
-        child, folder = self._child, self._folder
-        if child is None or folder is None:
+        child = self._child
+        if child is None:
             return
+        request = child.cause.request
         try:
-            self._check(child)
-            version = await self.adopt(learning, folder, Cause(self._version, self._trigger, self._request))
-            if self._request is not None and version is not None:
-                await self._requests.settle(self._request, version)
+            child.check()
+            version = await self.adopt(learning, child.folder, child.cause)
+            if request is not None and version is not None:
+                await self._requests.settle(request, version)
         except Exception as error:
-            if is_of_the_place(error) and child.returncode == 0 and self._conclusions < _TRIES:
+            if is_of_the_place(error) and child.process.returncode == 0 and self._conclusions < _TRIES:
                 self._conclusions += 1
                 raise  # the work is done and kept: it is concluded once the place is well
-            log.exception(f"{self._what}_failed")
-            if self._request is not None:
-                await self._requests.failed(self._request, str(error), for_good=bool(self.progress.get("for_good")))
-            await self._tell("failed", {"problem": str(error)[:500]})
+            log.exception(f"{child.cause.work}_failed")
+            if request is not None:
+                for_good = child.last is not None and child.last.for_good
+                await self._requests.failed(request, str(error), for_good=for_good)
+            await self._tell(child.cause, "failed", {"problem": str(error)[:500]})
         self._conclusions = 0
         self._clear()
 
@@ -187,35 +203,36 @@ class Consolidator:
         state = learning.state
         if state is None:
             raise RuntimeError("there is no live version to consolidate")
-        result = json.loads((folder / RESULT_FILE).read_text())
-        if result["encoder_digest"] == state.encoder.digest and cause.request is None:
-            state.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
-            await self._ledger.append_event("consolidation_unchanged", {"metrics": result["metrics"]})
+        result = Result.read(folder)
+        if result.encoder_digest == state.encoder.digest and cause.request is None:
+            state.encoder_watermark = result.watermark  # tried: not again for the same samples
+            await self._ledger.append_event("consolidation_unchanged", {"metrics": result.metrics})
             log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
             return None
-        encoder = await asyncio.to_thread(self._open_encoder, folder / ENCODER_FOLDER, result["encoder_digest"])
-        embeddings = await asyncio.to_thread(_embeddings, folder)
-        await self._samples.put_embeddings(encoder.digest, embeddings)
+        encoder = await asyncio.to_thread(self._open_encoder, folder / ENCODER_FOLDER, result.encoder_digest)
+        await self._samples.put_embeddings(encoder.digest, await asyncio.to_thread(read_embeddings, folder))
         for _ in range(_TRIES):
             try:
-                return await self._succession.take_over(learning, encoder, folder / ENCODER_FOLDER, result, cause)
+                return await self._swap.swap(learning, encoder, folder / ENCODER_FOLDER, result, cause)
             except ParentNotLive:  # a roll-back or another learner came in between
                 await learning.catch_up()
         return None
 
     async def stop(self) -> None:
         """Ends a running child; the next start of the learner finds everything as it was before."""
-        if self._child is not None and self._child.returncode is None:
-            self._child.terminate()
+        child = self._child
+        if child is None:
+            return
+        if child.process.returncode is None:
+            child.process.terminate()
             try:
-                await asyncio.wait_for(self._child.wait(), _STOP_SECONDS)
+                await asyncio.wait_for(child.process.wait(), _STOP_SECONDS)
             except TimeoutError:
-                self._child.kill()
-                await self._child.wait()
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+                child.process.kill()
+                await child.process.wait()
+        child.relay.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await child.relay
         self._clear()
 
     async def _due(self, state: LearnerState) -> str | None:
@@ -236,47 +253,30 @@ class Consolidator:
                 return f"a sample the encoder has not seen is older than {hours} h"
         return None
 
-    async def _relay(self, child: asyncio.subprocess.Process) -> None:
+    async def _relay(self, child: _Child) -> None:
         """Turns the child's lines into events, about one a second."""
-        if child.stdout is None:
+        if child.process.stdout is None:
             raise RuntimeError("the child was started without a pipe")
-        told = 0.0
-        async for line in child.stdout:
-            try:
-                said = json.loads(line)
-            except ValueError:
+        last_event = 0.0
+        async for text in child.process.stdout:
+            line = ProgressLine.parse(text)
+            if line is None:
                 continue
-            new_phase = said.get("phase") != self.progress.get("phase")
-            self.progress = said | {"work": self._what}
-            if new_phase or time.monotonic() - told > _EVENT_SECONDS:
-                told = time.monotonic()
+            new_phase = child.last is None or line.phase != child.last.phase
+            child.last = line
+            if new_phase or time.monotonic() - last_event > _EVENT_SECONDS:
+                last_event = time.monotonic()
                 with contextlib.suppress(PawlError):  # progress is for the eye; training goes on without SQL
-                    await self._tell("progress", said)
-        await child.wait()
+                    await self._tell(child.cause, "progress", line.to_json())
+        await child.process.wait()
 
-    @property
-    def _what(self) -> str:
-        return "consolidation" if self._request is None else "encoder"
-
-    async def _tell(self, what: str, payload: dict[str, Any]) -> None:
-        about = {} if self._request is None else {"id": self._request.id, "encoder": self._request.choice.encoder}
-        await self._ledger.append_event(f"{self._what}_{what}", payload | about)
-
-    def _check(self, child: asyncio.subprocess.Process) -> None:
-        if child.returncode != 0:
-            problem = self.progress.get("problem", "see the worker's log")
-            raise RuntimeError(f"the child ended with {child.returncode}: {problem}")
+    async def _tell(self, cause: Cause, what: str, payload: Json) -> None:
+        request = cause.request
+        about = {} if request is None else {"id": request.id, "encoder": request.choice.encoder}
+        await self._ledger.append_event(f"{cause.work}_{what}", payload | about)
 
     def _clear(self) -> None:
-        if self._pressure is not None:
-            self._pressure.cancel()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = self._child = self._watch = self._pressure = self._request = None
-        self.progress = {}
-
-
-def _embeddings(folder: Path) -> dict[str, Floats]:
-    ids = json.loads((folder / IDS_FILE).read_text())
-    z = load_file(folder / EMBEDDINGS_FILE)["z"]
-    return dict(zip(ids, z, strict=True))
+        child, self._child = self._child, None
+        if child is not None:
+            child.pressure.cancel()
+            shutil.rmtree(child.folder, ignore_errors=True)

@@ -178,8 +178,8 @@ class LearnerLoop:
             return
         entries, redis = await self._receive()
         state = self._learning.state
-        if state is not None and (await self._consolidator.requested(state) or await self._consolidator.wanted(state)):
-            await self._consolidator.start(state, self._stream)
+        if state is not None and (cause := await self._consolidator.take_cause(state)) is not None:
+            await self._consolidator.start(state, cause, self._stream)
         swept = await self._sweep(redis)
         relabel = self._housekeeping.due("labels", _LABELS_SECONDS) and await self._labelling.is_asked()
         if entries or swept or relabel or self._consolidator.finished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import tempfile
@@ -40,10 +39,11 @@ from pawl.ports import Encoder
 from pawl.settings import Settings, load_settings
 from pawl.streams.sql_alone import SqlAlone
 from worker.assembly import assemble
+from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.hardware import configure_torch
-from worker.consolidation.job import RESULT_FILE
+from worker.consolidation.job import Result
 from worker.consolidation.progress import Progress
-from worker.consolidation.run import Stores, consolidate
+from worker.consolidation.run import consolidate
 from worker.state.first_encoder import first_state
 from worker.state.learner_ports import LearnerPorts
 from worker.updates.encoder_swap import Cause
@@ -215,15 +215,16 @@ class Pawl:
         state, begun = self.learning.state, time.perf_counter()
         if state is None:
             raise BenchmarkFailed("there is no version yet that could be consolidated")
-        folder = self._consolidator.prepare(state, _TRIGGER)
+        cause = Cause(state.version, _TRIGGER)
+        folder = self._consolidator.prepare(state, cause)
         configure_torch(self.settings.threads)
-        stores = Stores(self.samples, self.ledger, self._artefacts)
+        stores = TrainingStores(self.samples, self.ledger, self._artefacts)
         await consolidate(folder, stores, self.settings, Progress(StringIO()))
-        metrics = json.loads((folder / RESULT_FILE).read_text())["metrics"]
+        metrics = Result.read(folder).metrics
         serving = state.encoder
         # The gate takes the time of both encoders, not that of looking something up.
         with serving.uncached() if isinstance(serving, CachedEncoder) else nullcontext():
-            version = await self._consolidator.adopt(self.learning, folder, Cause(state.version, _TRIGGER))
+            version = await self._consolidator.adopt(self.learning, folder, cause)
         shutil.rmtree(folder)
         outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"
         reasons = () if version is None else tuple(version.gate["reasons"])

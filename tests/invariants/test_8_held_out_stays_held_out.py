@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -30,7 +29,6 @@ from tests.learners import Learner, new_learner, opened
 from tests.processes import LENIENT, Installer
 from worker.consolidation.data.inputs import read_inputs
 from worker.consolidation.data.replay import select
-from worker.consolidation.job import Job
 from worker.model.proposal import RegularisationChoice
 from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState
@@ -104,7 +102,7 @@ def test_a_consolidation_never_trains_on_what_the_store_holds_out(
         heads = {"default": info, "mood": info}
         first = NewVersion(1, None, VersionKind.BOOTSTRAP, "test", "0" * 64, heads, "0" * 64, 1)
         await ledger.promote(first, LedgerChange(learned=learned, trained=tuple(trained)))
-        inputs = await read_inputs(Job(1, "test", 10**9, seed, os.getpid()), samples, ledger)
+        inputs = await read_inputs(samples, ledger, 1, 10**9)
         chosen = select(
             inputs.learned,
             inputs.seen,

@@ -23,6 +23,7 @@ from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
 from pawl.processes.logs import configure_logs
 from pawl.settings import Settings, load_settings
+from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
 from worker.consolidation.yielding import Turns
@@ -61,13 +62,13 @@ def main() -> int:
 
 async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
     from worker.consolidation.hardware import configure_torch  # loads torch, which must find the environment above
-    from worker.consolidation.run import Stores, consolidate
+    from worker.consolidation.run import consolidate
 
     configure_torch(settings.threads)
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
-        stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
+        stores = TrainingStores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         await consolidate(folder, stores, settings, progress)
     finally:
         await engine.dispose()

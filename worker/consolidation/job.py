@@ -1,73 +1,109 @@
-"""What the parent asks for and what it gets: the files of the job's folder."""
+"""The contract between the learner and its child process: the files of a job's folder, read and written here alone.
+
+The learner writes `job.json`; the child writes an encoder, embeddings and, last, `result.json`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from safetensors.numpy import save_file
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import load_file, save_file
 
-from pawl.domain.encoders import EncoderChoice
+from pawl.domain.encoders import EncoderChoice, EncoderOrigin
 from pawl.domain.errors import InvalidInput
 from pawl.files import write_atomic
 from pawl.json_values import Json
 from pawl.ports import Floats
 
-JOB_FILE = "job.json"
-RESULT_FILE = "result.json"
-EMBEDDINGS_FILE = "embeddings.safetensors"
-IDS_FILE = "ids.json"
+FORMAT = 1
+"""Of job and result. A learner and a child of two versions of Pawl (an upgrade in between) refuse each other's."""
+_EMBEDDINGS_FILE = "embeddings.safetensors"
+_IDS_FILE = "ids.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """`version` is the live version's number; samples with a larger `seq` than `watermark` are not used.
+class _Document(BaseModel):
+    """A file of the job's folder."""
 
-    `parent` is the pid of the learner that asked. It is in the job because the kernel's answer is wrong for a child
-    whose parent was killed before it could ask. A job started by hand names none: then it is whoever started it.
-    `encoder` is there where another one is to be taken instead of training the live one.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    file: ClassVar[str]
+    title: ClassVar[str]
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads the file. Raises `InvalidInput` when it is missing, odd, or of another format."""
+        path = folder / cls.file
+        try:
+            return cls.model_validate(_of_this_format(json.loads(path.read_bytes())))
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            problem = f"{path} is not a consolidation {cls.title} of format {FORMAT}: {error!r}"
+            raise InvalidInput(problem=problem) from error
+
+    def write(self, folder: Path) -> None:
+        """Writes the file at once: it is there and whole, or it is not there."""
+        write_atomic(folder / self.file, json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False))
+
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        """Removes what an earlier run left."""
+        (folder / cls.file).unlink(missing_ok=True)
+
+
+def _of_this_format(value: Any) -> Any:
+    if value["format"] != FORMAT:
+        raise ValueError(f"it has format {value['format']!r}; restart the learner after an upgrade")
+    return value
+
+
+class Job(_Document):
+    """What the learner asks for.
+
+    `version` is the live version's number; samples with a larger `seq` than `watermark` are not used. `parent` is the
+    pid of the learner that asked. It is in the job because the kernel's answer is wrong for a child whose parent was
+    killed before it could ask. A job started by hand names none: then it is whoever started it. `encoder` is there
+    where another one is to be taken instead of training the live one.
     """
 
+    file: ClassVar[str] = "job.json"
+    title: ClassVar[str] = "job"
     version: int
     trigger: str
     watermark: int
     seed: int
-    parent: int
+    parent: int = Field(default_factory=os.getppid)
     encoder: EncoderChoice | None = None
 
-    @staticmethod
-    def read(folder: Path) -> Job:
-        """Reads `job.json`; raises `InvalidInput` when it is missing or odd."""
-        try:
-            value = json.loads((folder / JOB_FILE).read_bytes())
-            version, watermark, seed = (int(value[name]) for name in ("version", "watermark", "seed"))
-            encoder = EncoderChoice.from_json(value["encoder"]) if value.get("encoder") else None
-            return Job(version, str(value["trigger"]), watermark, seed, int(value.get("parent", os.getppid())), encoder)
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(problem=f"{folder / JOB_FILE} is not a consolidation job: {error!r}") from error
 
+class Result(_Document):
+    """What the child made. `trained` are the ids of the samples the encoder was trained on; none: it is unchanged.
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """`result.json`. `trained` are the ids of the samples the encoder was trained on; none: it is unchanged."""
+    `origin` is there where the job named an encoder. `metrics` are for people and for the version's record.
+    """
 
+    file: ClassVar[str] = "result.json"
+    title: ClassVar[str] = "result"
     encoder_digest: str
-    trained: tuple[str, ...]
-    samples_new: int
-    samples_replayed: int
+    trained: tuple[str, ...] = ()
+    samples_new: int = 0
+    samples_replayed: int = 0
     watermark: int
+    origin: EncoderOrigin | None = None
     metrics: Json
-
-    def write(self, folder: Path) -> None:
-        """Writes `result.json` at once: it is there and whole, or it is not there."""
-        write_atomic(folder / RESULT_FILE, json.dumps(asdict(self), indent=2, allow_nan=False))
 
 
 def write_embeddings(folder: Path, ids: Sequence[str], z: Floats) -> None:
-    """Writes `embeddings.safetensors` (z, shape (n, d), float32) and `ids.json` in the same order."""
-    save_file({"z": np.ascontiguousarray(z, dtype=np.float32)}, folder / EMBEDDINGS_FILE)
-    write_atomic(folder / IDS_FILE, json.dumps(list(ids)))
+    """Writes the ids of samples and, in the same order, their embeddings z, shape (n, d), float32."""
+    save_file({"z": np.ascontiguousarray(z, dtype=np.float32)}, folder / _EMBEDDINGS_FILE)
+    write_atomic(folder / _IDS_FILE, json.dumps(list(ids)))
+
+
+def read_embeddings(folder: Path) -> dict[str, Floats]:
+    """The embeddings (d,) by sample id."""
+    ids = json.loads((folder / _IDS_FILE).read_bytes())
+    return dict(zip(ids, load_file(folder / _EMBEDDINGS_FILE)["z"], strict=True))

@@ -1,12 +1,43 @@
-"""What the child says on stdout: one JSON object a line."""
+"""What the child says on stdout: one JSON object a line, written by `Progress` and read as `ProgressLine`."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pawl.json_values import Json
+
+FAILED = "failed"
+
+
+class ProgressLine(BaseModel):
+    """`done` of `total` in a phase, and its metrics as further fields. The phase `failed` is the last one of a run.
+
+    `for_good`: it would fail again, whatever the machine is like.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    phase: str
+    done: int = 0
+    total: int = 0
+    problem: str | None = None
+    for_good: bool = False
+
+    @staticmethod
+    def parse(line: bytes) -> ProgressLine | None:
+        """The line, or None for one that is not of the child's making."""
+        try:
+            return ProgressLine.model_validate_json(line)
+        except ValidationError:
+            return None
+
+    def to_json(self) -> Json:
+        """The fields that were given."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Progress:
@@ -35,12 +66,12 @@ class Progress:
     def write(self, phase: str, done: int, total: int, **metrics: float | str) -> None:
         """Writes one line at once."""
         self._written = time.monotonic()
-        line = json.dumps({"phase": phase, "done": done, "total": total, **metrics}, allow_nan=False)
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        self._say({"phase": phase, "done": done, "total": total, **metrics})
 
     def failed(self, problem: str, *, for_good: bool = False) -> None:
         """Writes the last line of a run that failed; `for_good`: it would fail again, whatever the machine is like."""
-        told = {"phase": "failed", "problem": problem} | ({"for_good": True} if for_good else {})
-        self._stream.write(json.dumps(told) + "\n")
+        self._say({"phase": FAILED, "problem": problem} | ({"for_good": True} if for_good else {}))
+
+    def _say(self, fields: Json) -> None:
+        self._stream.write(ProgressLine.model_validate(fields).model_dump_json(exclude_unset=True) + "\n")
         self._stream.flush()

@@ -18,9 +18,9 @@ from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.encoders import EncoderChoice
 from pawl.domain.errors import TrainingFailed
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.ports import Encoder, SampleStore, VersionLedger
+from pawl.ports import Encoder, SampleStore
 from pawl.settings import Settings
-from worker.consolidation.data.inputs import read_inputs, read_samples
+from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_samples
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
 from worker.state.first_encoder import exported
@@ -34,8 +34,7 @@ async def replace_encoder(
     folder: Path,
     job: Job,
     choice: EncoderChoice,
-    samples: SampleStore,
-    ledger: VersionLedger,
+    stores: TrainingStores,
     settings: Settings,
     progress: Progress,
 ) -> None:
@@ -44,18 +43,17 @@ async def replace_encoder(
         source, origin = exported(choice, settings.home_path)
         shutil.copytree(source, folder / ENCODER_FOLDER)
         encoder = Backends.of(settings).open(folder / ENCODER_FOLDER, encoder_digest(folder / ENCODER_FOLDER))
-    inputs = await read_inputs(job, samples, ledger)
+    inputs = await read_inputs(stores.samples, stores.ledger, job.version, job.watermark)
     ids = [candidate.id for candidate in (*inputs.learned, *inputs.golden)]
     with progress.phase("embedding", len(ids)):
-        computed = await embed_into(samples, encoder, ids, progress)
+        computed = await embed_into(stores.samples, encoder, ids, progress)
     log.info("embedded", samples=len(ids), computed=computed)
     write_embeddings(folder, [], np.zeros((0, encoder.dimension), dtype=np.float32))  # the store has them
     result = Result(
         encoder_digest=encoder.digest,
-        trained=(),
-        samples_new=0,
         samples_replayed=len(ids),
         watermark=0,  # it has seen none of them
+        origin=origin,
         metrics={"wall_s": progress.wall_s, "embedded": len(ids), "origin": origin.to_json()},
     )
     result.write(folder)

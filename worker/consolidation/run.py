@@ -6,7 +6,7 @@ A job that names an encoder has another way: `replacement.py`.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,13 @@ from pawl.classifier.encoders.export import write_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.json_values import Json
-from pawl.ports import ArtefactStore, SampleStore, VersionFolder, VersionLedger
+from pawl.ports import SampleStore, VersionFolder
 from pawl.settings import Settings
-from worker.consolidation.data.inputs import read_inputs, read_samples
+from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_samples
 from worker.consolidation.data.material import choose, gather
 from worker.consolidation.data.replay import Selection, coreset
 from worker.consolidation.hardware import choose_device, use_bfloat16
-from worker.consolidation.job import RESULT_FILE, Job, Result, write_embeddings
+from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
 from worker.consolidation.re_embedding import embed_again
@@ -38,26 +38,17 @@ log = structlog.get_logger(__name__)
 _HELDOUT_SHARE = 0.3  # of the coreset; 10 % of all samples are held out, so it only binds in large stores
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The adapters a consolidation reads from. It writes to none of them; another encoder's embeddings alone do."""
-
-    samples: SampleStore
-    ledger: VersionLedger
-    artefacts: ArtefactStore
-
-
-async def consolidate(folder: Path, stores: Stores, settings: Settings, progress: Progress) -> None:
+async def consolidate(folder: Path, stores: TrainingStores, settings: Settings, progress: Progress) -> None:
     """Does the job in `folder` and writes the result there, `result.json` last."""
-    (folder / RESULT_FILE).unlink(missing_ok=True)
+    Result.remove(folder)
     shutil.rmtree(folder / ENCODER_FOLDER, ignore_errors=True)
     job = Job.read(folder)
     if job.encoder is not None:
-        await replace_encoder(folder, job, job.encoder, stores.samples, stores.ledger, settings, progress)
+        await replace_encoder(folder, job, job.encoder, stores, settings, progress)
         return
     with progress.phase("loading"):
         live = stores.artefacts.open(job.version)
-        inputs = await read_inputs(job, stores.samples, stores.ledger)
+        inputs = await read_inputs(stores.samples, stores.ledger, job.version, job.watermark)
         selection = choose(inputs, settings, job.seed)
     log.info("selected", new=len(selection.new), replayed=len(selection.replayed), validation=len(selection.validation))
     if settings.freeze == "head" or not selection.new:
@@ -109,7 +100,7 @@ def _leave_unchanged(folder: Path, job: Job, live: VersionFolder, progress: Prog
     dimension = EncoderSpec.from_file(folder / ENCODER_FOLDER / SPEC_FILE).dimension
     write_embeddings(folder, [], np.zeros((0, dimension), dtype=np.float32))
     metrics = {"wall_s": progress.wall_s, **metrics}
-    Result(live.manifest.encoder_digest, (), 0, 0, job.watermark, metrics).write(folder)
+    Result(encoder_digest=live.manifest.encoder_digest, watermark=job.watermark, metrics=metrics).write(folder)
     progress.write("done", 1, 1)
 
 

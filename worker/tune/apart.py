@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from pawl.domain.errors import InvalidInput, VersionNotFound
@@ -10,7 +9,6 @@ from pawl.ports import SampleStore, VersionLedger
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import Inputs, read_inputs
 from worker.consolidation.data.replay import Candidate, stratified, trainable
-from worker.consolidation.job import Job
 
 _DEV_SHARE = 0.2
 _DEV_LIMIT = 1000
@@ -36,8 +34,7 @@ async def set_apart(samples: SampleStore, ledger: VersionLedger, settings: Setti
     live = await ledger.live()
     if live is None:
         raise VersionNotFound(number="live")
-    job = Job(live.number, "tune", _LAST, settings.seed, os.getpid())
-    inputs = await read_inputs(job, samples, ledger)
+    inputs = await read_inputs(samples, ledger, live.number, _LAST)
     golden = frozenset(candidate.text_digest for candidate in inputs.golden)
     seen_texts = {c.text_digest for c in inputs.learned if c.id in inputs.seen}
     fresh = tuple(c for c in trainable(inputs.learned, golden) if c.text_digest not in seen_texts)

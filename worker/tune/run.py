@@ -20,6 +20,7 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.files import write_atomic
 from pawl.settings import Settings
+from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.data.material import Material
 from worker.consolidation.hardware import configure_torch
 from worker.consolidation.training.callbacks import Callbacks
@@ -27,7 +28,7 @@ from worker.consolidation.training.schedule import Evaluation
 from worker.health.priority import stand_back
 from worker.tune.report import environment, show, verdict
 from worker.tune.search import Search, TimeUsedUp, search_space
-from worker.tune.trials import Bench, Stores, open_bench
+from worker.tune.trials import Bench, open_bench
 
 FILE = "recommended.env"
 _NICENESS = 10  # serving goes first
@@ -51,7 +52,7 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
     try:
         runner.run(check_current(engine))
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
-        stores = Stores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
+        stores = TrainingStores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         bench = runner.run(open_bench(stores, settings))
         search = Search(search_space(replayable=bench.replayable), settings, settings.seed)
         untouched = bench.without(bench.material(runner, settings), settings)

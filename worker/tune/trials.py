@@ -15,9 +15,9 @@ from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.samples import Sample, Split
-from pawl.ports import ArtefactStore, Floats, SampleStore, VersionFolder, VersionLedger
+from pawl.ports import Floats, VersionFolder
 from pawl.settings import Settings
-from worker.consolidation.data.inputs import Inputs, read_samples
+from worker.consolidation.data.inputs import Inputs, TrainingStores, read_samples
 from worker.consolidation.data.material import Material, choose, gather
 from worker.consolidation.data.replay import balanced
 from worker.consolidation.hardware import choose_device
@@ -28,15 +28,6 @@ from worker.tune.apart import set_apart
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
-    """The adapters that are read from."""
-
-    samples: SampleStore
-    ledger: VersionLedger
-    artefacts: ArtefactStore
-
-
-@dataclass(frozen=True, slots=True)
 class Bench:
     """Where trials run. `dev` are samples no encoder was trained on, none held out or golden; no trial trains on one.
 
@@ -44,7 +35,7 @@ class Bench:
     trained before, so that there is replay.
     """
 
-    stores: Stores
+    stores: TrainingStores
     live: VersionFolder
     inputs: Inputs
     heldout: tuple[Sample, ...]
@@ -95,7 +86,7 @@ class Bench:
         return RandomFeatures.from_file(folder / FEATURES_FILE, dimension)
 
 
-async def open_bench(stores: Stores, settings: Settings) -> Bench:
+async def open_bench(stores: TrainingStores, settings: Settings) -> Bench:
     """Reads the store and sets dev aside. Raises `VersionNotFound`, and `InvalidInput` where there is too little."""
     found = await set_apart(stores.samples, stores.ledger, settings)
     inputs, chosen = found.inputs, {c.text_digest for c in found.dev}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
 
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
-from pawl.domain.encoders import MADE_WITH, EncoderOrigin, EncoderRequest
+from pawl.domain.encoders import EncoderOrigin, EncoderRequest
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange, Version, VersionKind
 from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.settings.consolidation import ConsolidationSettings
+from worker.consolidation.job import Result
 from worker.model.hyperparameters import choose_regularisation, choose_temperature
 from worker.model.proposal import PairedScores
 from worker.model.task_model import TaskModel
@@ -46,8 +45,18 @@ class Cause:
     trigger: str
     request: EncoderRequest | None = None
 
+    @property
+    def kind(self) -> VersionKind:
+        """The kind of version that comes of it."""
+        return VersionKind.CONSOLIDATION if self.request is None else VersionKind.ENCODER
 
-class Succession:
+    @property
+    def work(self) -> str:
+        """What the work is called in events and logs."""
+        return self.kind.value
+
+
+class EncoderSwap:
     """Replaces the encoder under all heads, if the gate agrees."""
 
     def __init__(
@@ -63,16 +72,14 @@ class Succession:
         self._recovery = recovery
         self._settings = settings
 
-    async def take_over(
-        self, learning: Learning, encoder: Encoder, folder: Path, result: Mapping[str, Any], cause: Cause
-    ) -> Version:
+    async def swap(self, learning: Learning, encoder: Encoder, folder: Path, result: Result, cause: Cause) -> Version:
         """Refits, judges and publishes. Samples that came since the child started are in: the heads are made of all.
 
         Raises `ParentNotLive` when the live version changed meanwhile.
         """
         live = learning.state
         if live is None:
-            raise RuntimeError("there is no live version to succeed")
+            raise RuntimeError("there is no live version whose encoder could be replaced")
         version = await self._ledger.get(live.version)
         new = LearnerState(
             live.version,
@@ -80,7 +87,7 @@ class Succession:
             folder,
             live.features if cause.request is None else features_for(folder, cause.request.choice),
             self._settings,
-            trained=live.trained | await self._recovery.digests([*map(str, result["trained"])]),
+            trained=live.trained | await self._recovery.digests(result.trained),
             made_with=_made_with(live, result, cause, folder),
         )
         begun = time.perf_counter()
@@ -104,18 +111,18 @@ class Succession:
         ratio = await self._latency_ratio(live, new)
         accept = None if cause.request is None else cause.request.accept
         report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
-        change = LedgerChange(trained=tuple(map(str, result["trained"])))
+        change = LedgerChange(trained=result.trained)
         if not report.accepted:
             if cause.request is None:
-                live.encoder_watermark = int(result["watermark"])  # tried: not again for the same samples
+                live.encoder_watermark = result.watermark  # tried: not again for the same samples
             return await self._publisher.refuse(written, report, change, {})
         promoted = await self._publisher.promote(written, report, change)
         new.version, new.unsaved = promoted.number, self._settings.snapshot_every
-        new.encoder_watermark = int(result["watermark"])
+        new.encoder_watermark = result.watermark
         new.encoder_folder = self._publisher.encoder_folder(promoted.number)
         learning.state = new
         await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])
-        log.info("encoder_replaced", version=promoted.number, trained=len(result["trained"]))
+        log.info("encoder_replaced", version=promoted.number, trained=len(result.trained))
         return promoted
 
     async def _fold_in(self, new: LearnerState, since: int) -> None:
@@ -126,7 +133,7 @@ class Succession:
         await embeddings_of(new, self._samples, present)
 
     def _draft(
-        self, live: LearnerState, new: LearnerState, result: Mapping[str, Any], cause: Cause, refit_seconds: float
+        self, live: LearnerState, new: LearnerState, result: Result, cause: Cause, refit_seconds: float
     ) -> Draft:
         chosen = {
             "regularisation": {name: one.head.regularisation for name, one in new.tasks.items()},
@@ -134,9 +141,8 @@ class Succession:
         }
         training = {*ConsolidationSettings.model_fields}
         request = cause.request
-        kind = VersionKind.CONSOLIDATION if request is None else VersionKind.ENCODER
         return Draft(
-            kind=kind,
+            kind=cause.kind,
             trigger=cause.trigger,
             parent=live.version,
             encoder_folder=new.encoder_folder,
@@ -148,11 +154,11 @@ class Succession:
             watermark=live.watermark,
             made_with=new.made_with,
             reason=None if request is None else request.reason,
-            samples_new=int(result["samples_new"]),
-            samples_replayed=int(result["samples_replayed"]),
+            samples_new=result.samples_new,
+            samples_replayed=result.samples_replayed,
             metrics=chosen
-            | {"encoder_watermark": int(result["watermark"])}
-            | {kind.value: dict(result["metrics"]), "refit_s": round(refit_seconds, 2)}
+            | {"encoder_watermark": result.watermark}
+            | {cause.work: result.metrics, "refit_s": round(refit_seconds, 2)}
             | ({} if request is None else {"encoder_request": request.id}),
         )
 
@@ -163,9 +169,9 @@ class Succession:
         return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None
 
 
-def _made_with(live: LearnerState, result: Mapping[str, Any], cause: Cause, folder: Path) -> EncoderOrigin | None:
+def _made_with(live: LearnerState, result: Result, cause: Cause, folder: Path) -> EncoderOrigin | None:
     if cause.request is not None:
-        return EncoderOrigin.of({MADE_WITH: result["metrics"]["origin"]})
+        return result.origin
     if live.made_with is None:
         return None
     precision = EncoderSpec.from_file(folder / SPEC_FILE).precision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,7 @@ from worker.consolidator import Consolidator
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 
-_STATE = cast("LearnerState", object())
+_STATE = cast("LearnerState", SimpleNamespace(version=7))
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +34,11 @@ def _started_on(database: AsyncEngine, home: Path) -> Consolidator:
 
 async def test_a_request_is_taken_once(database: AsyncEngine, tmp_path: Path) -> None:
     learner, ledger = _started_on(database, tmp_path), SqlVersionLedger(database)
-    assert not await learner.wanted(_STATE)
+    assert not await learner.take_cause(_STATE)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     await ledger.append_event("feedback_learned", {})
-    assert await learner.wanted(_STATE)
-    assert not await learner.wanted(_STATE)
+    assert await learner.take_cause(_STATE)
+    assert not await learner.take_cause(_STATE)
 
 
 async def test_a_request_made_while_no_learner_ran_is_found_and_one_that_was_met_is_not(
@@ -45,10 +46,10 @@ async def test_a_request_made_while_no_learner_ran_is_found_and_one_that_was_met
 ) -> None:
     ledger = SqlVersionLedger(database)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
-    assert await _started_on(database, tmp_path).wanted(_STATE), "the one before died before it could start"
+    assert await _started_on(database, tmp_path).take_cause(_STATE), "the one before died before it could start"
     await ledger.append_event(CONSOLIDATION_STARTED, {})
     for _ in range(consolidator._EVENT_PAGE + 1):
         await ledger.append_event("consolidation_progress", {})
-    assert not await _started_on(database, tmp_path).wanted(_STATE)
+    assert not await _started_on(database, tmp_path).take_cause(_STATE)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
-    assert await _started_on(database, tmp_path).wanted(_STATE)
+    assert await _started_on(database, tmp_path).take_cause(_STATE)

@@ -16,6 +16,7 @@ from pawl.domain.samples import NewSample, Split
 from pawl.domain.versions import LedgerChange
 from tests.worker.consolidation.world import World, labelled
 from worker.consolidation.data.inputs import trained_before
+from worker.consolidation.job import FORMAT, Job, Result
 from worker.consolidation.progress import Progress
 from worker.consolidation.run import consolidate
 
@@ -126,8 +127,23 @@ async def test_a_second_run_in_the_same_folder_starts_afresh(world: World, tmp_p
     assert encoder_digest(job / "encoder") == result["encoder_digest"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": "x"}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": "x"}', b'{"format": 1, "version": "x"}', b"\xff"])
 async def test_an_odd_job_is_refused(world: World, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "job.json").write_bytes(content)
     with pytest.raises(InvalidInput, match="not a consolidation job"):
         await consolidate(tmp_path, world.stores, world.settings, Progress(io.StringIO()))
+
+
+async def test_a_job_and_a_result_of_another_version_of_pawl_are_refused(world: World, tmp_path: Path) -> None:
+    world.options["freeze"] = "head"
+    await _consolidate(world, await world.write_job(tmp_path / "job"))
+    assert Result.read(tmp_path / "job").metrics["unchanged"] == "freeze=head"
+    for file, kind in (("job.json", Job), ("result.json", Result)):
+        path = tmp_path / "job" / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}))
+        with pytest.raises(
+            InvalidInput, match=rf"{file} is not .* of format 1: .*it has format 2; restart the learner"
+        ):
+            kind.read(tmp_path / "job")
+    with pytest.raises(InvalidInput, match="it has format 2"):
+        await consolidate(tmp_path / "job", world.stores, world.settings, Progress(io.StringIO()))

@@ -29,7 +29,8 @@ from pawl.domain.samples import NewSample, Sample
 from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
 from pawl.settings import Settings
 from tests.tiny_encoder import WORDS, exported_tiny_encoder
-from worker.consolidation.run import Stores
+from worker.consolidation.data.inputs import TrainingStores
+from worker.consolidation.job import Job
 
 REPOSITORY = Path(__file__).parents[3]
 HELDOUT = 0.25
@@ -57,8 +58,8 @@ class World:
         return FolderArtefactStore(self.settings.artefacts_path)
 
     @property
-    def stores(self) -> Stores:
-        return Stores(self.samples, self.ledger, self.artefacts)
+    def stores(self) -> TrainingStores:
+        return TrainingStores(self.samples, self.ledger, self.artefacts)
 
     @property
     def settings(self) -> Settings:
@@ -101,10 +102,8 @@ class World:
         """A job for the live version."""
         live = await self.ledger.live()
         assert live is not None
-        job = {"version": live.number, "trigger": "test", "watermark": watermark, "seed": seed}
-        if parent is not None:
-            job["parent"] = parent
-        return await asyncio.to_thread(_write_job, folder, json.dumps(job))
+        job = Job(version=live.number, trigger="test", watermark=watermark, seed=seed)
+        return await asyncio.to_thread(_write_job, folder, job, parent)
 
     def environment(self) -> dict[str, str]:
         mine = {name: value for name, value in os.environ.items() if not name.startswith("PAWL_")}
@@ -144,9 +143,11 @@ def labelled(count: int, *, seed: int = 0) -> list[NewSample]:
     return items
 
 
-def _write_job(folder: Path, job: str) -> Path:
+def _write_job(folder: Path, job: Job, parent: int | None) -> Path:
+    """As a person writes it where `parent` is None: it names no parent then."""
     folder.mkdir()
-    (folder / "job.json").write_text(job)
+    values = job.model_dump(mode="json", exclude={"parent"}) | ({} if parent is None else {"parent": parent})
+    (folder / "job.json").write_text(json.dumps(values))
     return folder
 
 

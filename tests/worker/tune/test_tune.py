@@ -21,13 +21,9 @@ from worker.consolidation.data.material import choose
 from worker.consolidation.training.schedule import Evaluation
 from worker.tune.report import environment, verdict
 from worker.tune.search import Search, search_space
-from worker.tune.trials import Bench, Stores, open_bench
+from worker.tune.trials import Bench, open_bench
 
 Evaluated = Callable[[Evaluation], None]
-
-
-def _stores(world: World) -> Stores:
-    return Stores(world.samples, world.ledger, world.artefacts)
 
 
 def _selected(bench: Bench, world: World) -> set[str]:
@@ -36,7 +32,7 @@ def _selected(bench: Bench, world: World) -> set[str]:
 
 
 async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
-    bench = await open_bench(_stores(world), world.settings)
+    bench = await open_bench(world.stores, world.settings)
     seen = _selected(bench, world)
     dev = {sample.text_digest for sample in bench.dev}
     golden = {sample.text_digest for sample in await world.samples.golden("default", 100)}
@@ -56,7 +52,7 @@ async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
 async def test_dev_is_new_to_the_encoder_and_what_it_knows_is_replayed(world: World) -> None:
     old = [s for task in ("default", "mood") for s in await world.samples.learned(task) if s.split is Split.TRAIN]
     await world.learn(labelled(400, seed=5), trained=tuple(s.id for s in old))
-    bench = await open_bench(_stores(world), world.settings)
+    bench = await open_bench(world.stores, world.settings)
     assert bench.replayable
     assert not {s.id for s in bench.dev} & {s.id for s in old}
     assert _selected(bench, world) & {s.text_digest for s in old}
@@ -65,10 +61,10 @@ async def test_dev_is_new_to_the_encoder_and_what_it_knows_is_replayed(world: Wo
 async def test_too_little_to_compare_on_and_no_version_are_said(tmp_path: Path) -> None:
     world = await open_world(tmp_path / "home")
     with pytest.raises(VersionNotFound):
-        await open_bench(_stores(world), world.settings)
+        await open_bench(world.stores, world.settings)
     await world.learn(labelled(60))
     with pytest.raises(InvalidInput, match="too few to compare settings on"):
-        await open_bench(_stores(world), world.settings)
+        await open_bench(world.stores, world.settings)
     await world.engine.dispose()
     code = "import sys; from worker.tune.__main__ import main; print(main([]), 'torch' in sys.modules)"
     home = {**world.environment(), "PAWL_HOME": str(tmp_path / "home")}

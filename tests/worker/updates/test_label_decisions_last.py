@@ -17,8 +17,9 @@ from pawl.ports import Floats
 from tests.intents import labelled, texts
 from tests.learners import Crash, Fuse, new_learner
 from tests.worker.lives import Lived, assert_exact, assert_same, live, weights_by_label
+from worker.consolidation.job import Result
 from worker.state.learner_state import LearnerState
-from worker.updates.encoder_swap import Cause, Succession
+from worker.updates.encoder_swap import Cause, EncoderSwap
 
 
 @pytest.mark.parametrize("snapshot", ["none", "before", "after"])
@@ -113,10 +114,10 @@ async def test_what_a_consolidation_brings_gets_the_labels_of_now(lived: Lived, 
     await learner.change_label("merge", "flight", "transfer")
     await learner.change_label("retire", "profit")
     parts = learner.parts
-    succession = Succession(parts.ports, parts.publisher, parts.recovery, parts.settings)
-    result = {"trained": trained, "samples_new": 50, "samples_replayed": 0, "watermark": 200, "metrics": {}}
+    swap = EncoderSwap(parts.ports, parts.publisher, parts.recovery, parts.settings)
+    result = Result(encoder_digest=encoder.digest, trained=tuple(trained), samples_new=50, watermark=200, metrics={})
     cause = Cause(state.version, "test")
-    made = await succession.take_over(learner.learning, encoder, folder, result, cause)
+    made = await swap.swap(learner.learning, encoder, folder, result, cause)
     assert made.state.value == "live", made.gate["reasons"]
     assert made.kind is VersionKind.CONSOLIDATION
     assert set(made.labels["default"]) == {"bank card", "transfer", "password"}

@@ -8,13 +8,21 @@ from dataclasses import dataclass
 
 from pawl.domain.samples import Sample, SampleState
 from pawl.domain.versions import LedgerAction, Version, VersionState
-from pawl.ports import SampleStore, VersionLedger
+from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from worker.consolidation.data.replay import Candidate
-from worker.consolidation.job import Job
 
 _PAGE = 5000
 _VERSIONS = 200  # ledger rows are read for this many versions at a time: a long lineage does not fit in memory
 _ALL = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStores:
+    """What a training reads from. It writes to none of them; a chosen encoder's embeddings are the one exception."""
+
+    samples: SampleStore
+    ledger: VersionLedger
+    artefacts: ArtefactStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +35,18 @@ class Inputs:
     seen: frozenset[str]
 
 
-async def read_inputs(job: Job, samples: SampleStore, ledger: VersionLedger) -> Inputs:
-    """Reads all of it. Samples whose retraction was asked for are left out: nothing may be trained on them."""
-    version = await ledger.get(job.version)
+async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, watermark: int) -> Inputs:
+    """Reads what may be trained on from the version with this number on, with `seq` up to the watermark.
+
+    Samples whose retraction was asked for are left out: nothing may be trained on them.
+    """
+    version = await ledger.get(number)
     learned: list[Candidate] = []
     golden: list[Candidate] = []
     for task in sorted({*version.heads, *await samples.tasks()}):
         golden.extend(Candidate.of(sample) for sample in await samples.golden(task, _ALL))
         after = 0
-        while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= job.watermark]:
+        while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= watermark]:
             learned.extend(Candidate.of(sample) for sample in page if not sample.retract_requested)
             after = page[-1].seq
     return Inputs(version, tuple(learned), tuple(golden), await trained_before(ledger, version))
