@@ -21,7 +21,7 @@ from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from pawl.domain.samples import NewSample
 from pawl.domain.versions import Version
 from pawl.settings import Settings
-from pawl.versions.rollback import Stores, promote_again
+from pawl.versions.rollback import promote_again
 from tests.intents import Labelled, labelled
 from tests.processes import TRAINED_SAMPLES, Installation
 from tests.streams import LocalStream
@@ -126,8 +126,8 @@ class Learner:
 
     async def promote_again(self, number: int, reason: str = "test") -> Version:
         """Rolls back to a version, as the API does."""
-        stores = Stores(self.ledger, self.labels, self.samples, self.artefacts, LocalStream())
-        return (await promote_again(number, reason=reason, promoted_by="test", stores=stores)).version
+        ports = LearnerPorts(self.samples, self.ledger, self.labels, self.artefacts, LocalStream(), SystemClock())
+        return (await promote_again(number, reason=reason, promoted_by="test", ports=ports)).version
 
 
 def new_learner(

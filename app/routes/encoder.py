@@ -13,7 +13,7 @@ from app.routes.access import json_response, service_of
 from app.routes.body import document, read_body
 from app.schemas.encoder import EncoderAsked, EncoderOut, EncoderRequestOut
 from pawl.domain.errors import ArtefactCorrupt, Conflict
-from pawl.versions.contradictions import serving, wanted_choice
+from pawl.versions.contradictions import served_version, wanted_choice
 from pawl.versions.encoder_report import describe, describe_request
 
 router = APIRouter(tags=["learning"])
@@ -27,7 +27,7 @@ async def get_encoder(request: Request) -> Response:
     """What serves, what it was made with, settings that contradict it, and what became of the newest request."""
     service = service_of(request)
     ports = service.ports
-    found = await serving(ports.ledger, ports.artefacts)
+    found = await served_version(ports.ledger, ports.artefacts)
     if found is None:
         raise Conflict(problem=_NOTHING)
     told = await service.contradictions.refresh()
@@ -54,7 +54,7 @@ async def ask_encoder(request: Request) -> Response:
     """
     service = service_of(request)
     body = await read_body(request, _BODY, service.settings.max_texts)
-    found = await serving(service.ports.ledger, service.ports.artefacts)
+    found = await served_version(service.ports.ledger, service.ports.artefacts)
     if found is None:
         raise Conflict(problem=_NOTHING)
     made = None if found.origin is None else found.origin.choice

@@ -22,7 +22,7 @@ from app.schemas.versions import (
 )
 from pawl.domain.errors import ArtefactCorrupt, Conflict
 from pawl.domain.versions import CONSOLIDATION_ASKED, Version
-from pawl.versions.rollback import Stores, preview, promote_again
+from pawl.versions.rollback import preview, promote_again
 
 router = APIRouter(tags=["versions"])
 
@@ -79,14 +79,13 @@ async def promote_version(request: Request, number: Number) -> Response:
     service = service_of(request)
     body = await read_body(request, _BODY, service.settings.max_texts)
     ports = service.ports
-    stores = Stores(ports.ledger, ports.labels, ports.samples, ports.artefacts, ports.stream)
     if body.dry_run:
-        seen = await preview(number, stores)
+        seen = await preview(number, ports)
         live = seen.live.number if seen.live is not None else None
         told = {"dry_run": True, "target": number, "kind": seen.kind, "live": live, "effect": seen.effect.to_json()}
         return json_response(told)
     try:
-        made = await promote_again(number, reason=str(body.reason), promoted_by="api", stores=stores)
+        made = await promote_again(number, reason=str(body.reason), promoted_by="api", ports=ports)
     except ArtefactCorrupt as error:
         raise Conflict(problem=f"version {number} cannot serve. {error}") from error
     version = made.version

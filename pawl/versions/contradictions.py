@@ -1,7 +1,8 @@
-"""Settings that contradict what a home was made with: found here, told everywhere, ignored nowhere.
+"""Finds settings that contradict what a home was made with.
 
-Of what decides the features, only a setting that somebody gave can contradict: one that is not set asks for nothing,
-and what serves stays. Another encoder that was asked for and waits for the learner is a plan, not a contradiction.
+Of the settings that decide the features, only those that somebody set can contradict: a setting with its default value
+asks for nothing, and what serves stays. An encoder that was asked for and waits for the learner is a plan, and no
+contradiction.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, SettingsContrad
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from pawl.settings import PREFIX, Settings
 
-_ONE_BY_ONE = ("encoder_prefix", "max_tokens", "pooled_layers", "random_features", "seed")
+_COMPARED = ("encoder_prefix", "max_tokens", "pooled_layers", "random_features", "seed")
 
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A setting, what it asks for, and what there is. `remedy` is what to do where asking for it is meant.
+    """A setting that asks for other than what serves, as a sentence; `remedy` says what to do.
 
-    `is_plan`: it takes effect by itself later, so that it is only told.
+    `is_plan` marks a setting that takes effect by itself later: it is reported, and no process refuses to start for it.
     """
 
     setting: str
@@ -36,8 +37,8 @@ class Contradiction:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """The live version's number, what it was made with, and the newest request for another encoder."""
+class ServedVersion:
+    """The live version: its number, what its encoder was made of, and the newest request for another encoder."""
 
     version: int
     origin: EncoderOrigin | None
@@ -45,64 +46,61 @@ class Serving:
 
     @property
     def planned(self) -> EncoderChoice | None:
-        """What the learner is about to try."""
+        """The encoder that the learner is about to try; None where none is asked for."""
         waits = self.request is not None and self.request.state is EncoderRequestState.PENDING
         return self.request.choice if self.request is not None and waits else None
 
 
-async def serving(ledger: VersionLedger, artefacts: ArtefactStore) -> Serving | None:
-    """What serves, by the store; None where nothing does yet. Raises `StoreUnavailable`."""
+async def served_version(ledger: VersionLedger, artefacts: ArtefactStore) -> ServedVersion | None:
+    """Reads the live version from the stores; None before the first one. Raises `StoreUnavailable`."""
     live = await ledger.live()
     if live is None:
         return None
     try:
         manifest = await asyncio.to_thread(artefacts.manifest, live.number)
-    except ArtefactCorrupt:  # told and healed elsewhere; nothing is known of what it was made with
-        return Serving(live.number, None, await ledger.last_encoder_request())
-    return Serving(live.number, EncoderOrigin.of(manifest.settings), await ledger.last_encoder_request())
+    except ArtefactCorrupt:  # what loads the version reports and heals it; its origin cannot be read meanwhile
+        return ServedVersion(live.number, None, await ledger.last_encoder_request())
+    return ServedVersion(live.number, EncoderOrigin.of(manifest.settings), await ledger.last_encoder_request())
 
 
 async def find_contradictions(
     settings: Settings, ledger: VersionLedger, artefacts: ArtefactStore, samples: SampleStore
 ) -> list[Contradiction]:
-    """All of a home. Raises `StoreUnavailable`."""
-    found = await serving(ledger, artefacts)
-    told = [] if found is None else await asyncio.to_thread(compare, settings, found)
-    return [*told, *_splits(settings, *await samples.split_bounds())]
+    """Returns all contradictions of a home. Raises `StoreUnavailable`."""
+    served = await served_version(ledger, artefacts)
+    of_encoder = [] if served is None else await asyncio.to_thread(compare, settings, served)
+    return [*of_encoder, *_splits(settings, *await samples.split_bounds())]
 
 
 async def refuse_contradictions(
     settings: Settings, ledger: VersionLedger, artefacts: ArtefactStore, samples: SampleStore
 ) -> list[Contradiction]:
-    """Raises `SettingsContradict` with all that cannot be; returns what is only to be told.
-
-    Raises `StoreUnavailable`.
-    """
-    found = await find_contradictions(settings, ledger, artefacts, samples)
-    if refused := [each for each in found if not each.is_plan]:
+    """Returns the contradictions that are plans. Raises `SettingsContradict` for others, and `StoreUnavailable`."""
+    contradictions = await find_contradictions(settings, ledger, artefacts, samples)
+    if refused := [each for each in contradictions if not each.is_plan]:
         raise SettingsContradict(problem="\n".join(("", *(f"  {each}" for each in refused))))
-    return found
+    return contradictions
 
 
-def compare(settings: Settings, found: Serving) -> list[Contradiction]:
-    """What the settings ask for, held against what serves and what is planned. Reads files; call it from a thread."""
-    made = found.origin
+def compare(settings: Settings, served: ServedVersion) -> list[Contradiction]:
+    """Compares the settings with what serves and what is planned. Reads files; call it from a thread."""
+    made = served.origin
     if made is None:
         return []
-    told = [_encoder(settings, found, made), _weights(settings, found, made), _precision(settings, found, made)]
-    for name in _ONE_BY_ONE:
+    contradictions = [check(settings, served, made) for check in (_encoder, _weights, _precision)]
+    for name in _COMPARED:
         asked, there = getattr(settings, name), getattr(made.choice, name)
-        planned = found.planned is not None and getattr(found.planned, name) == asked
+        planned = served.planned is not None and getattr(served.planned, name) == asked
         if name in settings.model_fields_set and asked != there and not planned:
-            sentence = f"{PREFIX}{name.upper()} asks for {asked!r}, version {found.version} was made with {there!r}."
-            told.append(Contradiction(name, sentence, _remedy(made.choice.encoder, name)))
-    return [each for each in told if each is not None]
+            sentence = f"{PREFIX}{name.upper()} asks for {asked!r}, version {served.version} was made with {there!r}."
+            contradictions.append(Contradiction(name, sentence, _remedy(made.choice.encoder, name)))
+    return [each for each in contradictions if each is not None]
 
 
 def wanted_choice(settings: Settings, made: EncoderChoice | None, encoder: str, prefix: str | None) -> EncoderChoice:
-    """What `pawl encoder set` asks for: the encoder, the settings that were given, else what there is.
+    """Returns what `pawl encoder set` asks for: the encoder, the settings that were given, else what serves (`made`).
 
-    A prefix belongs to its encoder: another one starts without.
+    A prefix belongs to its encoder, so another encoder starts without one.
     """
     asked = replace(settings.encoder_choice, encoder=encoder)
     if made is not None:
@@ -113,9 +111,9 @@ def wanted_choice(settings: Settings, made: EncoderChoice | None, encoder: str, 
     return asked if prefix is None else replace(asked, encoder_prefix=prefix)
 
 
-def _encoder(settings: Settings, found: Serving, made: EncoderOrigin) -> Contradiction | None:
+def _encoder(settings: Settings, served: ServedVersion, made: EncoderOrigin) -> Contradiction | None:
     asked = settings.encoder
-    planned = found.planned is not None and found.planned.encoder == asked
+    planned = served.planned is not None and served.planned.encoder == asked
     if "encoder" not in settings.model_fields_set or planned:
         return None
     try:
@@ -123,39 +121,39 @@ def _encoder(settings: Settings, found: Serving, made: EncoderOrigin) -> Contrad
         why = "its folder has other contents than it had then" if asked == made.choice.encoder else ""
     except EncoderRejected as error:
         if asked == made.choice.encoder:
-            return None  # it was needed once; the version has all of it
+            return None  # the published files were needed once; the version has a copy
         digest, why = "", str(error.details["problem"])
     if digest == made.source_digest:
-        return None  # the same one under another name
+        return None  # the same files under another name
     sentence = f"{PREFIX}ENCODER asks for {asked}"
     sentence += f" ({why})" if why else ""
-    sentence += f", version {found.version} serves {made.choice.encoder} ({made.source_digest[:12]})."
-    return Contradiction("encoder", sentence, _remedy(asked, "encoder") + _tried(found, asked))
+    sentence += f", version {served.version} serves {made.choice.encoder} ({made.source_digest[:12]})."
+    return Contradiction("encoder", sentence, _remedy(asked, "encoder") + _tried(served, asked))
 
 
-def _tried(found: Serving, asked: str) -> str:
-    last = found.request
+def _tried(served: ServedVersion, asked: str) -> str:
+    last = served.request
     if last is None or last.choice.encoder != asked or last.state is not EncoderRequestState.REFUSED:
         return ""
     return f" It was tried and refused ({last.problem}); `--accept REASON` takes it all the same."
 
 
-def _weights(settings: Settings, found: Serving, made: EncoderOrigin) -> Contradiction | None:
+def _weights(settings: Settings, served: ServedVersion, made: EncoderOrigin) -> Contradiction | None:
     asked = settings.encoder_sha256
-    known = {made.weights_sha256, None if found.planned is None else found.planned.encoder_sha256}
+    known = {made.weights_sha256, None if served.planned is None else served.planned.encoder_sha256}
     if asked is None or made.weights_sha256 is None or asked in known:
         return None
-    sentence = f"{PREFIX}ENCODER_SHA256 asks for weights {asked[:12]}, version {found.version} was made with "
+    sentence = f"{PREFIX}ENCODER_SHA256 asks for weights {asked[:12]}, version {served.version} was made with "
     sentence += f"{made.choice.encoder}, whose weights are {made.weights_sha256[:12]}."
     return Contradiction("encoder_sha256", sentence, _remedy("ENCODER", "encoder_sha256"))
 
 
-def _precision(settings: Settings, found: Serving, made: EncoderOrigin) -> Contradiction | None:
+def _precision(settings: Settings, served: ServedVersion, made: EncoderOrigin) -> Contradiction | None:
     asked, there = settings.precision, made.choice.precision
-    planned = found.planned is not None and found.planned.precision == asked
+    planned = served.planned is not None and served.planned.precision == asked
     if "compression" not in settings.model_fields_set or asked == there or planned:
         return None
-    sentence = f"{PREFIX}COMPRESSION asks for {asked}, version {found.version} serves {there}."
+    sentence = f"{PREFIX}COMPRESSION asks for {asked}, version {served.version} serves {there}."
     remedy = (
         f"The next consolidation brings it (`pawl consolidate`); `pawl encoder set {made.choice.encoder}` does so at "
         "once, without what consolidations have trained."
@@ -171,7 +169,11 @@ def _remedy(encoder: str, name: str) -> str:
 
 
 def _splits(settings: Settings, heldout: str | None, train: str | None) -> Sequence[Contradiction]:
-    """Digests of texts are the places of their split: the largest one held out, the smallest one trained on."""
+    """Compares the held-out fraction with the stored split.
+
+    A text is held out where the first 64 bits of its digest, as a fraction of 2^64, are below the held-out fraction.
+    `heldout` is the largest digest that was held out, `train` the smallest that was not.
+    """
     asked, name = settings.heldout_fraction, f"{PREFIX}HELDOUT_FRACTION"
     low = int(heldout[:16], 16) / 2.0**64 if heldout is not None else 0.0
     high = int(train[:16], 16) / 2.0**64 if train is not None else 1.0

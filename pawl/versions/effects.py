@@ -1,9 +1,11 @@
-"""What a promotion by hand does to samples: worked out from the ledger, told to who asks, and carried out.
+"""Works out from the ledger what a promotion by hand does to samples.
 
-A *roll-back* makes an earlier version live: what was learned since goes into quarantine, and a label that one of these
-had replaced is queued again. A *forced* version was refused and never entered the ledger. It is exactly what it was
-when it was refused, with its samples: those that it had learned are learned, whatever became of them since, those that
-it would have taken out leave, and what came after it is queued, to be learned on top of it.
+A *roll-back* makes an earlier version live. Samples that were learned since then go into quarantine; a label that one
+of them had replaced is queued again.
+
+A *forced* version was refused by the gate and is made live all the same. Samples that it had learned become learned,
+whatever happened to them since. Samples that it would have taken out leave. Samples that were learned after it are
+queued, to be learned on top of it.
 """
 
 from __future__ import annotations
@@ -25,16 +27,18 @@ _IDS_KEPT = 1000
 class Difference:
     """How the samples in a target version differ from those in the live one, by the ledger."""
 
-    gone: tuple[str, ...]
-    """Learned since, so not in the target's head."""
-    back: tuple[str, ...]
-    """Taken out since, so in the target's head again."""
+    learned_since: tuple[str, ...]
+    """Not in the target's head."""
+    removed_since: tuple[str, ...]
+    """In the target's head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What the promotion writes, and the samples it names. `stays_out` are in the target's head, but taken out for good
-    since: the learner's next head update leaves them out again.
+    """What a promotion writes to the ledger, and the samples it concerns.
+
+    `stays_out` are samples in the target's head that were taken out for good since; the learner's next head update
+    takes them out of the head as well. `queued_again` are to be learned again.
     """
 
     change: LedgerChange
@@ -43,7 +47,7 @@ class Effect:
     samples: Mapping[str, Sample] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        """Counts by state and class, and the first ids: what it takes away from the heads and what it brings back."""
+        """What the heads lose and what they get back: counts by state and by class, and the first ids."""
         change = self.change
         away: dict[str, SampleState] = dict.fromkeys(change.requeued, SampleState.QUEUED)
         away |= dict.fromkeys(change.quarantined, SampleState.QUARANTINED)
@@ -51,14 +55,14 @@ class Effect:
         back: dict[str, SampleState] = dict.fromkeys(change.restored, SampleState.LEARNED)
         back |= dict.fromkeys(self.queued_again, SampleState.QUEUED)
         out = {id: self.samples[id].state for id in self.stays_out if id in self.samples}
-        return {"takes_away": self._told(away), "brings_back": self._told(back), "stays_out": self._told(out)}
+        return {"takes_away": self._summary(away), "brings_back": self._summary(back), "stays_out": self._summary(out)}
 
-    def _told(self, fates: Mapping[str, SampleState]) -> Json:
+    def _summary(self, fates: Mapping[str, SampleState]) -> Json:
         classes: dict[str, Counter[str]] = {}
         for id in fates:
             if id in self.samples:
-                one = self.samples[id]
-                classes.setdefault(one.task, Counter())[one.label] += 1
+                sample = self.samples[id]
+                classes.setdefault(sample.task, Counter())[sample.label] += 1
         return {
             "count": len(fates),
             "states": dict(Counter(state.value for state in fates.values())),
@@ -69,16 +73,16 @@ class Effect:
 
 
 def content_of(target: Version) -> int:
-    """The version whose ledger says what the target's head has learned; a refused one adds what it never wrote."""
+    """Returns the version whose ledger says what the target's head has learned: a refused one has its parent's."""
     return (target.parent or 0) if target.state is VersionState.REFUSED else target.number
 
 
 def compare(rows: Sequence[LedgerRow]) -> Difference:
-    """The difference that the rows between target and live version make, in the order they were written."""
-    first, last = _ends(rows)
-    gone = (id for id in last if first[id] is last[id] is LedgerAction.LEARN)
-    back = (id for id in last if first[id] is last[id] is LedgerAction.UNLEARN)
-    return Difference(tuple(gone), tuple(back))
+    """Returns the difference that the rows between target and live version make, in the order they were written."""
+    first, last = _first_and_last(rows)
+    learned = (id for id in last if first[id] is last[id] is LedgerAction.LEARN)
+    removed = (id for id in last if first[id] is last[id] is LedgerAction.UNLEARN)
+    return Difference(tuple(learned), tuple(removed))
 
 
 async def effect_of(
@@ -90,21 +94,32 @@ async def effect_of(
     ledger: VersionLedger,
     samples: SampleStore,
 ) -> Effect:
-    """What making the target's model live does now. `names` are the labels, by task, that its heads will have."""
+    """Works out what making the target live would do now.
+
+    Args:
+        target: The version to make live.
+        live: The live version.
+        names: The labels of each task that the new version's heads will have.
+        why: The reason that is written to the samples.
+        kind: What the quarantine says of samples that a roll-back puts there.
+        ledger: Read only.
+        samples: Read only.
+    """
     rows = await ledger.ledger(content_of(target), live.number) if live is not None else []
     if target.state is VersionState.REFUSED:
         return await _forced(target, rows, names, why, ledger, samples)
     difference = compare(rows)
-    known = {one.id: one for one in await samples.get_many([*difference.gone, *difference.back])}
-    texts = {(known[id].task, known[id].text_digest) for id in difference.gone if id in known}
-    again = (known[id] for id in difference.back if id in known and known[id].was_replaced)
+    concerned = [*difference.learned_since, *difference.removed_since]
+    known = {sample.id: sample for sample in await samples.get_many(concerned)}
+    texts = {(known[id].task, known[id].text_digest) for id in difference.learned_since if id in known}
+    replaced = (known[id] for id in difference.removed_since if id in known and known[id].was_replaced)
     change = LedgerChange(
-        quarantined=dict.fromkeys(difference.gone, why),
-        kinds=dict.fromkeys(difference.gone, kind),
+        quarantined=dict.fromkeys(difference.learned_since, why),
+        kinds=dict.fromkeys(difference.learned_since, kind),
         back_to=target.number,
     )
-    queued_again = tuple(one.id for one in again if (one.task, one.text_digest) in texts)
-    return Effect(change, difference.back, queued_again, known)
+    queued_again = tuple(sample.id for sample in replaced if (sample.task, sample.text_digest) in texts)
+    return Effect(change, difference.removed_since, queued_again, known)
 
 
 async def _forced(
@@ -116,22 +131,22 @@ async def _forced(
     samples: SampleStore,
 ) -> Effect:
     refused = await ledger.refused(target.number)
-    first, last = _ends(rows)
+    first, last = _first_and_last(rows)
     learns, leaves = _by_id(refused, RefusedAction.LEARN), _by_id(refused, RefusedAction.UNLEARN)
     holds, drops = _by_id(refused, RefusedAction.QUARANTINE), _by_id(refused, RefusedAction.DROP)
     concerned = dict.fromkeys((*last, *learns, *leaves, *holds, *drops))
-    known = {one.id: one for one in await samples.get_many(list(concerned))}
+    known = {sample.id: sample for sample in await samples.get_many(list(concerned))}
 
     def was_in(id: str) -> bool:
         """Whether it was in the version that the refused one was built on."""
         return first[id] is LedgerAction.UNLEARN if id in first else known[id].state is SampleState.LEARNED
 
     wanted = {id for id in known if id in learns or (was_in(id) and id not in leaves and id not in holds)}
-    present = {id for id, one in known.items() if one.state is SampleState.LEARNED}
+    present = {id for id, sample in known.items() if sample.state is SampleState.LEARNED}
     missing = [known[id] for id in sorted(wanted - present)]
-    restored = [one.id for one in missing if one.may_return and one.label in names.get(one.task, ())]
+    restored = [sample.id for sample in missing if sample.may_return and sample.label in names.get(sample.task, ())]
     reweighted = [id for id in learns if id in present and known[id].emphasis != learns[id].emphasis]
-    queued = {id for id, one in known.items() if one.state is SampleState.QUEUED}
+    queued = {id for id, sample in known.items() if sample.state is SampleState.QUEUED}
     excess = present - wanted
     quarantined = {id: str(row.reason) for id, row in holds.items() if id in excess or id in queued - wanted}
     change = LedgerChange(
@@ -149,11 +164,11 @@ async def _forced(
         },
         trained=tuple(_by_id(refused, RefusedAction.ENCODER)),
     )
-    return Effect(change, tuple(one.id for one in missing if one.id not in set(restored)), (), known)
+    return Effect(change, tuple(sample.id for sample in missing if sample.id not in set(restored)), (), known)
 
 
-def _ends(rows: Sequence[LedgerRow]) -> tuple[dict[str, LedgerAction], dict[str, LedgerAction]]:
-    """What was done first and last with each sample."""
+def _first_and_last(rows: Sequence[LedgerRow]) -> tuple[dict[str, LedgerAction], dict[str, LedgerAction]]:
+    """Returns the first and the last action on each sample."""
     first: dict[str, LedgerAction] = {}
     last: dict[str, LedgerAction] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""What serves of an encoder, what was asked for, and what became of it: for the command line and for HTTP alike."""
+"""Describes the encoder that serves and the last request for another one, for the command line and for HTTP."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.domain.encoders import EncoderRequest
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.json_values import Json
-from pawl.versions.contradictions import Contradiction, Serving
+from pawl.versions.contradictions import Contradiction, ServedVersion
 
 
-def describe(found: Serving, digest: str, folder: Path, contradictions: list[Contradiction]) -> Json:
-    """All of it as plain values; `folder` is the live version's. Reads `encoder.json`; call it from a thread."""
+def describe(served: ServedVersion, digest: str, folder: Path, contradictions: list[Contradiction]) -> Json:
+    """Returns plain values; `folder` is the live version's. Reads `encoder.json`; call it from a thread."""
     spec = EncoderSpec.from_file(folder / ENCODER_FOLDER / SPEC_FILE)
     return {
-        "version": found.version,
+        "version": served.version,
         "encoder_digest": digest,
         "dimension": spec.dimension,
         "max_tokens": spec.max_tokens,
@@ -24,12 +24,12 @@ def describe(found: Serving, digest: str, folder: Path, contradictions: list[Con
         "layers": len(spec.layers),
         "precision": spec.precision,
         "prefix": spec.prompt,
-        "made_with": None if found.origin is None else found.origin.to_json(),
-        "request": None if found.request is None else describe_request(found.request),
+        "made_with": None if served.origin is None else served.origin.to_json(),
+        "request": None if served.request is None else describe_request(served.request),
         "contradictions": [str(each) for each in contradictions],
     }
 
 
 def describe_request(request: EncoderRequest) -> Json:
-    """A request and what became of it."""
+    """Returns a request and its state as plain values."""
     return asdict(request) | {"state": request.state.value}

@@ -1,7 +1,8 @@
-"""Rolling back goes forward: an older (or refused) version's artefacts become a new version.
+"""Makes the artefacts of an older or a refused version live again, under a new number.
 
-Numbers only grow, so nobody who saw version 12 is ever answered by version 7: they are answered by 13, which has 7's
-files and a reason. What becomes of the samples is worked out in `pawl/versions/effects.py`.
+Numbers only grow: after a roll-back from version 12 to version 7, clients are answered by version 13, which has the
+files of version 7. So a client that asks for version 12 or later still gets an answer. `effects.py` works out what
+happens to the samples.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -38,20 +40,28 @@ _IDS_KEPT = 1000
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """What a promotion by hand reads and writes."""
+class PromotionPorts(Protocol):
+    """The ports that a promotion by hand reads and writes. The service's and the learner's bundles both have them."""
 
-    ledger: VersionLedger
-    labels: LabelStore
-    samples: SampleStore
-    artefacts: ArtefactStore
-    stream: FeedbackStream
+    @property
+    def ledger(self) -> VersionLedger: ...  # noqa: D102
+
+    @property
+    def labels(self) -> LabelStore: ...  # noqa: D102
+
+    @property
+    def samples(self) -> SampleStore: ...  # noqa: D102
+
+    @property
+    def artefacts(self) -> ArtefactStore: ...  # noqa: D102
+
+    @property
+    def stream(self) -> FeedbackStream: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """The new version, and what making it live did to the samples."""
+    """The new version, and what its promotion did to the samples."""
 
     version: Version
     effect: Effect
@@ -59,69 +69,82 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a promotion would do now, in place of the live version."""
+    """What a promotion would do now. `kind` is `rollback` or `forced`; `live` is the version it would replace."""
 
     kind: str
     live: Version | None
     effect: Effect
 
 
-async def preview(number: int, stores: Stores) -> Preview:
-    """What promoting version `number` would do. Nothing changes; raises as that would, unless its files are damaged."""
-    plan = await _planned(number, "", QuarantineKind.ROLLBACK, stores)
+async def preview(number: int, ports: PromotionPorts) -> Preview:
+    """Works out what promoting version `number` would do, and changes nothing.
+
+    Raises what `promote_again` raises, but for damaged files, which are not read here.
+    """
+    plan = await _planned(number, "", QuarantineKind.ROLLBACK, ports)
     return Preview(plan.trigger, plan.live, plan.effect)
 
 
 async def promote_again(
-    number: int, *, reason: str, promoted_by: str, stores: Stores, kind: QuarantineKind = QuarantineKind.ROLLBACK
+    number: int, *, reason: str, promoted_by: str, ports: PromotionPorts, kind: QuarantineKind = QuarantineKind.ROLLBACK
 ) -> Promoted:
-    """Makes the artefacts of version `number` live as a new version, past the gate; the reason is kept with it.
+    """Makes the artefacts of version `number` live as a new version. The gate is not asked.
 
-    What that does to the samples is in `effects.py` beside this file; of a roll-back, `kind` is what quarantined
-    them. Samples that are in the head but were taken out for good since are in the gate report as `pending_unlearn`,
-    and the learner's next head update, which follows the ledger, takes them out. What was decided about labels since
-    then stands: the heads get the names of now, and no retired label.
+    Samples that are in the head but were taken out for good since are named in the gate report as `pending_unlearn`;
+    the learner's next head update takes them out. Decisions about labels since then stay: the heads get the present
+    names, and retired labels are left out.
 
-    Raises `VersionNotFound`, `AlreadyLive`, `ArtefactsGone`, `ArtefactCorrupt`, and `Conflict` (mostly
-    `ParentNotLive`) when the learner promoted new versions during every one of five tries.
+    Args:
+        number: The version to make live.
+        reason: Why; stored with the new version.
+        promoted_by: Who asked for it.
+        ports: Stores, artefacts and stream.
+        kind: What the quarantine says of samples that a roll-back puts there.
+
+    Raises:
+        VersionNotFound: There is no version `number`.
+        AlreadyLive: It is the live one.
+        ArtefactsGone: Retention removed its files.
+        ArtefactCorrupt: Its files are damaged.
+        Conflict: The learner promoted new versions during every one of five tries (mostly as `ParentNotLive`).
     """
     for attempt in range(1, _TRIES + 1):
-        plan = await _planned(number, promoted_by, kind, stores)
+        plan = await _planned(number, promoted_by, kind, ports)
         try:
-            folder = await asyncio.to_thread(plan.link, stores.artefacts)
+            folder = await asyncio.to_thread(plan.link, ports.artefacts)
         except FileExistsError:
-            continue  # a candidate that the learner is about to promote: its number is left alone
+            continue  # the learner has written a candidate under this number and is about to promote it
         try:
             candidate = plan.candidate(folder, reason, promoted_by)
-            version = await stores.ledger.promote(candidate, plan.effect.change)
+            version = await ports.ledger.promote(candidate, plan.effect.change)
         except ParentNotLive:
-            await asyncio.to_thread(stores.artefacts.remove, [folder.number])
+            await asyncio.to_thread(ports.artefacts.remove, [folder.number])
             if attempt == _TRIES:
                 raise
             continue
-        await _tell(version, plan, stores)
+        await _tell(version, plan, ports)
         return Promoted(version, plan.effect)
     raise Conflict(problem=f"the learner wrote new versions during every one of {_TRIES} tries.")
 
 
-async def _planned(number: int, promoted_by: str, kind: QuarantineKind, stores: Stores) -> _Plan:
-    target = await stores.ledger.get(number)
-    live = await stores.ledger.live()
+async def _planned(number: int, promoted_by: str, kind: QuarantineKind, ports: PromotionPorts) -> _Plan:
+    target = await ports.ledger.get(number)
+    live = await ports.ledger.live()
     if live is not None and live.number == number:
         raise AlreadyLive(number=number)
-    kept = await asyncio.to_thread(stores.artefacts.kept)
+    kept = await asyncio.to_thread(ports.artefacts.kept)
     if not target.artefacts_kept or number not in kept:
         raise ArtefactsGone(number=number)
-    new_number = max(await stores.ledger.next_number(), max(kept) + 1)
-    changes = await stores.labels.applied(content_of(target))
+    new_number = max(await ports.ledger.next_number(), max(kept) + 1)
+    changes = await ports.labels.applied(content_of(target))
     names = {
-        task: {name for name in present_names(labels, [one for one in changes if one.task == task]) if name is not None}
+        task: {name for name in present_names(labels, [each for each in changes if each.task == task]) if name}
         for task, labels in target.labels.items()
     }
     why = f"roll-back to version {number} by {new_number} ({promoted_by})"
     if target.state is VersionState.REFUSED:
         why = f"learned again on top of version {number}, which was forced as {new_number} ({promoted_by})"
-    effect = await effect_of(target, live, names, why, kind, stores.ledger, stores.samples)
+    effect = await effect_of(target, live, names, why, kind, ports.ledger, ports.samples)
     return _Plan(new_number, target, live, effect, changes)
 
 
@@ -132,11 +155,11 @@ class _Plan:
     live: Version | None
     effect: Effect
     changes: Sequence[LabelChange]
-    """Of labels, since the target was made."""
+    """Those that were applied since the target was made."""
 
     @property
     def trigger(self) -> str:
-        """What the new version says it came of."""
+        """The `trigger` of the new version."""
         return "forced" if self.target.state is VersionState.REFUSED else "rollback"
 
     def link(self, artefacts: ArtefactStore) -> VersionFolder:
@@ -148,7 +171,7 @@ class _Plan:
             parent=self.live.number if self.live is not None else None,
             kind=VersionKind.ROLLBACK,
         )
-        if self.concerned:
+        if self.missing_changes:
             return _publish_relabelled(self.number, source, manifest, self.changes, artefacts)
         return artefacts.link(self.number, self.target.number, manifest, exclusive=True)
 
@@ -172,28 +195,30 @@ class _Plan:
         )
 
     def pending(self) -> Json:
+        """What the learner has to do after this version, for its gate report."""
         out = self.effect.stays_out
-        pending = {"pending_unlearn": list(out[:_IDS_KEPT]), "pending_unlearn_count": len(out)}
-        return pending | ({"pending_label_changes": self.concerned} if self.concerned else {})
+        pending: Json = {"pending_unlearn": list(out[:_IDS_KEPT]), "pending_unlearn_count": len(out)}
+        return pending | ({"pending_label_changes": self.missing_changes} if self.missing_changes else {})
 
     @property
-    def concerned(self) -> list[str]:
-        """Ids of the changes of labels that the target has."""
+    def missing_changes(self) -> list[str]:
+        """Ids of the changes of labels that concern the target's labels and are not in its heads."""
         names = dict(self.target.labels)
-        found = []
+        ids = []
         for change in self.changes:
             before = names.get(change.task, ())
             if change.label in before or (before and is_whole(change)):
-                found.append(change.id)
+                ids.append(change.id)
                 names[change.task] = tuple(name for name in present_names(before, [change]) if name is not None)
-        return found
+        return ids
 
 
 def _publish_relabelled(
     number: int, source: VersionFolder, manifest: Manifest, changes: Sequence[LabelChange], artefacts: ArtefactStore
 ) -> VersionFolder:
-    """The target's files, but its heads with the labels of now: a retired label is not answered again, not even until
-    the learner has made the heads that it would have fitted.
+    """Publishes the target's files, its heads under the present labels.
+
+    So a retired label is not answered again, not even in the time until the learner has fitted the heads anew.
     """
     files: dict[str, Path | bytes] = {path: source.path / path for path in source.manifest.files}
     heads: dict[str, HeadInfo] = {}
@@ -213,15 +238,15 @@ def _publish_relabelled(
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)
 
 
-async def _tell(version: Version, plan: _Plan, stores: Stores) -> None:
-    """Best effort: the version is live, whatever fails here."""
+async def _tell(version: Version, plan: _Plan, ports: PromotionPorts) -> None:
+    """Tells the apps and the event log. The version is live already, so what fails here is only logged."""
     log.warning("version_promoted_by_hand", version=version.number, target=plan.target.number)
     try:
-        await stores.stream.hint_version(version.number)
+        await ports.stream.hint_version(version.number)
     except ConnectionError:
         log.warning("version_hint_failed", version=version.number)
     if plan.effect.stays_out:
         try:
-            await stores.ledger.append_event(PENDING_EVENT, {"version": version.number, **plan.pending()})
+            await ports.ledger.append_event(PENDING_EVENT, {"version": version.number, **plan.pending()})
         except StoreUnavailable as error:
             log.warning("event_not_written", type=PENDING_EVENT, problem=str(error))

@@ -28,7 +28,7 @@ from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, Ve
 from pawl.installed import installed_version
 from pawl.json_values import Json
 from pawl.ports import VersionFolder
-from pawl.versions.rollback import Stores, promote_again
+from pawl.versions.rollback import promote_again
 from worker.state.learner_ports import LearnerPorts
 
 _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -132,10 +132,9 @@ class Publisher:
 
     async def roll_back(self, number: int, reason: str) -> Version:
         """Makes an earlier version's artefacts live again, because the present one failed its probation."""
-        stores = Stores(self._ledger, self._ports.labels, self._ports.samples, self._artefacts, self._ports.stream)
         kind = QuarantineKind.PROBATION
         version = (
-            await promote_again(number, reason=reason, promoted_by="probation", stores=stores, kind=kind)
+            await promote_again(number, reason=reason, promoted_by="probation", ports=self._ports, kind=kind)
         ).version
         failed = {"version": version.parent, "back_to": number, "as": version.number, "reason": reason}
         await self._ledger.append_event(PROBATION_FAILED, failed)

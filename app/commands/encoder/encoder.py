@@ -20,10 +20,10 @@ from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestSt
 from pawl.settings import Settings
 from pawl.versions.contradictions import (
     Contradiction,
-    Serving,
+    ServedVersion,
     find_contradictions,
     refuse_contradictions,
-    serving,
+    served_version,
     wanted_choice,
 )
 from pawl.versions.encoder_report import describe, describe_request
@@ -55,7 +55,7 @@ async def show(settings: Settings, as_json: bool) -> None:
     """What serves, what the settings ask for, and what became of the newest request."""
     async with open_stores(settings) as stores:
         artefacts = FolderArtefactStore(settings.artefacts_path)
-        found = await serving(stores.ledger, artefacts)
+        found = await served_version(stores.ledger, artefacts)
         if found is None:
             raise CommandFailed(_NOTHING, _FIRST)
         digest = (await stores.ledger.get(found.version)).encoder_digest
@@ -104,7 +104,7 @@ async def set_encoder(
 ) -> None:
     """Asks the learner for another encoder. With `wait`, returns when it serves or raises with why it does not."""
     async with open_stores(settings, migrate=True) as stores:
-        found = await serving(stores.ledger, FolderArtefactStore(settings.artefacts_path))
+        found = await served_version(stores.ledger, FolderArtefactStore(settings.artefacts_path))
         if found is None:
             raise CommandFailed(_NOTHING, _FIRST)
         made = found.origin
@@ -140,7 +140,7 @@ def _same(made: EncoderChoice, asked: EncoderChoice) -> bool:
     return replace(made, encoder="", encoder_sha256=None) == replace(asked, encoder="", encoder_sha256=None)
 
 
-async def _tell_plan(stores: Stores, found: Serving, choice: EncoderChoice, source: EncoderSource) -> None:
+async def _tell_plan(stores: Stores, found: ServedVersion, choice: EncoderChoice, source: EncoderSource) -> None:
     counts = {task: sum((await stores.samples.label_counts(task)).values()) for task in await stores.samples.tasks()}
     print_line(
         f"version {found.version} serves {found.origin.choice.encoder if found.origin else 'one unknown by name'}"

@@ -10,7 +10,7 @@ from app.commands.console.client import Service
 from app.commands.console.terminal import CommandFailed, ago, notes, out, print_json, print_line
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.settings import Settings
-from pawl.versions.contradictions import Serving, compare
+from pawl.versions.contradictions import ServedVersion, compare
 
 _STALE_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ def own_contradictions(settings: Settings, service: Service) -> None:
         report = service.get("/v1/encoder")
     except CommandFailed:  # there is no version, or no database: told above
         return
-    found = Serving(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
+    found = ServedVersion(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
     for each in compare(settings, found):
         if str(each) not in report["contradictions"] and (report["request"] or {}).get("state") != "pending":
             print_line(f"settings  here: {each}")

@@ -6,11 +6,12 @@ import httpx
 import pytest
 
 from app.schemas.versions import ModelOut, PreviewOut, PromotedOut, VersionOut, VersionPage
+from app.serving.service import Ports
 from pawl.domain.errors import ParentNotLive
 from pawl.domain.quarantine import Review, ReviewAction
 from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import CONSOLIDATION_ASKED, LedgerChange, NewVersion, Version, VersionKind
-from pawl.versions.rollback import PENDING_EVENT, Stores, promote_again
+from pawl.versions.rollback import PENDING_EVENT, promote_again
 from tests.app.world import LABELS, World, assert_problem
 from tests.polling import eventually
 
@@ -203,8 +204,8 @@ async def test_a_rollback_and_the_learner_at_the_same_time(world: World, races: 
 
     async def roll_back() -> Version:
         ledger: Any = RacingLedger(world, races)
-        stores = Stores(ledger, world.labels, world.samples, world.artefacts, world.stream)
-        return (await promote_again(1, reason="race", promoted_by="test", stores=stores)).version
+        ports = Ports(world.samples, world.predictions, ledger, world.labels, world.stream, world.artefacts)
+        return (await promote_again(1, reason="race", promoted_by="test", ports=ports)).version
 
     if races == 5:
         with pytest.raises(ParentNotLive):
