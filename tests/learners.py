@@ -28,7 +28,7 @@ from tests.streams import LocalStream
 from worker.assembly import assemble, open_learner
 from worker.loop import LearnerParts
 from worker.state.learner_ports import LearnerPorts
-from worker.updates.head_update import Learning
+from worker.updates.step_runner import StepRunner
 
 
 class Crash(BaseException):
@@ -98,8 +98,8 @@ class Learner:
     meanwhile: Meanwhile
 
     @property
-    def learning(self) -> Learning:
-        return self.parts.learning
+    def runner(self) -> StepRunner:
+        return self.parts.runner
 
     async def accept(self, pairs: list[Labelled], **options: Any) -> list[str]:
         """Queues samples; their ids."""
@@ -113,16 +113,16 @@ class Learner:
     ) -> LabelChange:
         """Asks for a change of a label and carries it out, as the loop does; what became of it."""
         change = await self.labels.request(LabelRequest(LabelChangeKind(kind), task, label, target))
-        await self.learning.catch_up()
-        await self.parts.labelling.carry_out()
+        await self.runner.catch_up()
+        await self.parts.label_changer.carry_out()
         return await self.labels.get(change.id)
 
     async def learn_queued(self) -> None:
         """What the loop does with everything that waits: catch up, then learn."""
-        await self.learning.catch_up()
+        await self.runner.catch_up()
         waiting = await self.samples.queued(10_000)
         if waiting:
-            await self.learning.learn([sample.id for sample in waiting])
+            await self.parts.head_update.learn([sample.id for sample in waiting])
 
     async def promote_again(self, number: int, reason: str = "test") -> Version:
         """Rolls back to a version, as the API does."""

@@ -32,21 +32,23 @@ from pawl.settings import Settings
 from pawl.streams.sql_alone import open_stream
 from pawl.versions.contradictions import refuse_contradictions
 from worker.consolidator import Consolidator
-from worker.health.encoder_check import Suitability
-from worker.health.rehearsal import rehearse
-from worker.health.trouble import Place
+from worker.health.encoder_check import EncoderCheck
+from worker.health.environment import Environment
 from worker.loop import LearnerLoop, LearnerParts
-from worker.maintenance import Housekeeping
+from worker.maintenance import Filing, Maintenance
 from worker.release.publisher import Publisher
 from worker.state.first_encoder import first_state
+from worker.state.learned_samples import LearnedSamples
 from worker.state.learner_ports import LearnerPorts
 from worker.state.recovery import Recovery
 from worker.state.snapshots import Snapshots
+from worker.updates.bootstrap import Bootstrap
 from worker.updates.encoder_swap import EncoderSwap
-from worker.updates.head_update import Learning
-from worker.updates.label_change import Labelling
-from worker.updates.rebuild import Remaking
-from worker.updates.retuning import Tuning
+from worker.updates.head_update import HeadUpdate
+from worker.updates.label_change import LabelChanger
+from worker.updates.rebuild import Rebuild
+from worker.updates.retuning import Retuning
+from worker.updates.step_runner import StepRunner
 
 log = structlog.get_logger("worker")
 
@@ -96,29 +98,32 @@ def assemble(
     """The parts of a learner on given ports; without `encoders`, those that the settings name."""
     encoders = encoders or Backends.of(settings)
     empty_state = partial(first_state, settings, encoders.open)
+    learned = LearnedSamples(ports.samples, settings)
     snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
+    recovery = Recovery(ports, learned, snapshots, encoders.open, settings)
     publisher = Publisher(ports, keep_versions=settings.keep_versions)
-    recovery = Recovery(ports, snapshots, encoders.open, settings)
-    learning = Learning(ports, publisher, recovery, settings)
-    place = Place(ports.ledger, partial(rehearse, learning, publisher))
-    tuning = Tuning(learning, ports.samples, recovery)
-    swap = EncoderSwap(ports, publisher, recovery, settings)
+    runner = StepRunner(ports.ledger, publisher, recovery, learned, settings)
+    head_update = HeadUpdate(runner, ports, publisher, learned, settings)
+    retuning = Retuning(runner)
+    environment = Environment(ports.ledger, runner.dry_run)
+    filing = Filing(snapshots, publisher, lambda: head_update.protected)
     return LearnerParts(
         settings=settings,
         ports=ports,
-        snapshots=snapshots,
-        publisher=publisher,
-        recovery=recovery,
-        empty_state=empty_state,
-        learning=learning,
-        tuning=tuning,
-        labelling=Labelling(learning, ports, recovery, place, settings),
-        consolidator=Consolidator(ports, swap, encoders.open, settings),
-        housekeeping=Housekeeping(tuning, publisher, snapshots, place, encoders.review, settings),
-        suitability=Suitability(ports, empty_state, place, settings),
-        place=place,
-        remaking=Remaking(learning, recovery, ports, empty_state, encoders.open, settings),
+        environment=environment,
+        encoder_check=EncoderCheck(ports, empty_state, environment, settings),
         check_schema=check_schema or _nothing,
+        publisher=publisher,
+        snapshots=snapshots,
+        recovery=recovery,
+        runner=runner,
+        bootstrap=Bootstrap(runner, ports, recovery, empty_state, settings),
+        head_update=head_update,
+        retuning=retuning,
+        label_changer=LabelChanger(runner, ports, learned, environment, settings),
+        rebuild=Rebuild(runner, recovery, ports, empty_state, encoders.open, settings),
+        consolidator=Consolidator(ports, EncoderSwap(ports, publisher, recovery, settings), encoders.open, settings),
+        maintenance=Maintenance(runner, retuning, environment, filing, encoders.review, settings),
     )
 
 

@@ -29,12 +29,12 @@ from pawl.settings import Settings
 from worker.consolidation.job import Job, Result, read_embeddings
 from worker.consolidation.progress import ProgressLine
 from worker.consolidation.yielding import follow_pressure
-from worker.health.faults import is_of_the_place
+from worker.health.faults import is_of_environment
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.updates.encoder_requests import Requests
 from worker.updates.encoder_swap import Cause, EncoderSwap
-from worker.updates.head_update import Learning
+from worker.updates.step_runner import StepRunner
 
 _EVENT_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
@@ -137,14 +137,14 @@ class Consolidator:
         """Whether a request for another encoder waits."""
         return await self._requests.waits()
 
-    async def carry_out(self, learning: Learning, stream: FeedbackStream) -> None:
+    async def carry_out(self, runner: StepRunner, stream: FeedbackStream) -> None:
         """Does what was asked for, to its end; returns when nothing is asked for any more."""
-        while (state := await learning.catch_up()) is not None and self._child is None:
+        while (state := await runner.catch_up()) is not None and self._child is None:
             if (cause := await self._take_request(state)) is None:
                 return
             child = await self.start(state, cause, stream)
             await asyncio.wait([child.relay])
-            await self.conclude(learning)
+            await self.conclude(runner)
 
     async def start(self, state: LearnerState, cause: Cause, stream: FeedbackStream) -> _Child:
         """Starts the child on the live version; it stands still while the stream tells of pressure."""
@@ -172,7 +172,7 @@ class Consolidator:
         ).write(folder)
         return folder
 
-    async def conclude(self, learning: Learning) -> None:
+    async def conclude(self, runner: StepRunner) -> None:
         """Makes a candidate of the child's result and passes it through the gate. Failures leave all as it was."""
         child = self._child
         if child is None:
@@ -180,13 +180,13 @@ class Consolidator:
         request = child.cause.request
         try:
             child.check()
-            version = await self.adopt(learning, child.folder, child.cause)
+            version = await self.adopt(runner, child.folder, child.cause)
             if request is not None and version is not None:
                 await self._requests.settle(request, version)
         except Exception as error:
-            if is_of_the_place(error) and child.process.returncode == 0 and self._conclusions < _TRIES:
+            if is_of_environment(error) and child.process.returncode == 0 and self._conclusions < _TRIES:
                 self._conclusions += 1
-                raise  # the work is done and kept: it is concluded once the place is well
+                raise  # the work is done and kept: it is concluded once the environment is well
             log.exception(f"{child.cause.work}_failed")
             if request is not None:
                 for_good = child.last is not None and child.last.for_good
@@ -195,17 +195,14 @@ class Consolidator:
         self._conclusions = 0
         self._clear()
 
-    async def adopt(self, learning: Learning, folder: Path, cause: Cause) -> Version | None:
+    async def adopt(self, runner: StepRunner, folder: Path, cause: Cause) -> Version | None:
         """Passes the result of a job through the gate: the version, live or refused, or None where it made none.
 
         Raises what reading and publishing raise.
         """
-        state = learning.state
-        if state is None:
-            raise RuntimeError("there is no live version to consolidate")
         result = Result.read(folder)
-        if result.encoder_digest == state.encoder.digest and cause.request is None:
-            state.encoder_watermark = result.watermark  # tried: not again for the same samples
+        if result.encoder_digest == runner.live.encoder.digest and cause.request is None:
+            runner.mark_consolidated(result.watermark)
             await self._ledger.append_event("consolidation_unchanged", {"metrics": result.metrics})
             log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
             return None
@@ -213,9 +210,9 @@ class Consolidator:
         await self._samples.put_embeddings(encoder.digest, await asyncio.to_thread(read_embeddings, folder))
         for _ in range(_TRIES):
             try:
-                return await self._swap.swap(learning, encoder, folder / ENCODER_FOLDER, result, cause)
+                return await self._swap.swap(runner, encoder, folder / ENCODER_FOLDER, result, cause)
             except ParentNotLive:  # a roll-back or another learner came in between
-                await learning.catch_up()
+                await runner.catch_up()
         return None
 
     async def stop(self) -> None:

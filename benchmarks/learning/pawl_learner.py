@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
@@ -46,9 +45,9 @@ from worker.consolidation.progress import Progress
 from worker.consolidation.run import consolidate
 from worker.state.first_encoder import first_state
 from worker.state.learner_ports import LearnerPorts
+from worker.updates.bootstrap import MOST_SAMPLES
 from worker.updates.encoder_swap import Cause
 
-_BOOTSTRAP_LIMIT = 20_000
 _RETIRE_EVERY = 20
 _TRIGGER = "benchmark"
 
@@ -159,7 +158,7 @@ class Pawl:
         workshop: Where encoders come from.
         settings: As the worker would read them.
         number: Names the folder of its artefacts.
-        retune: Whether lambda and temperature are chosen again as the store grows (`Tuning.maintain`).
+        retune: Whether lambda and temperature are chosen again as the store grows (`Retuning.maintain`).
     """
 
     def __init__(self, workshop: Workshop, settings: Settings, number: int, *, retune: bool = True) -> None:
@@ -173,9 +172,8 @@ class Pawl:
         self._artefacts = FolderArtefactStore(root / "artefacts")
         labels, stream = SqlLabelStore(database), SqlAlone(self.ledger)
         ports = LearnerPorts(self.samples, self.ledger, labels, self._artefacts, stream, SystemClock())
-        parts = assemble(settings, ports, workshop)
-        self.learning, self.tuning, self._publisher = parts.learning, parts.tuning, parts.publisher
-        self._empty_state, self._consolidator = parts.empty_state, parts.consolidator
+        self._parts = assemble(settings, ports, workshop)
+        self.runner = self._parts.runner
         self._classifier: Classifier | None = None
         self._unretired = 0
 
@@ -204,19 +202,19 @@ class Pawl:
     async def rest(self) -> None:
         """Housekeeping of a quiet moment: lambda and temperature, retention."""
         if self._retune:
-            await self.tuning.maintain(lambda: False)
-        await self._publisher.retire_old()
+            await self._parts.retuning.maintain(lambda: False)
+        await self._parts.publisher.retire_old(self._parts.head_update.protected)
 
     async def consolidate(self) -> Consolidated:
         """Trains the encoder on what is in the store and passes it through the gate; a refusal changes nothing.
 
         The same calls as those of the worker and of its child, in this process, so that embeddings are remembered.
         """
-        state, begun = self.learning.state, time.perf_counter()
+        state, begun = self.runner.state, time.perf_counter()
         if state is None:
             raise BenchmarkFailed("there is no version yet that could be consolidated")
         cause = Cause(state.version, _TRIGGER)
-        folder = self._consolidator.prepare(state, cause)
+        folder = self._parts.consolidator.prepare(state, cause)
         configure_torch(self.settings.threads)
         stores = TrainingStores(self.samples, self.ledger, self._artefacts)
         await consolidate(folder, stores, self.settings, Progress(StringIO()))
@@ -224,7 +222,7 @@ class Pawl:
         serving = state.encoder
         # The gate takes the time of both encoders, not that of looking something up.
         with serving.uncached() if isinstance(serving, CachedEncoder) else nullcontext():
-            version = await self._consolidator.adopt(self.learning, folder, cause)
+            version = await self._parts.consolidator.adopt(self.runner, folder, cause)
         shutil.rmtree(folder)
         outcome = "unchanged" if version is None else "refused" if version.state is VersionState.REFUSED else "promoted"
         reasons = () if version is None else tuple(version.gate["reasons"])
@@ -259,27 +257,26 @@ class Pawl:
 
     def _encoder(self, folder: Path, digest: str) -> Encoder:
         """The learner's own where it is the same one; a trained one is no other learner's, and goes with this one."""
-        state = self.learning.state
+        state = self.runner.state
         if state is not None and state.encoder.digest == digest:
             return state.encoder
         return self._workshop.open(folder / ENCODER_FOLDER, digest)
 
     async def _consume(self, sample_ids: Sequence[str]) -> None:
         settings = self.settings
-        if self.learning.state is None:
-            state = await asyncio.to_thread(self._empty_state)
-            queued = await self.samples.queued(_BOOTSTRAP_LIMIT)
-            await self.tuning.bootstrap(state, [sample.id for sample in queued])
+        if self.runner.state is None:
+            queued = await self.samples.queued(MOST_SAMPLES)
+            await self._parts.bootstrap.make([sample.id for sample in queued])
             return
         for start in range(0, len(sample_ids), settings.bulk_batch):
-            await self.learning.catch_up()
-            await self.learning.learn(sample_ids[start : start + settings.bulk_batch])
-            if self._retune and self.tuning.is_overdue():
-                await self.tuning.maintain(lambda: False)
+            await self.runner.catch_up()
+            await self._parts.head_update.learn(sample_ids[start : start + settings.bulk_batch])
+            if self._retune and self._parts.retuning.is_overdue():
+                await self._parts.retuning.maintain(lambda: False)
         left = await self.samples.queued(settings.bulk_batch)
         if left:  # the sweep: samples that a newer label overtook while their batch was refused
-            await self.learning.learn([sample.id for sample in left])
+            await self._parts.head_update.learn([sample.id for sample in left])
         self._unretired += 1
         if self._unretired >= _RETIRE_EVERY:
             self._unretired = 0
-            await self._publisher.retire_old()
+            await self._parts.publisher.retire_old(self._parts.head_update.protected)

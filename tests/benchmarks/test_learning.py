@@ -199,7 +199,7 @@ async def test_scores_are_those_of_the_version_that_serves(tmp_path: Path) -> No
         await pawl.rest()
         model, scores = await pawl.classifier(), await pawl.scores(questions)
         assert scores.best() == [answer.label for answer in model.predict(questions.texts)]
-        assert model.number == pawl.learning.state.version  # type: ignore[union-attr] # it has just learned
+        assert model.number == pawl.runner.state.version  # type: ignore[union-attr] # it has just learned
         assert len(scores.best()) == len(before)
         assert [len(one.adds) for one in pawl.ledger.verdicts if one.accepted and one.adds] == [20, 10]
         await pawl.close()

@@ -97,13 +97,13 @@ async def test_two_learners_that_overtake_each_other_learn_each_sample_once(
     cases = [*product(follows, [True]), *product(reads_all, [False])]
     for method, from_snapshot in cases:
         rival = new_learner(pawl.settings, engine)
-        await rival.learning.catch_up()
+        await rival.runner.catch_up()
 
         async def overtake(rival: Learner = rival, method: str = method, *, greedy: bool = from_snapshot) -> None:
             overtaken.append(method)
             ids = await rival.accept([next(fresh) for _ in range(3)])
-            await rival.learning.catch_up()
-            await (rival.learn_queued() if greedy else rival.learning.learn(ids))
+            await rival.runner.catch_up()
+            await (rival.learn_queued() if greedy else rival.parts.head_update.learn(ids))
 
         if not from_snapshot:
             shutil.rmtree(pawl.settings.snapshots_path, ignore_errors=True)

@@ -27,7 +27,7 @@ from tests.load import predicting
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation, Installer, Process, Stores, until_ready, until_settled
 from worker.assembly import open_learner
-from worker.updates import head_update as learning
+from worker.updates import step_runner
 
 TEXTS = [text for text, _ in labelled(5, seed=5)]
 
@@ -145,7 +145,7 @@ async def test_a_gate_that_cannot_be_computed_lets_nothing_through(
         learner = new_learner(pawl.settings, engine)
         before = pawl.artefacts.kept()
         with monkeypatch.context() as patch:
-            patch.setattr(learning, "judge", judge)
+            patch.setattr(step_runner, "judge", judge)
             running = asyncio.create_task(loop.run())
             [sample_id] = await learner.accept(labelled(1, seed=6))
             await eventually(lambda: _says_so(learner.ledger), PATIENCE, every=0.05)

@@ -150,7 +150,7 @@ async def test_what_judges_a_sample_is_the_head_fitted_without_it(install: Insta
         live = await _live(learner)
         learned = await learner.samples.learned("default", limit=10_000)
         judges = {sample.id: sample for sample in [*learned, *await learner.samples.golden("default", 100)]}
-    model, task = pawl.offline(live.number), state.task("default")
+    model, task = pawl.offline(live.number), state.tasks["default"]
     scores = task.leave_one_out().numpy()
     assert tuple(task.labels) == tuple(model.heads["default"].labels)
     rows = {item.sample_id: row for row, item in enumerate(task.evaluation.items)}
@@ -180,7 +180,7 @@ async def test_a_real_worker_never_learns_golden_samples_and_judges_with_them(in
         assert {one.state for one in await learner.samples.get_many(golden)} == {SampleState.GOLDEN}
         shutil.rmtree(pawl.settings.snapshots_path, ignore_errors=True)
         state = await _caught_up(new_learner(pawl.settings, engine))
-    seated = {item.sample_id for item in state.task("default").evaluation.items if item.golden}
+    seated = {item.sample_id for item in state.tasks["default"].evaluation.items if item.golden}
     assert seated == set(golden)
 
 
@@ -211,7 +211,7 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
         assert all([await before.samples.versions_trained_on(one.id) for one in again])
         assert await _actions(before, again) == {LedgerAction.LEARN, LedgerAction.UNLEARN, LedgerAction.ENCODER}
     choice = RegularisationChoice(0.5, state.samples)
-    paired = state.task("default").propose_settings(regularisation=choice).paired
+    paired = state.tasks["default"].propose_settings(regularisation=choice).paired
     assert {item.sample_id for item in paired.items} == kept
 
 
@@ -229,7 +229,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
         encoder_digest=encoder_digest(folder),
         heads=state.heads({}),
         features=state.features,
-        novelty={task: one.novelty for task, one in state.ranked({}).items()},
+        novelty={task: one.novelty for task, one in state.next_novelty({}).items()},
         settings={},
         watermark=state.watermark,
         made_with=state.made_with,
@@ -241,7 +241,7 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
 
 
 async def _caught_up(learner: Learner) -> LearnerState:
-    state = await learner.learning.catch_up()
+    state = await learner.runner.catch_up()
     assert state is not None
     return state
 
@@ -253,7 +253,7 @@ async def _live(learner: Learner) -> Version:
 
 
 def _panel(state: LearnerState) -> set[str]:
-    return {item.sample_id for item in state.task("default").evaluation.items}
+    return {item.sample_id for item in state.tasks["default"].evaluation.items}
 
 
 async def _actions(learner: Learner, samples: list[Sample]) -> set[LedgerAction]:

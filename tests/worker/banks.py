@@ -66,7 +66,7 @@ async def bank(install: Installer, **settings: Any) -> AsyncIterator[Bank]:
         await learner.samples.accept([NewSample(text, label, origin=Origin.IMPORT) for text, label in pairs])
         async with open_learner(pawl.settings) as loop:
             await loop.drain(_ignore)
-        await learner.learning.catch_up()
+        await learner.runner.catch_up()
         yield Bank(pawl, engine, learner)
     finally:
         await engine.dispose()

@@ -26,5 +26,5 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
     pawl = install.trained(**LENIENT)
     async with opened(pawl) as engine:
         learner = new_learner(pawl.settings, engine)
-        await learner.learning.catch_up()
+        await learner.runner.catch_up()
         yield Lived(pawl, engine, learner)

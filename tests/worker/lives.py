@@ -28,7 +28,7 @@ class Lived:
 
     @property
     def state(self) -> LearnerState:
-        state = self.learner.learning.state
+        state = self.learner.runner.state
         assert state is not None
         return state
 
@@ -37,7 +37,7 @@ class Lived:
         return sorted(self.pawl.settings.snapshots_path.glob("*.json"))
 
     async def restarted(self) -> LearnerState:
-        state = await new_learner(self.pawl.settings, self.engine).learning.catch_up()
+        state = await new_learner(self.pawl.settings, self.engine).runner.catch_up()
         assert state is not None
         return state
 
@@ -56,7 +56,7 @@ async def assert_exact(lived: Lived, learner: Learner | None = None) -> None:
     expected = direct_weights(model, learned, version.metrics["regularisation"]["default"])
     assert set(model.heads["default"].labels) >= {sample.label for sample in learned}
     assert relative_error(model.heads["default"].weights, expected) < 1e-5
-    state = learner.learning.state
+    state = learner.runner.state
     assert state is not None
     counts = await learner.samples.label_counts("default")
     task = state.tasks["default"]

@@ -24,7 +24,7 @@ from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_s
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
 from worker.state.first_encoder import exported
-from worker.state.learner_state import encoded
+from worker.state.learned_samples import encoded
 
 _PAGE = 128
 log = structlog.get_logger(__name__)

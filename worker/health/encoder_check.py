@@ -14,30 +14,32 @@ from pawl.domain.errors import EncoderRejected, StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import EncoderState
 from pawl.settings import Settings
-from worker.health.trouble import ENCODER, Place
+from worker.health.environment import ENCODER, Environment
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 
 
-class Suitability:
-    """Asks once. `first_state` exports the encoder of a first version, and opens it on a backend that is proven.
-
-    `encoder` is what it found, for the heartbeat.
-    """
+class EncoderCheck:
+    """Checks once. `empty_state` exports the encoder of a first version, and opens it on a backend that is proven."""
 
     def __init__(
         self,
         ports: LearnerPorts,
-        first_state: Callable[[], LearnerState],
-        place: Place,
+        empty_state: Callable[[], LearnerState],
+        environment: Environment,
         settings: Settings,
     ) -> None:
         self._ledger = ports.ledger
         self._artefacts = ports.artefacts
-        self._first_state = first_state
-        self._place = place
+        self._empty_state = empty_state
+        self._environment = environment
         self._settings = settings
-        self.encoder = EncoderState.UNKNOWN
+        self._verdict = EncoderState.UNKNOWN
+
+    @property
+    def verdict(self) -> EncoderState:
+        """What was found, for the heartbeat."""
+        return self._verdict
 
     async def settle(
         self,
@@ -45,13 +47,13 @@ class Suitability:
         tell: Callable[[], Awaitable[None]],
         stopping: Callable[[], bool],
     ) -> None:
-        """Returns when learning can go on with it, or when the process is to end.
+        """Returns when the encoder can be used, or when the process is to end.
 
-        What is the place's fault is waited out. An encoder that cannot be used is refused once, with its name: raises
-        `EncoderRejected`, after `tell` has told it.
+        A fault of the environment is waited out. Raises `EncoderRejected`, after `tell` has reported it, where the
+        encoder cannot be used.
         """
         backoff = Backoff(first=0.2)
-        while self.encoder is EncoderState.UNKNOWN and not stopping():
+        while self._verdict is EncoderState.UNKNOWN and not stopping():
             try:
                 await self._check()
             except EncoderRejected as error:
@@ -60,16 +62,16 @@ class Suitability:
                 raise
             except Exception as error:  # noqa: BLE001 - a full disk, a server that is away, a schema that is older
                 if not isinstance(error, StoreUnavailable):
-                    await self._place.report(error, ENCODER)
+                    await self._environment.report(error, ENCODER)
                 await pause(backoff.next_pause())
             else:
-                self.encoder = EncoderState.USABLE
-                await self._place.recover(ENCODER)
+                self._verdict = EncoderState.USABLE
+                await self._environment.recover(ENCODER)
 
     async def refuse(self, error: EncoderRejected) -> None:
         """No version is made with it by this process."""
-        self.encoder = EncoderState.REFUSED
-        await self._place.report(error, ENCODER)
+        self._verdict = EncoderState.REFUSED
+        await self._environment.report(error, ENCODER)
 
     async def _check(self) -> None:
         """A home that has a version asks for no other encoder than its own. Raises `EncoderRejected` naming it."""
@@ -77,7 +79,7 @@ class Suitability:
         folder = self._artefacts.path(live.number) / ENCODER_FOLDER if live is not None else None
         if folder is None:
             try:
-                folder = (await asyncio.to_thread(self._first_state)).encoder_folder
+                folder = (await asyncio.to_thread(self._empty_state)).encoder_folder
             except EncoderRejected as error:  # maybe of the copy that was made of it
                 raise EncoderRejected(path=self._settings.encoder, problem=error.details["problem"]) from error
         if self._settings.pruned_share and folder.is_dir():

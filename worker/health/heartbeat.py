@@ -43,14 +43,23 @@ class Heartbeat:
         self._details = details
         self._checked = float("-inf")
         self._obstacle: str | None = None
-        self.name = name
-        self.activity = "starting"
-        self.leading = False
+        self._name = name
+        self._activity = "starting"
+        self._leading = False
+
+    @property
+    def leading(self) -> bool:
+        """Whether this learner has the lease."""
+        return self._leading
+
+    def begin(self, activity: str) -> None:
+        """What the next beats say is done."""
+        self._activity = activity
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
         """Beats while the block runs, and gives the lease back after it."""
-        beat = asyncio.create_task(self._beat())
+        beat = asyncio.create_task(self._beat_on())
         try:
             yield
         finally:
@@ -59,17 +68,17 @@ class Heartbeat:
                 await beat
             await self._release()
 
-    async def tell(self) -> None:
+    async def beat(self) -> None:
         """Beats out of turn: what `details` says now is known at once."""
-        self.leading = await self._try_to_lead()
+        self._leading = await self._try_to_lead()
 
-    async def _beat(self) -> None:
+    async def _beat_on(self) -> None:
         was_leading = False
         while True:
-            self.leading = await self._try_to_lead()
-            if self.leading != was_leading:
-                log.info("leading" if self.leading else "standing_by", name=self.name)
-                was_leading = self.leading
+            await self.beat()
+            if self._leading != was_leading:
+                log.info("leading" if self._leading else "standing_by", name=self._name)
+                was_leading = self._leading
             await asyncio.sleep(self._seconds / 4)
 
     async def _try_to_lead(self) -> bool:
@@ -78,7 +87,7 @@ class Heartbeat:
             if time.monotonic() - self._checked > _SCHEMA_SECONDS:
                 await self._check_schema()
                 self._checked = time.monotonic()
-            return await self._ledger.acquire_lease(self.name, self._seconds, self.activity, self._details())
+            return await self._ledger.acquire_lease(self._name, self._seconds, self._activity, self._details())
         except SchemaMismatch as error:
             obstacle = str(error)
             await self._release()  # a learner that fits the schema must not wait for this one's lease to run out
@@ -92,4 +101,4 @@ class Heartbeat:
 
     async def _release(self) -> None:
         with contextlib.suppress(Exception):  # it runs out by itself
-            await self._ledger.release_lease(self.name)
+            await self._ledger.release_lease(self._name)

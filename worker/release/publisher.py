@@ -74,8 +74,6 @@ class Publisher:
         self._keep = keep_versions
         self._libraries = _installed()
         self._packed: tuple[RandomFeatures, bytes] | None = None
-        self.protected: frozenset[int] = frozenset()
-        """Versions whose artefacts retention leaves alone, besides the newest."""
 
     def encoder_folder(self, number: int) -> Path:
         """Where a written version's encoder lies."""
@@ -141,11 +139,11 @@ class Publisher:
         log.warning("probation_failed", **failed)
         return version
 
-    async def retire_old(self) -> list[int]:
-        """Removes the artefacts of versions beyond retention; their rows and reports stay."""
+    async def retire_old(self, protected: frozenset[int] = frozenset()) -> list[int]:
+        """Removes the artefacts of versions beyond retention, but for `protected` ones; rows and reports stay."""
         kept = await asyncio.to_thread(self._artefacts.kept)
         recent = await self._ledger.page(None, self._keep)
-        safe = {version.number for version in recent} | self.protected
+        safe = {version.number for version in recent} | protected
         live = await self._ledger.live()
         if live is not None:
             safe.add(live.number)

@@ -24,15 +24,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from pawl.domain.samples import Origin, Sample
-from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
+from worker.model.change import LabelledFeatures
 from worker.model.exact_tests import binomial_tail
 from worker.model.task_model import TaskModel
-from worker.state.learner_state import LearnerState, embeddings_of
+from worker.state.learner_state import LearnerState
 
 Tensor = torch.Tensor
 _REFERENCES = 2
@@ -149,11 +148,10 @@ class Failure:
 class Probation:
     """Compares the live version with those before it. A start of the process begins a new window."""
 
-    def __init__(self, samples: SampleStore, settings: Settings) -> None:
-        self._samples = samples
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._references: list[Reference] = []
-        self._encoder = ""
+        self._generation = -1
         self._habits: dict[str, Habit] = {}
 
     @property
@@ -162,24 +160,26 @@ class Probation:
         return frozenset(reference.number for reference in self._references)
 
     def forget(self) -> None:
-        """Somebody else promoted: a roll-back, another learner. Comparisons begin anew."""
+        """Comparisons begin anew."""
         self._references.clear()
 
-    async def observe(self, state: LearnerState, samples: Sequence[Sample]) -> Failure | None:
+    async def observe(
+        self, state: LearnerState, samples: Sequence[Sample], features: Mapping[str, LabelledFeatures]
+    ) -> Failure | None:
         """Scores arriving labels before they are learned; says where to roll back to if the live version fails.
 
         Labels that were held do not belong here: they would speak for the version that believed their like.
+        `features` of the samples are by sample id.
         """
         fed = [one for one in samples if one.origin is Origin.FEEDBACK and one.reviewed_at is None]
         if not self._settings.probation_window or not fed:
             return None
-        if self._encoder != state.encoder.digest:  # a head of another encoder cannot answer on these features
+        if self._generation != state.generation:  # somebody else promoted, or the features are of another encoder
             self.forget()
-            self._encoder = state.encoder.digest
+            self._generation = state.generation
         if not self._references:
             self._references.append(await asyncio.to_thread(self._taken, state))
-        embeddings = await embeddings_of(state, self._samples, fed)
-        await asyncio.to_thread(self._count, state, fed, embeddings)
+        await asyncio.to_thread(self._count, state, fed, features)
         for reference in self._references:
             for task, tally in reference.tallies.items():
                 if tally.has_failed(self._settings) and reference.number != state.version:
@@ -189,13 +189,12 @@ class Probation:
             del self._references[:-_REFERENCES]
         return None
 
-    def _count(self, state: LearnerState, samples: Sequence[Sample], embeddings: Mapping[str, Floats]) -> None:
+    def _count(self, state: LearnerState, samples: Sequence[Sample], known: Mapping[str, LabelledFeatures]) -> None:
         for task, learner in state.tasks.items():
             own = [sample for sample in samples if sample.task == task]
             if not own or not learner.samples:
                 continue
-            z = np.stack([embeddings[sample.id] for sample in own])
-            features = torch.from_numpy(state.features.expand(z)).to(learner.head.weights)
+            features = torch.stack([known[sample.id].features for sample in own]).to(learner.head.weights)
             live = _answerer(learner, None).answers(features)
             habit = self._habits.setdefault(task, Habit())
             for sample, now in zip(own, live, strict=True):

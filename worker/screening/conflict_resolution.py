@@ -10,7 +10,7 @@ from pawl.domain.samples import REPLACED, Sample, SampleState
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class Resolution:
     """A batch, sorted out.
 
     adds         queued samples to learn, by `seq`.
@@ -28,8 +28,12 @@ class Intake:
         """Learned samples that leave when these enter, by id."""
         return {old.id: old for sample in adds for old in self.replaced.get(sample.id, ())}
 
+    def replacements(self, adds: Sequence[Sample]) -> dict[str, str]:
+        """The same by id -> reason."""
+        return {old: f"{REPLACED}{sample.id}" for sample in adds for old in self.removes([sample])}
 
-def sort_out(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Intake:
+
+def resolve_conflicts(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Resolution:
     """Of several labels for one text in one task the newest (largest `seq`) counts, whatever order they come in.
 
     `rivals` are the other queued or learned samples of the same texts. Samples in a final state are passed over:
@@ -39,21 +43,21 @@ def sort_out(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Intake:
     for sample in (*rivals, *samples):
         if sample.state in (SampleState.QUEUED, SampleState.LEARNED):
             same_text[sample.task, sample.text_digest][sample.id] = sample
-    intake = Intake()
+    resolution = Resolution()
     for sample in sorted({sample.id: sample for sample in samples}.values(), key=lambda sample: sample.seq):
         if sample.state is SampleState.LEARNED and sample.retract_requested:
-            intake.retractions.append(sample)
+            resolution.retractions.append(sample)
         if sample.state is not SampleState.QUEUED:
             continue
         group = same_text[sample.task, sample.text_digest]
         newest = max(group.values(), key=lambda other: other.seq)
         if newest.id != sample.id:
-            intake.dropped[sample.id] = f"{REPLACED}{newest.id}"
+            resolution.dropped[sample.id] = f"{REPLACED}{newest.id}"
             continue
-        intake.adds.append(sample)
+        resolution.adds.append(sample)
         old = [other for other in group.values() if other.state is SampleState.LEARNED]
         if old:
-            intake.replaced[sample.id] = old
-    leaving = {old.id for each in intake.replaced.values() for old in each}
-    intake.retractions[:] = [sample for sample in intake.retractions if sample.id not in leaving]
-    return intake
+            resolution.replaced[sample.id] = old
+    leaving = {old.id for each in resolution.replaced.values() for old in each}
+    resolution.retractions[:] = [sample for sample in resolution.retractions if sample.id not in leaving]
+    return resolution

@@ -28,19 +28,19 @@ from pawl.domain.quarantine import Doubt, Hold, QuarantineKind
 from pawl.ports import Floats
 from pawl.settings import Settings
 from worker.model.exact_tests import binomial_tail
-from worker.screening.observations import Arrival, Confusion, Confusions, Seen, Verdict
+from worker.screening.observations import ArrivingLabel, Confusion, Confusions, NoiseVerdict, RememberedLabel
 
 _BOUND = 0.95
 _PLAUSIBLE_SHARE, _PLAUSIBLE_MOST = 4, 5
 """A label is plausible among the best quarter of all labels, at most the best five."""
 
 
-class Screen:
+class NoiseDetector:
     """The window of one task. `judge` is to be called with every batch before it is learned."""
 
-    def __init__(self, settings: Settings, seen: Iterable[Seen] = ()) -> None:
+    def __init__(self, settings: Settings, seen: Iterable[RememberedLabel] = ()) -> None:
         self._settings = settings
-        self._window: dict[str, Seen] = {one.sample_id: one for one in seen}
+        self._window: dict[str, RememberedLabel] = {one.sample_id: one for one in seen}
         self._trim()
 
     def __len__(self) -> int:
@@ -56,22 +56,24 @@ class Screen:
         for sample_id in sample_ids:
             if sample_id in self._window:
                 one = self._window[sample_id]
-                self._window[sample_id] = Seen(one.sample_id, one.source, one.label, None)
+                self._window[sample_id] = RememberedLabel(one.sample_id, one.source, one.label, None)
 
-    def judge(self, arrivals: Sequence[Arrival], counts: Mapping[str, int], confusions: Confusions) -> Verdict:
+    def judge(
+        self, arrivals: Sequence[ArrivingLabel], counts: Mapping[str, int], confusions: Confusions
+    ) -> NoiseVerdict:
         """Takes a batch into the window and says what of it, and of what came before it, is to be held.
 
         `counts` are the learned samples of each label. A batch that comes again is counted once.
         """
         young = self._young(counts)
-        verdict = Verdict()
+        verdict = NoiseVerdict()
         for one in arrivals:
             doubt = self._doubt(one, young, len(counts))
             if doubt is not None:
                 verdict.doubts[one.sample_id] = doubt
             self._window.pop(one.sample_id, None)
             z = one.z if doubt is not None and doubt.opposed else None
-            self._window[one.sample_id] = Seen(one.sample_id, one.source, one.label, doubt, z)
+            self._window[one.sample_id] = RememberedLabel(one.sample_id, one.source, one.label, doubt, z)
         found: dict[str, Hold] = {}
         fresh = {one.sample_id for one in arrivals}
         for search in (self._sources, self._duplicates):
@@ -97,7 +99,7 @@ class Screen:
         limit = self._settings.quarantine_established
         return lambda label: counts.get(label, 0) < limit
 
-    def _doubt(self, one: Arrival, young: Callable[[str], bool], labels: int) -> Doubt | None:
+    def _doubt(self, one: ArrivingLabel, young: Callable[[str], bool], labels: int) -> Doubt | None:
         if one.answer == one.label and one.gold in (None, one.label):
             return None
         if young(one.label) or young(one.answer):
@@ -117,7 +119,7 @@ class Screen:
     def _sources(self, fresh: Collection[str]) -> dict[str, Hold]:
         """Everything new from a source without trust, and what was implausible of it before."""
         held: dict[str, Hold] = {}
-        by_source: dict[str, list[Seen]] = defaultdict(list)
+        by_source: dict[str, list[RememberedLabel]] = defaultdict(list)
         for one in self._window.values():
             if one.source is not None:  # who does not give a name has none to lose
                 by_source[one.source].append(one)
@@ -138,7 +140,7 @@ class Screen:
                 held |= {o.sample_id: hold for o in theirs if o.sample_id in fresh or not o.is_plausible}
         return held
 
-    def _record(self, theirs: Sequence[Seen]) -> tuple[float, float]:
+    def _record(self, theirs: Sequence[RememberedLabel]) -> tuple[float, float]:
         good = bad = 0.0
         keep = 1.0 - 1.0 / self._settings.quarantine_source_memory
         for one in theirs:
@@ -170,7 +172,7 @@ class Screen:
         with what its source, if named, gave this label afterwards: a head that had learned the first of them agrees.
         """
         held: dict[str, Hold] = {}
-        flows: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+        flows: dict[tuple[str, str], list[RememberedLabel]] = defaultdict(list)
         for one in self._window.values():
             if one.doubt is not None and one.doubt.answer != one.label:
                 flows[one.doubt.answer, one.label].append(one)
@@ -182,7 +184,7 @@ class Screen:
             if not any(one.sample_id in fresh for one in flow):
                 continue
             known = confusions(answer, label)
-            rest: list[Seen] = []
+            rest: list[RememberedLabel] = []
             for source in {one.source: None for one in flow}:
                 theirs = [one for one in flow if one.source == source]
                 company = [one for one in self._window.values() if one.source == source]
@@ -198,7 +200,9 @@ class Screen:
                 held |= {one.sample_id: hold for one in rest}
         return held
 
-    def _is_unexplained(self, flow: Sequence[Seen], company: Sequence[Seen], known: Confusion, tests: int) -> bool:
+    def _is_unexplained(
+        self, flow: Sequence[RememberedLabel], company: Sequence[RememberedLabel], known: Confusion, tests: int
+    ) -> bool:
         """Whether so many opposed labels are too many, given the other labels of the same source (or of all)."""
         opposed = sum(one.is_opposed for one in flow)
         if opposed < self._settings.quarantine_flow_floor:
@@ -220,7 +224,7 @@ def _named(source: str | None) -> str:
     return "unnamed sources" if source is None else f"`{source}`"
 
 
-def _flow_sentence(flow: Sequence[Seen], company: Sequence[Seen], whose: str) -> str:
+def _flow_sentence(flow: Sequence[RememberedLabel], company: Sequence[RememberedLabel], whose: str) -> str:
     doubt = flow[0].doubt
     answer = doubt.answer if doubt is not None else "?"
     return (

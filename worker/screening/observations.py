@@ -10,7 +10,7 @@ from pawl.ports import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class ArrivingLabel:
     """A queued sample and what the learner has to say about it before it learns it.
 
     answer, margin, rank   of the live head: its answer, how far the label is behind it, how many labels are before it.
@@ -31,7 +31,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RememberedLabel:
     """A sample of the window. `z` is kept of opposed ones alone."""
 
     sample_id: str
@@ -68,7 +68,7 @@ Confusions = Callable[[str, str], Confusion]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class NoiseVerdict:
     """holds: arrivals to keep out; pulls: earlier samples to take out where they are learned; id -> why.
 
     `doubts` is what speaks against arrivals, held or not; it is to be kept with them.

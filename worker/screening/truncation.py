@@ -31,25 +31,19 @@ def read_by_task(state: LearnerState, samples: Sequence[Sample]) -> Json:
     return {task: ReadingTotals.of(found).to_json() for task, found in by_task.items()}
 
 
-async def note_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sample]) -> None:
-    """Notes which arriving samples read the same as others with another label, and takes those off the panels.
-
-    Golden and pinned ones stay: their owner said that they judge.
-    """
+async def find_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sample]) -> set[str]:
+    """Ids of samples, arriving or learned, that read the same as another one with another label."""
     found = await asyncio.to_thread(readings, state, adds)
-    cuts = {sample.id: one.cut for sample, one in zip(adds, found, strict=False) if one.cut is not None}
-    if not cuts:
-        return
-    for task in sorted({sample.task for sample in adds}):
-        own = [sample for sample in adds if sample.task == task and sample.id in cuts]
-        known = await store.cut_alike(state.encoder.digest, task, [cuts[sample.id] for sample in own])
-        for sample in own:
-            here = [other for other in own if cuts[other.id] == cuts[sample.id]]
-            others = [*known.get(cuts[sample.id], ()), *here]
-            alike = [one for one in others if one.text_digest != sample.text_digest and one.label != sample.label]
-            if alike:
-                state.alike |= {sample.id, *(one.id for one in alike)}
-        learner = state.tasks.get(task)
-        if learner is not None:
-            kept = {item.sample_id for item in learner.evaluation.items if item.golden or item.pinned}
-            learner.unseat(state.alike - kept)
+    cuts = {sample.id: reading.cut for sample, reading in zip(adds, found, strict=False) if reading.cut is not None}
+    alike: set[str] = set()
+    for task in sorted({sample.task for sample in adds if sample.id in cuts}):
+        cut = [sample for sample in adds if sample.task == task and sample.id in cuts]
+        known = await store.cut_alike(state.encoder.digest, task, [cuts[sample.id] for sample in cut])
+        for sample in cut:
+            same = [*known.get(cuts[sample.id], ()), *(other for other in cut if cuts[other.id] == cuts[sample.id])]
+            rivals = {
+                other.id for other in same if other.text_digest != sample.text_digest and other.label != sample.label
+            }
+            if rivals:
+                alike |= {sample.id, *rivals}
+    return alike

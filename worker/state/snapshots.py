@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pawl.files import write_atomic
+from worker.model.task_model import TaskModel
 from worker.state.learner_state import LearnerState
 
 _FORMAT = 1
@@ -28,57 +30,55 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that can be restored. `panel` holds sample ids per task."""
+    """The statistics of all tasks, and what is to be known about them."""
 
-    version: int
     about: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
     @property
-    def panel(self) -> dict[str, list[str]]:
-        """Sample ids on each task's panel."""
+    def version(self) -> int:
+        """The version that they belong to."""
+        return int(self.about["version"])
+
+    @property
+    def evaluation(self) -> dict[str, list[str]]:
+        """Sample ids in each task's evaluation set."""
         return {task: list(each["panel"]) for task, each in self.about["tasks"].items()}
 
-    def restore(self, state: LearnerState) -> None:
-        """Fills an empty state's heads. The panels are seated afterwards."""
+    def restore(self, new_model: Callable[[float], TaskModel]) -> dict[str, TaskModel]:
+        """The models by task, made of empty ones with a given lambda. The evaluation sets are filled afterwards."""
+        models = {}
         for task, each in self.about["tasks"].items():
-            learner = state.task(task, float(each["regularisation"]))
-            head = learner.head
+            model = models[task] = new_model(float(each["regularisation"]))
+            head = model.head
             upper = torch.triu_indices(head.dimension, head.dimension)
             packed = self.tensors[f"{task}/gram"].to(head.device)
             head.gram[upper[0], upper[1]] = packed
             head.gram[upper[1], upper[0]] = packed
             head.moments = self.tensors[f"{task}/moments"].to(head.device)
             head.refit()
-            learner.labels, learner.counts = list(each["labels"]), [int(count) for count in each["counts"]]
-            learner.temperature = float(each["temperature"])
-            learner.regularisation_chosen_at = int(each["chosen_at"])
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A snapshot on its way to the disk."""
-
-    about: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
+            model.labels, model.counts = list(each["labels"]), [int(count) for count in each["counts"]]
+            model.temperature = float(each["temperature"])
+            model.regularisation_chosen_at = int(each["chosen_at"])
+        return models
 
 
 class Snapshots:
-    """The newest few snapshots in a folder; `young_class_size` is what the learner weighs its samples by."""
+    """The newest few snapshots in a folder. One that was made under another `young_class_size` is not used."""
 
     def __init__(self, folder: Path, young_class_size: int) -> None:
         self._folder = folder
-        self._weighed = young_class_size
+        self._young_class_size = young_class_size
 
     def save(self, state: LearnerState) -> Path:
         """Packs a state and writes it."""
         return self.write(pack(state))
 
-    def write(self, packed: Packed) -> Path:
-        """Writes a packed state (temp file, fsync, rename) and removes old snapshots."""
+    def write(self, snapshot: Snapshot) -> Path:
+        """Writes a snapshot (temp file, fsync, rename) and removes old snapshots."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        content = save(packed.tensors)
-        about = packed.about | {"sha256": _digest(packed.about, content)}
+        content = save(snapshot.tensors)
+        about = snapshot.about | {"sha256": _digest(snapshot.about, content)}
         path = self._folder / f"{about['version']:08d}.safetensors"
         write_atomic(path, content)
         write_atomic(path.with_suffix(".json"), json.dumps(about))
@@ -94,18 +94,18 @@ class Snapshots:
                 about = json.loads(path.read_bytes())
                 if about["format"] != _FORMAT or about["encoder"] != encoder_digest or about["version"] > up_to:
                     continue
-                if (about["features"], about["young_class_size"]) != (features_digest, self._weighed):
+                if (about["features"], about["young_class_size"]) != (features_digest, self._young_class_size):
                     continue  # other numbers, or another weight of every young class, are in these statistics
                 content = path.with_suffix(".safetensors").read_bytes()
                 if about.pop("sha256") == _digest(about, content):
-                    return Snapshot(int(about["version"]), about, load(content))
+                    return Snapshot(about, load(content))
                 log.warning("snapshot_damaged", path=str(path))
             except (OSError, KeyError, ValueError, SafetensorError) as error:
                 log.warning("snapshot_unusable", path=str(path), error=repr(error))
         return None
 
 
-def pack(state: LearnerState) -> Packed:
+def pack(state: LearnerState) -> Snapshot:
     """A copy of what is kept of a state, which may change as soon as this returns."""
     tensors: dict[str, torch.Tensor] = {}
     tasks: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def pack(state: LearnerState) -> Packed:
         }
     about = {"format": _FORMAT, "version": state.version, "encoder": state.encoder.digest, "tasks": tasks}
     about |= {"features": state.features.digest, "young_class_size": state.settings.young_class_size}
-    return Packed(about, tensors)
+    return Snapshot(about, tensors)
 
 
 def _digest(about: dict[str, Any], content: bytes) -> str:

@@ -13,14 +13,14 @@ from worker.model.change import LabelledFeatures
 from worker.model.class_balance import NEVER
 from worker.model.proposal import PairedScores
 from worker.model.task_model import TaskModel
+from worker.state.learned_samples import LearnedSamples
 from worker.state.learner_state import LearnerState
-from worker.state.recovery import Recovery
 
 Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Standard:
+class Baseline:
     """A task's head at some moment: W (p, C), prior corrections (C,), samples of each label, and the leave-one-out
     scores (C,) that it gave to the items of its panel, by sample id.
     """
@@ -50,36 +50,37 @@ class Standard:
         return replace(paired, live=live, fresh=fresh, present=paired.live)
 
 
-def standard_of(learner: TaskModel) -> Standard:
+def baseline_of(model: TaskModel) -> Baseline:
     """The head as it is."""
-    ids = [item.sample_id for item in learner.evaluation.items]
-    answers = dict(zip(ids, learner.leave_one_out(), strict=True)) if ids else {}
-    return Standard(learner.head.weights, learner.offsets(learner.counts), tuple(learner.counts), answers)
+    ids = [item.sample_id for item in model.evaluation.items]
+    answers = dict(zip(ids, model.leave_one_out(), strict=True)) if ids else {}
+    return Baseline(model.head.weights, model.offsets(model.counts), tuple(model.counts), answers)
 
 
-async def standard_without(
-    state: LearnerState, recovery: Recovery, task: str, pages: AsyncIterator[Sequence[Sample]]
-) -> Standard | None:
+async def baseline_without(
+    state: LearnerState, learned: LearnedSamples, task: str, pages: AsyncIterator[Sequence[Sample]]
+) -> Baseline | None:
     """The head as it would be without some samples that it has learned: they leave a copy of it as exactly as they
-    came, a page at a time. None where there are none of these, or none but these: the present head is the measure then.
+    came, a page at a time. None where there are none of these, or none but these: the live head is the baseline then.
     """
-    present = learner = state.task(task)
-    shadow = state
-    gone: set[str] = set()
+    live = model = state.model(task)
+    copied = state
+    absent: set[str] = set()
     async for page in pages:
-        if not gone:
-            learner = await asyncio.to_thread(present.copy)
-            shadow = replace(state, tasks={**state.tasks, task: learner})
-        if len(page) >= learner.samples:
+        if not absent:
+            model = await asyncio.to_thread(live.copy)
+            copied = replace(state, tasks={**state.tasks, task: model})
+        if len(page) >= model.samples:
             return None
-        change = await recovery.change(shadow, task, [], page, gone)
-        proposal = await asyncio.to_thread(learner.propose, change, bulk=True)
-        await asyncio.to_thread(learner.apply, proposal)
-        gone.update(sample.id for sample in page)
-    if not gone:
+        change = await learned.change(copied, task, [], page, absent=absent)
+        proposal = await asyncio.to_thread(model.propose, change, bulk=True)
+        await asyncio.to_thread(model.apply, proposal)
+        absent.update(sample.id for sample in page)
+    if not absent:
         return None
-    standard = await asyncio.to_thread(standard_of, learner)
-    left = [row for row, item in enumerate(present.evaluation.items) if item.sample_id not in standard.answers]
-    rows = present.evaluation.features[left] @ standard.weights + standard.offsets
-    own = {present.evaluation.items[row].sample_id: scores for row, scores in zip(left, rows, strict=True)}
-    return replace(standard, answers={**standard.answers, **own})
+    baseline = await asyncio.to_thread(baseline_of, model)
+    items = live.evaluation.items
+    unseated = [row for row, item in enumerate(items) if item.sample_id not in baseline.answers]
+    rows = live.evaluation.features[unseated] @ baseline.weights + baseline.offsets
+    answers = {items[row].sample_id: scores for row, scores in zip(unseated, rows, strict=True)}
+    return replace(baseline, answers={**baseline.answers, **answers})

@@ -1,8 +1,8 @@
 """Which samples are judged together, and what against.
 
-A lot is what came in one request or in one import, however the stream delivers it and whatever `bulk_batch` is. What
-was refused and comes again is measured with all that is in of the lot it was refused with: against the head without
-these. So no sequence of deliveries or releases reaches what the lot was refused for.
+A batch is what came in one request or in one import, however the stream delivers it and whatever `bulk_batch` is. What
+was refused and comes again is measured with all that is in of the batch it was refused with: against the head without
+these. So no sequence of deliveries or releases reaches what the batch was refused for.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pawl.domain.samples import Sample, SampleState
-from pawl.ports import SampleStore, VersionLedger
+from worker.state.learned_samples import LearnedSamples
+from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
-from worker.state.recovery import Recovery
-from worker.updates.baseline import Standard, standard_of, standard_without
-from worker.updates.step import Step
+from worker.updates.baseline import Baseline, baseline_of, baseline_without
+from worker.updates.step import Step, of_task
 
 Pages = AsyncIterator[Sequence[Sample]]
 _ASKED = 100
-"""Samples of a lot that are asked what they were refused for."""
+"""Samples of a batch that are asked what they were refused for."""
 JUDGED_TOGETHER = 20_000
 """Most samples of an import that are judged at once: as many as the first version takes, about 400 MB while it lasts.
 Of a larger one the parts are judged one after the other, each with those before it, against the version before all.
@@ -28,106 +28,112 @@ Of a larger one the parts are judged one after the other, each with those before
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
-    """Samples that are judged together; `standards` (by task) where parts of the lot are in already, `charged` what
-    parts of it were refused for, and `forced` the reason of an owner who wants them whatever the gate finds.
+class Batch:
+    """Samples that are judged together.
+
+    Args:
+        samples: what is to be learned, whatever its task.
+        baselines: by task, the head that it is compared with, where parts of the batch are in the live one already.
+        charged: by task, what parts of it were refused for.
+        forced: the reason of an owner who wants it whatever the gate finds.
     """
 
     samples: Sequence[Sample]
-    standards: dict[str, Standard] = field(default_factory=dict)
+    baselines: dict[str, Baseline] = field(default_factory=dict)
     charged: dict[str, set[str]] = field(default_factory=dict)
     forced: str | None = None
 
     def measured(self, step: Step) -> Step:
-        """The step, judged against the standards where there are some."""
-        candidates = dict(step.candidates)
-        for task, standard in self.standards.items():
-            if task in candidates:
-                arrivals = {one.sample_id: one for one in step.changes[task].adds}
-                paired = standard.measure(candidates[task].paired, arrivals)
-                candidates[task] = replace(candidates[task], paired=paired)
-        return replace(step, candidates=candidates, charged=self.charged, forced=self.forced, reason=self.forced)
+        """The step, compared with the baselines where there are some."""
+        proposals = dict(step.proposals)
+        for task in self.baselines.keys() & proposals.keys():
+            arrivals = {example.sample_id: example for example in step.changes[task].adds}
+            paired = self.baselines[task].measure(proposals[task].paired, arrivals)
+            proposals[task] = replace(proposals[task], paired=paired)
+        return replace(step, proposals=proposals, charged=self.charged, forced=self.forced, reason=self.forced)
 
 
-class Lots:
-    """Puts lots together. Driven by the coroutine that drives `Learning`."""
+def split_batches(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """By import; what was refused before and released apart from what comes for the first time."""
+    parts: dict[str, list[Sample]] = {}
+    for sample in samples:
+        is_queued = sample.state is SampleState.QUEUED
+        released = "released" if is_queued and sample.reviewed_at is not None else ""
+        parts.setdefault((is_queued and sample.import_id) or released, []).append(sample)
+    return list(parts.values())
 
-    def __init__(self, samples: SampleStore, ledger: VersionLedger, recovery: Recovery) -> None:
-        self._samples = samples
-        self._ledger = ledger
-        self._recovery = recovery
-        self._begun: tuple[str, dict[str, Standard]] | None = None
 
-    def forget(self) -> None:
-        """Heads or labels were changed by somebody else: what they were before is worked out again."""
-        self._begun = None
+class BatchBuilder:
+    """Completes batches. One coroutine drives it."""
 
-    def split(self, samples: Sequence[Sample]) -> list[list[Sample]]:
-        """By import; what was refused before and released apart from what comes for the first time."""
-        parts: dict[str, list[Sample]] = {}
-        for sample in samples:
-            queued = sample.state is SampleState.QUEUED
-            released = "released" if queued and sample.reviewed_at is not None else ""
-            parts.setdefault((queued and sample.import_id) or released, []).append(sample)
-        return list(parts.values())
+    def __init__(self, ports: LearnerPorts, learned: LearnedSamples) -> None:
+        self._samples = ports.samples
+        self._ledger = ports.ledger
+        self._learned = learned
+        self._unfinished: tuple[str, dict[str, Baseline]] | None = None
+        """Import of which more will come, and the heads from before it."""
+        self._generation = -1
 
-    async def gather(self, state: LearnerState, own: Sequence[Sample], *, alone: bool) -> Lot:
-        """The lot that some samples, one part of `split`, belong to."""
-        first = own[0]
+    async def complete(self, state: LearnerState, part: Sequence[Sample], *, alone: bool) -> Batch:
+        """The batch that some samples, one part of `split_batches`, belong to."""
+        if self._generation != state.generation:  # what the heads were before is worked out again
+            self._unfinished, self._generation = None, state.generation
+        first = part[0]
         if first.state is not SampleState.QUEUED or (first.import_id is None and first.reviewed_at is None):
-            return Lot(own)
+            return Batch(part)
         if first.import_id is None:
-            charged = await self._charged(own)
-            return Lot(own, await self._standards(state, own, self._refused_with), charged)
+            baselines = await self._baselines(state, part, self._refused_with)
+            return Batch(part, baselines, await self._charged(part))
         import_id = first.import_id
         if not alone:
-            own = await self._samples.of_import(import_id, SampleState.QUEUED, JUDGED_TOGETHER)
-        known = await self._samples.imports([import_id])
-        forced = known[import_id].accept_reason if import_id in known else None
-        if self._begun is not None and self._begun[0] == import_id:
-            standards = self._begun[1]
+            part = await self._samples.of_import(import_id, SampleState.QUEUED, JUDGED_TOGETHER)
+        imports = await self._samples.imports([import_id])
+        forced = imports[import_id].accept_reason if import_id in imports else None
+        if self._unfinished is not None and self._unfinished[0] == import_id:
+            baselines = self._unfinished[1]
         else:
-            standards = await self._standards(state, own, self._imported)
-        self._begun = None
-        if len(own) == JUDGED_TOGETHER:  # more of it will come
-            tasks = {sample.task for sample in own}
-            before = {task: await asyncio.to_thread(standard_of, state.task(task)) for task in tasks}
-            self._begun = import_id, before | standards
+            baselines = await self._baselines(state, part, self._imported)
+        self._unfinished = None
+        if len(part) == JUDGED_TOGETHER:  # more of it will come
+            tasks = {sample.task for sample in part}
+            before = {task: await asyncio.to_thread(baseline_of, state.model(task)) for task in tasks}
+            self._unfinished = import_id, before | baselines
         held = await self._samples.of_import(import_id, SampleState.QUARANTINED, _ASKED)
-        released = [sample for sample in own if sample.reviewed_at is not None][:_ASKED]
-        return Lot(own, standards, await self._charged([*held, *released]), forced)
+        released = [sample for sample in part if sample.reviewed_at is not None][:_ASKED]
+        return Batch(part, baselines, await self._charged([*held, *released]), forced)
 
     async def _charged(self, samples: Sequence[Sample]) -> dict[str, set[str]]:
         """By task, what versions with these samples were refused for."""
-        found: dict[str, set[str]] = {}
+        charged: dict[str, set[str]] = {}
         for number in await self._ledger.refusals_of([sample.id for sample in samples]):
             for task, names in (await self._ledger.get(number)).gate.get("charges", {}).items():
-                found.setdefault(task, set()).update(names)
-        return found
+                charged.setdefault(task, set()).update(names)
+        return charged
 
-    async def _standards(
-        self, state: LearnerState, own: Sequence[Sample], others: Callable[[Sequence[Sample]], Pages]
-    ) -> dict[str, Standard]:
+    async def _baselines(
+        self, state: LearnerState, part: Sequence[Sample], others: Callable[[Sequence[Sample]], Pages]
+    ) -> dict[str, Baseline]:
         """By task, the head as it would be without the others; nothing where there are no others."""
-        found = {}
-        for task in sorted({sample.task for sample in own}):
-            pages = _learned(task, others(own))
-            standard = await standard_without(state, self._recovery, task, pages)
-            if standard is not None:
-                found[task] = standard
-        return found
+        baselines = {}
+        for task in sorted({sample.task for sample in part}):
+            pages = _learned_of(task, others(part))
+            baseline = await baseline_without(state, self._learned, task, pages)
+            if baseline is not None:
+                baselines[task] = baseline
+        return baselines
 
-    async def _imported(self, own: Sequence[Sample]) -> Pages:
+    async def _imported(self, part: Sequence[Sample]) -> Pages:
         after = 0
-        while page := await self._samples.of_import(str(own[0].import_id), SampleState.LEARNED, JUDGED_TOGETHER, after):
+        import_id = str(part[0].import_id)
+        while page := await self._samples.of_import(import_id, SampleState.LEARNED, JUDGED_TOGETHER, after):
             after = page[-1].seq
             yield page
 
-    async def _refused_with(self, own: Sequence[Sample]) -> Pages:
-        yield await self._samples.get_many(await self._ledger.refused_with([sample.id for sample in own]))
+    async def _refused_with(self, part: Sequence[Sample]) -> Pages:
+        yield await self._samples.get_many(await self._ledger.refused_with([sample.id for sample in part]))
 
 
-async def _learned(task: str, pages: Pages) -> Pages:
+async def _learned_of(task: str, pages: Pages) -> Pages:
     async for page in pages:
-        if theirs := [one for one in page if one.task == task and one.state is SampleState.LEARNED]:
-            yield theirs
+        if learned := [sample for sample in of_task(page, task) if sample.state is SampleState.LEARNED]:
+            yield learned

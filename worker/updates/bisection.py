@@ -9,7 +9,7 @@ let in becomes one version.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -24,70 +24,76 @@ from worker.model.hyperparameters import temperature_of
 from worker.model.proposal import PairedScores, Proposal
 from worker.release.gate import Evidence, judge
 from worker.release.overlap import bad_trades
+from worker.screening.conflict_resolution import Resolution
+from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_state import LearnerState
-from worker.state.recovery import Recovery
-from worker.updates.baseline import Standard
+from worker.updates.baseline import Baseline
+from worker.updates.step import harm
 
 MOST_TRIALS = 400
 """Parts that are tried of one batch. A group of which that is not enough to tell is kept out whole."""
 _FINEST = 512
 """A batch is cut into so many pieces at most."""
 _CHUNK = 2048
-RANK_UPDATE_LIMIT = 512
-"""Samples beyond which a refit from the statistics is cheaper than a rank-k update."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What of one task was refused: its samples, the change as it was proposed, what each sample would replace, and
-    what it was refused for.
+class RefusedBatch:
+    """The part of a refused batch that belongs to one task.
+
+    Args:
+        task, samples: what is to be learned of it.
+        change: as it was proposed.
+        resolution: says what each sample would replace.
+        baseline: what it is compared with.
+        charged: what it was refused for.
     """
 
     task: str
     samples: Sequence[Sample]
     change: ModelChange
-    replaced: Callable[[Sequence[Sample]], Mapping[str, Sample]]
-    standard: Standard
+    resolution: Resolution
+    baseline: Baseline
     charged: Collection[str]
 
 
 @dataclass(slots=True)
-class Found:
-    """What may be learned, as a candidate (None: nothing) and what does harm, id -> why."""
+class Bisected:
+    """What may be learned, as a proposal (None: nothing), and what does harm, id -> why."""
 
-    candidate: Proposal | None = None
+    proposal: Proposal | None = None
     taken: list[Sample] = field(default_factory=list)
     harmful: dict[str, str] = field(default_factory=dict)
     trials: int = 0
 
 
-class Search:
-    """Of one batch. `run` is called once. The model itself does not change."""
+class Bisection:
+    """Of one refused batch. `run` is called once. The live model does not change."""
 
-    def __init__(self, state: LearnerState, batch: Batch, recovery: Recovery, settings: Settings) -> None:
-        self._live = state.task(batch.task)
+    def __init__(self, state: LearnerState, batch: RefusedBatch, learned: LearnedSamples, settings: Settings) -> None:
+        self._live = state.model(batch.task)
         self._batch = batch
         self._settings = settings
-        self._found = Found()
-        self._examples = {one.sample_id: one for one in (*batch.change.adds, *batch.change.removes)}
-        self._gone: set[str] = set()
+        self._result = Bisected()
+        self._examples = {e.sample_id: e for e in (*batch.change.adds, *batch.change.removes)}
+        self._absent: set[str] = set()
         self._accepted: Proposal | None = None
         self._emphasis: dict[str, float] = {}
         self._least = max(1, len(batch.samples) // _FINEST)
-        self._learner = self._live.copy(evaluation_limit=2 * self._live.evaluation_limit)
-        self._shadow = replace(state, tasks={**state.tasks, batch.task: self._learner})
-        self._recovery = recovery
+        self._model = self._live.copy(evaluation_limit=2 * self._live.evaluation_limit)
+        self._copied = replace(state, tasks={**state.tasks, batch.task: self._model})
+        self._learned = learned
 
-    async def run(self) -> Found:
+    async def run(self) -> Bisected:
         """Tries the batch, least opposed first: what is refused comes to lie together, and harmless samples are not
         refused for what wrong ones before them have used up.
         """
         await asyncio.to_thread(self._prepare)
         await self._try(self._units(await asyncio.to_thread(self._behind)))
         if self._accepted is not None:  # the copy, with all that was let in, is what comes after the live head
-            after = self._live.becoming(self._learner, self._accepted.paired)
-            self._found.candidate = replace(after, temperature=self._accepted.temperature, emphasis=self._emphasis)
-        return self._found
+            after = self._live.becoming(self._model, self._accepted.paired)
+            self._result.proposal = replace(after, temperature=self._accepted.temperature, emphasis=self._emphasis)
+        return self._result
 
     def _prepare(self) -> None:
         """The evaluation set judges until the end with all it has, and seats what the whole batch would have seated."""
@@ -111,16 +117,16 @@ class Search:
 
         A label nobody saw before has no score yet: no evidence for it, none against.
         """
-        learner, found = self._live, dict.fromkeys((one.id for one in self._batch.samples), 0.0)
-        columns = {label: column for column, label in enumerate(learner.labels)}
-        offsets = learner.offsets(learner.counts)
-        for start in range(0, len(found) if columns else 0, _CHUNK):
+        model, behind = self._live, dict.fromkeys((sample.id for sample in self._batch.samples), 0.0)
+        columns = {label: column for column, label in enumerate(model.labels)}
+        offsets = model.offsets(model.counts)
+        for start in range(0, len(behind) if columns else 0, _CHUNK):
             rows = self._batch.samples[start : start + _CHUNK]
-            features = torch.stack([self._examples[one.id].features for one in rows]).to(learner.head.weights)
-            for sample, scores in zip(rows, features @ learner.head.weights + offsets, strict=True):
+            features = torch.stack([self._examples[one.id].features for one in rows]).to(model.head.weights)
+            for sample, scores in zip(rows, features @ model.head.weights + offsets, strict=True):
                 best, column = float(scores.max()), columns.get(sample.label)
-                found[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
-        return found
+                behind[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
+        return behind
 
     async def _try(self, units: Sequence[list[Sample]]) -> None:
         part = [sample for unit in units for sample in unit]
@@ -130,10 +136,10 @@ class Search:
         reason = harm(self._batch.task, report)
         trade = self._bad_trade(units, report)
         if trade is not None:
-            self._found.harmful |= dict.fromkeys((one.id for one in part), f"harms: {trade}")
-        elif len(part) <= self._least or self._found.trials >= MOST_TRIALS:
+            self._result.harmful |= dict.fromkeys((one.id for one in part), f"harms: {trade}")
+        elif len(part) <= self._least or self._result.trials >= MOST_TRIALS:
             why = f"{reason} (tried in a group of {len(part)}, not alone)" if len(part) > 1 else reason
-            self._found.harmful |= dict.fromkeys((one.id for one in part), why)
+            self._result.harmful |= dict.fromkeys((one.id for one in part), why)
         else:
             smaller = [[sample] for sample in part] if len(units) == 1 else units
             middle = len(smaller) // 2
@@ -142,46 +148,46 @@ class Search:
 
     def _bad_trade(self, units: Sequence[list[Sample]], report: GateReport) -> str | None:
         """Why a new label that was tried by itself is refused for what it takes: a smaller double is one as well."""
-        found = report.tasks.get(self._batch.task)
-        if len(units) > 1 or found is None:
+        task_report = report.tasks.get(self._batch.task)
+        if len(units) > 1 or task_report is None:
             return None
-        return bad_trades(found, self._settings).get(units[0][0].label)
+        return bad_trades(task_report, self._settings).get(units[0][0].label)
 
     async def _trial(self, part: Sequence[Sample]) -> GateReport:
         """Judges a part with what is in already; one that passes is in from here on."""
-        self._found.trials += 1
-        change, everything = await self._change(part), [*self._found.taken, *part]
+        self._result.trials += 1
+        change, everything = await self._change(part), [*self._result.taken, *part]
         bulk = len(change.adds) + len(change.removes) > RANK_UPDATE_LIMIT
-        candidate = await asyncio.to_thread(self._learner.propose, change, bulk=bulk)
-        tried, report = await asyncio.to_thread(self._judge, candidate, everything)
+        proposal = await asyncio.to_thread(self._model.propose, change, bulk=bulk)
+        tried, report = await asyncio.to_thread(self._judge, proposal, everything)
         if not report.accepted:
             return report
-        await asyncio.to_thread(self._learner.apply, candidate)
+        await asyncio.to_thread(self._model.apply, proposal)
         self._accepted = tried
-        self._emphasis |= candidate.emphasis
-        for id, factor in candidate.emphasis.items():
+        self._emphasis |= proposal.emphasis
+        for id, factor in proposal.emphasis.items():
             self._examples[id] = replace(self._examples[id], weight=self._examples[id].weight * factor)
-        self._found.taken += part
-        self._gone |= self._batch.replaced(part).keys()
+        self._result.taken += part
+        self._absent |= self._batch.resolution.removes(part).keys()
         return report
 
-    def _judge(self, candidate: Proposal, samples: Sequence[Sample]) -> tuple[Proposal, GateReport]:
-        """The candidate as it compares with the version from before the batch, and what the gate says of it."""
-        paired, temperature = self._measured(candidate, samples), self._live.temperature
+    def _judge(self, proposal: Proposal, samples: Sequence[Sample]) -> tuple[Proposal, GateReport]:
+        """The proposal as it compares with the version from before the batch, and what the gate says of it."""
+        paired, temperature = self._measured(proposal, samples), self._live.temperature
         if len(samples) > RANK_UPDATE_LIMIT:
             temperature = temperature_of(paired) or temperature
         served = [sample.served_label for sample in samples]
         evidence = Evidence(paired, self._live.temperature, temperature, served)
         task = self._batch.task
         report = judge({task: evidence}, self._settings, charged={task: self._batch.charged})
-        return replace(candidate, paired=paired, temperature=temperature), report
+        return replace(proposal, paired=paired, temperature=temperature), report
 
     async def _change(self, part: Sequence[Sample]) -> ModelChange:
         """As the store would say it, had it been told of what is in already."""
-        removes = list(self._batch.replaced(part).values())
-        members = await self._recovery.members(self._shadow, self._batch.task, part, removes, self._gone)
+        removes = list(self._batch.resolution.removes(part).values())
+        members = await self._learned.members(self._copied, self._batch.task, part, removes, self._absent)
         for label in members:
-            members[label] += [self._examples[one.id] for one in self._found.taken if one.label == label]
+            members[label] += [self._examples[one.id] for one in self._result.taken if one.label == label]
         return ModelChange(
             [self._examples[sample.id] for sample in part],
             [self._examples[sample.id] for sample in removes if sample.id in self._examples],
@@ -189,19 +195,14 @@ class Search:
             self._batch.change.corrections,
         )
 
-    def _measured(self, candidate: Proposal, samples: Sequence[Sample]) -> PairedScores:
+    def _measured(self, proposal: Proposal, samples: Sequence[Sample]) -> PairedScores:
         """Against the version from before the batch: on the evaluation set, and on all that is in or tried."""
-        before = self._batch.standard
-        features = torch.stack([self._examples[one.id].features for one in samples]).to(candidate.weights)
+        before = self._batch.baseline
+        features = torch.stack([self._examples[one.id].features for one in samples]).to(proposal.weights)
         known = features @ before.weights + before.offsets
         return replace(
-            before.measure(candidate.paired, self._examples),
-            new_targets=torch.tensor([candidate.labels.index(one.label) for one in samples]),
-            new_live=torch.nn.functional.pad(known, (0, len(candidate.labels) - known.shape[1]), value=NEVER),
-            new_candidate=features @ candidate.weights + candidate.offsets,
+            before.measure(proposal.paired, self._examples),
+            new_targets=torch.tensor([proposal.labels.index(one.label) for one in samples]),
+            new_live=torch.nn.functional.pad(known, (0, len(proposal.labels) - known.shape[1]), value=NEVER),
+            new_candidate=features @ proposal.weights + proposal.offsets,
         )
-
-
-def harm(task: str, report: GateReport) -> str:
-    """Why samples of a task are kept out, as their reviewer reads it."""
-    return "harms: " + "; ".join(one.removeprefix(f"{task}: ") for one in report.reasons)[:490]

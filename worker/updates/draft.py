@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pawl.domain.gate_reports import GateReport
 from pawl.json_values import Json
 from worker.release.publisher import Draft
-from worker.state.learner_state import LearnerState, Ranked
+from worker.state.learner_state import LearnerState, TaskNovelty
 from worker.updates.step import Step
 
 
-def draft_of(state: LearnerState, step: Step, ranked: Mapping[str, Ranked]) -> Draft:
+def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]) -> Draft:
     """The candidate that a step makes of the live version."""
     choices = {name: model.regularisation for name, model in state.tasks.items()}
-    choices |= {name: proposal.regularisation for name, proposal in step.candidates.items()}
+    choices |= {name: proposal.regularisation for name, proposal in step.proposals.items()}
     chosen: Json = {
         "regularisation": {name: choice.value for name, choice in choices.items()},
         "regularisation_chosen_at": {name: choice.samples for name, choice in choices.items()},
@@ -25,9 +25,9 @@ def draft_of(state: LearnerState, step: Step, ranked: Mapping[str, Ranked]) -> D
         parent=state.version or None,
         encoder_folder=state.encoder_folder,
         encoder_digest=state.encoder.digest,
-        heads=step.staying(state.heads(step.candidates)),
+        heads=step.staying(state.heads(step.proposals)),
         features=state.features,
-        novelty=step.staying({task: one.novelty for task, one in ranked.items()}),
+        novelty=step.staying({task: each.novelty for task, each in novelty.items()}),
         settings=chosen | state.settings.model_dump(include={"young_class_size", "prior_correction"}),
         made_with=state.made_with,
         watermark=max([state.watermark, *(sample.seq for sample in step.adds)]),
@@ -39,7 +39,7 @@ def draft_of(state: LearnerState, step: Step, ranked: Mapping[str, Ranked]) -> D
     )
 
 
-def measured(report: GateReport) -> Json:
+def repeated_metrics(report: GateReport) -> Json:
     """The numbers of a gate report that a version's metrics repeat."""
     return {
         "accuracy": {task: one.overall.candidate for task, one in report.tasks.items() if one.overall.items},

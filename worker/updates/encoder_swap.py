@@ -24,10 +24,11 @@ from worker.model.task_model import TaskModel
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Draft, Publisher
 from worker.state.first_encoder import features_for
+from worker.state.learned_samples import embeddings_of
 from worker.state.learner_ports import LearnerPorts
-from worker.state.learner_state import LearnerState, embeddings_of
+from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
-from worker.updates.head_update import Learning
+from worker.updates.step_runner import StepRunner
 
 _TIMED_TEXTS = 64
 _TIMED_ROUNDS = 3
@@ -72,14 +73,12 @@ class EncoderSwap:
         self._recovery = recovery
         self._settings = settings
 
-    async def swap(self, learning: Learning, encoder: Encoder, folder: Path, result: Result, cause: Cause) -> Version:
+    async def swap(self, runner: StepRunner, encoder: Encoder, folder: Path, result: Result, cause: Cause) -> Version:
         """Refits, judges and publishes. Samples that came since the child started are in: the heads are made of all.
 
         Raises `ParentNotLive` when the live version changed meanwhile.
         """
-        live = learning.state
-        if live is None:
-            raise RuntimeError("there is no live version whose encoder could be replaced")
+        live = runner.live
         version = await self._ledger.get(live.version)
         new = LearnerState(
             live.version,
@@ -94,13 +93,13 @@ class EncoderSwap:
         if cause.request is None:
             await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
         await self._fold_in(new, cause.version)
-        await self._recovery.rebuild(new, version)
+        new = await self._recovery.rebuild(new, version)
         for learner in new.tasks.values():
             choice = await asyncio.to_thread(choose_regularisation, learner)
             learner.apply(await asyncio.to_thread(learner.propose_settings, regularisation=choice))
             temperature = await asyncio.to_thread(choose_temperature, learner)
             learner.apply(learner.propose_settings(temperature=temperature))
-        new.novelty = await asyncio.to_thread(new.ranked, {})
+        new = replace(new, novelty=await asyncio.to_thread(new.next_novelty, {}), encoder_watermark=result.watermark)
         refit = time.perf_counter() - begun
         written = await self._publisher.write(self._draft(live, new, result, cause, refit))
         evidence = {
@@ -114,13 +113,9 @@ class EncoderSwap:
         change = LedgerChange(trained=result.trained)
         if not report.accepted:
             if cause.request is None:
-                live.encoder_watermark = result.watermark  # tried: not again for the same samples
+                runner.mark_consolidated(result.watermark)
             return await self._publisher.refuse(written, report, change, {})
-        promoted = await self._publisher.promote(written, report, change)
-        new.version, new.unsaved = promoted.number, self._settings.snapshot_every
-        new.encoder_watermark = result.watermark
-        new.encoder_folder = self._publisher.encoder_folder(promoted.number)
-        learning.state = new
+        promoted = await runner.replace_encoder(new, written, report, change)
         await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])
         log.info("encoder_replaced", version=promoted.number, trained=len(result.trained))
         return promoted

@@ -10,16 +10,16 @@ from pawl.domain.errors import Conflict, ParentNotLive, StoreUnavailable
 from pawl.domain.labels import LabelChange, LabelChangeKind, check_enough_stay, retirement_reason
 from pawl.domain.versions import VersionKind
 from pawl.settings import Settings
-from worker.health.trouble import Place
+from worker.health.environment import Environment
 from worker.model.proposal import Proposal
 from worker.model.relabel import Retirement, propose_rename, reweighted
 from worker.model.task_model import TaskModel
+from worker.state.learned_samples import LearnedSamples
 from worker.state.learner_ports import LearnerPorts
-from worker.state.learner_state import LearnerState, embeddings_of
-from worker.state.recovery import Recovery
-from worker.updates.head_update import Learning
+from worker.state.learner_state import LearnerState
 from worker.updates.step import Step
-from worker.updates.task_removal import Dropping
+from worker.updates.step_runner import StepRunner
+from worker.updates.task_removal import TaskRemoval
 
 _TRIGGERS = {
     LabelChangeKind.RENAME: "label renamed",
@@ -29,24 +29,24 @@ _TRIGGERS = {
 log = structlog.get_logger(__name__)
 
 
-class Labelling:
-    """Brings the heads to the labels that operators decided on. Driven by the coroutine that drives `learning`."""
+class LabelChanger:
+    """Brings the heads to the labels that operators decided on. One coroutine drives it."""
 
     def __init__(
         self,
-        learning: Learning,
+        runner: StepRunner,
         ports: LearnerPorts,
-        recovery: Recovery,
-        place: Place,
+        learned: LearnedSamples,
+        environment: Environment,
         settings: Settings,
     ) -> None:
-        self._learning = learning
-        self._place = place
-        self._labels = labels = ports.labels
-        self._samples = samples = ports.samples
-        self._recovery = recovery
+        self._runner = runner
+        self._environment = environment
+        self._labels = ports.labels
+        self._samples = ports.samples
+        self._learned = learned
         self._settings = settings
-        self._dropping = Dropping(learning, labels, samples, settings)
+        self._task_removal = TaskRemoval(runner, ports.labels, learned)
 
     async def is_asked(self) -> bool:
         """Whether a change waits."""
@@ -66,7 +66,7 @@ class Labelling:
             except Conflict as error:
                 await self._fail(change, error)
             except Exception as error:
-                if not await self._place.blames(error):
+                if not await self._environment.is_fault_of_input(error):
                     raise
                 log.exception("label_change_failed", change=change.id)
                 await self._fail(change, error)
@@ -75,9 +75,9 @@ class Labelling:
         await self._labels.fail(change.id, str(error)[:500])
 
     async def _carry_out(self, change: LabelChange) -> None:
-        state = self._learning.state
+        state = self._runner.state
         if change.kind is LabelChangeKind.DROP:
-            await self._dropping.carry_out(state, change)
+            await self._task_removal.carry_out(change)
             return
         learner = state.tasks.get(change.task) if state is not None else None
         if state is None or learner is None or change.label not in learner.labels:
@@ -97,20 +97,19 @@ class Labelling:
             removes=removes,
             forced="label change",
             label=change,
+            needs_snapshot=True,
         )
-        version, report = await self._learning.run(state, step)
+        version, report = await self._runner.run(state, step)
         if version is None:
             await self._labels.fail(change.id, "; ".join(report.reasons)[:500])
             return
-        # Recovery cannot follow the ledger over this version, so a snapshot of it is due.
-        state.unsaved += self._settings.snapshot_every
         log.info("label_changed", kind=change.kind.value, task=change.task, label=change.label, target=change.target)
 
     async def _rename(self, state: LearnerState, learner: TaskModel, change: LabelChange, new: str) -> Proposal:
         members = {}
         for label in reweighted(learner, change.label, new) if new in learner.labels else []:
             rows = await self._samples.learned_with_label(change.task, label, self._settings.young_class_size)
-            members[label] = state.examples(rows, await embeddings_of(state, self._samples, rows))
+            members[label] = await self._learned.features(state, rows)
         return await asyncio.to_thread(propose_rename, learner, change.label, new, members)
 
     async def _retire(
@@ -118,7 +117,7 @@ class Labelling:
     ) -> tuple[Proposal, dict[str, str]]:
         removes: dict[str, str] = {}
         retirement = await asyncio.to_thread(Retirement, learner, change.label)
-        async for ids, examples in self._recovery.with_label(state, change.task, change.label):
+        async for ids, examples in self._learned.of_label(state, change.task, change.label):
             removes |= dict.fromkeys(ids, retirement_reason(change))
             await asyncio.to_thread(retirement.take_out, examples)
         return await asyncio.to_thread(retirement.propose), removes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -25,57 +26,60 @@ from worker.state.first_encoder import features_for
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
-from worker.updates.head_update import Learning
 from worker.updates.step import Step
+from worker.updates.step_runner import StepRunner
 
 DAMAGED = "artefact_damaged"
 REMADE = "artefact_remade"
 log = structlog.get_logger(__name__)
 
 
-class Remaking:
+class Rebuild:
     """Brings the learner to the live version, whatever has become of its files."""
 
     def __init__(
         self,
-        learning: Learning,
+        runner: StepRunner,
         recovery: Recovery,
         ports: LearnerPorts,
-        first_state: Callable[[], LearnerState],
+        empty_state: Callable[[], LearnerState],
         open_encoder: Callable[[Path, str], Encoder],
         settings: Settings,
     ) -> None:
-        self._learning = learning
+        self._runner = runner
         self._recovery = recovery
         self._ledger = ports.ledger
         self._artefacts = ports.artefacts
         self._open_encoder = open_encoder
-        self._first_state = first_state
+        self._empty_state = empty_state
         self._settings = settings
 
     async def catch_up(self) -> LearnerState | None:
-        """As `Learning.catch_up`; a live version that is damaged beyond healing is succeeded by one that is whole."""
+        """As `StepRunner.catch_up`; a live version damaged beyond healing is succeeded by one that is whole."""
         try:
-            return await self._learning.catch_up()
+            return await self._runner.catch_up()
         except ArtefactCorrupt as error:
             live = await self._ledger.live()
             if live is None:
                 raise
-            return await self._remade(live, error)
+            return await self._rebuilt(live, error)
 
-    async def _remade(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
+    async def _rebuilt(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
         log.error(DAMAGED, version=live.number, problem=str(error))
         await self._ledger.append_event(DAMAGED, {"version": live.number, "problem": str(error)})
         state = await asyncio.to_thread(self._base, live)
-        state.trained = await self._recovery.trained_on(live.number)
-        state.encoder_watermark = int(live.metrics.get("encoder_watermark", 0))
-        await self._recovery.rebuild(state, live)
-        step = Step(VersionKind.HEAD, "remade: files of its parent are damaged", {}, forced="damaged files")
-        version, report = await self._learning.run(state, step)
+        state = replace(
+            state,
+            trained=await self._recovery.trained_on(live.number),
+            encoder_watermark=int(live.metrics.get("encoder_watermark", 0)),
+        )
+        state = await self._recovery.rebuild(state, live)
+        trigger = "remade: files of its parent are damaged"
+        step = Step(VersionKind.HEAD, trigger, {}, forced="damaged files", needs_snapshot=True)
+        version, report = await self._runner.run(state, step)
         if version is None:
             raise PlaceUnwell(problem="; ".join(report.reasons)) from error
-        state.unsaved = self._settings.snapshot_every
-        self._learning.state = state
+        state = self._runner.live
         same = version.encoder_digest == live.encoder_digest
         await self._ledger.append_event(
             REMADE,
@@ -90,7 +94,7 @@ class Remaking:
         folders.sort(key=lambda folder: folder != self._artefacts.path(live.number))
         found = self._whole(folders, live.encoder_digest) or self._whole(folders, None)
         if found is None:
-            return self._first_state()
+            return self._empty_state()
         folder, number, digest = found
         try:
             origin = EncoderOrigin.of(self._artefacts.manifest(number).settings)

@@ -20,7 +20,7 @@ from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.novelty_reference import measure
 from worker.model.proposal import RegularisationChoice
 from worker.model.task_model import TaskModel
-from worker.state.learner_state import Ranked
+from worker.state.learner_state import TaskNovelty
 
 _PART = 20
 """d_0: of the examples' features the first so many are taken for z."""
@@ -93,7 +93,7 @@ def test_few_texts_or_none_are_enough() -> None:
 def test_it_is_made_anew_when_the_head_has_outgrown_it() -> None:
     task = learner()
     teach(task, examples("a", 5), [])
-    ranked = Ranked(task.novelty(_PART), 100, 0.1)
+    ranked = TaskNovelty(task.novelty(_PART), 100, 0.1)
     grown = {count: ranked.is_outgrown(count, 0.1) for count in (80, 84, 100, 120, 121)}
     assert grown == {80: True, 84: False, 100: False, 120: False, 121: True}
     assert ranked.is_outgrown(100, 0.3)

@@ -62,7 +62,7 @@ async def test_a_forced_version_is_exactly_what_it_was_when_it_was_refused(insta
         assert correction.state is QUEUED
         assert "on top of version" in (correction.reason or "")
 
-        await made.learner.learning.catch_up()  # follows the ledger
+        await made.learner.runner.catch_up()  # follows the ledger
         await assert_serves(made, whole)
         assert_same(made.state, await made.restarted())  # makes everything anew
         for snapshot in made.snapshots:
@@ -96,11 +96,11 @@ async def test_what_a_refused_version_would_have_replaced_leaves_with_it(install
         old = [one for one in known if one.label == "card_blocked"][:5]
         flipped = [*(one.text for one in old), *islice(texts("card_blocked", seed=8), 60)]
         ids = await made.learner.accept([(text, "exchange_rate") for text in flipped])
-        await made.learner.learning.learn(ids)
+        await made.learner.parts.head_update.learn(ids)
         [whole] = await made.versions(VersionState.REFUSED)
         before = (await live(made.learner)).number
         await made.learner.promote_again(whole.number, reason="they are right")
-        await made.learner.learning.catch_up()
+        await made.learner.runner.catch_up()
         assert {one.state for one in await made.learner.samples.get_many(ids)} == {LEARNED}
         found = await made.learner.samples.get_many([one.id for one in old])
         assert all(one.was_replaced for one in found)
@@ -119,10 +119,10 @@ async def test_a_correction_that_was_learned_otherwise_since_has_the_weight_it_w
         pairs = [(text, "exchange_rate") for text in islice(texts("card_blocked", seed=8), 60)]
         pairs += [(text, "tax_form") for text in islice(texts("profit_news", seed=8), 3)]
         ids = await made.learner.accept(pairs)
-        await made.learner.learning.learn(ids)
+        await made.learner.parts.head_update.learn(ids)
         [whole] = await made.versions(VersionState.REFUSED)
         await made.learner.promote_again(whole.number, reason="they are right")
-        await made.learner.learning.catch_up()
+        await made.learner.runner.catch_up()
         assert set(await made.fates(ids)) == {"learned"}
         await assert_serves(made, whole)
         assert_same(made.state, await made.restarted())
@@ -136,7 +136,7 @@ async def test_what_its_client_or_a_reviewer_took_out_stays_out_of_a_forced_vers
         await made.learner.samples.review(held[1].id, Review(ReviewAction.DISCARD, "nonsense", "ann"))
         version = await made.learner.promote_again(whole.number, reason="they are right")
         assert sorted(version.gate["pending_unlearn"]) == sorted(one.id for one in held[:2])
-        await made.learner.learning.catch_up()
+        await made.learner.runner.catch_up()
         assert (await live(made.learner)).trigger == "retraction"
         states = {one.state for one in await made.learner.samples.get_many([one.id for one in held[:2]])}
         assert states == {SampleState.RETRACTED, SampleState.REJECTED}

@@ -97,12 +97,12 @@ async def test_a_disaster_that_passed_the_gate_is_rolled_back_once_fair_feedback
             await send(learner, usual[start : start + 50], **options)
         before = (await learner.ledger.page(None, 1))[0].number
         bad = await learner.accept(swapped(400))
-        state = learner.learning.state
+        state = learner.runner.state
         assert state is not None
         # Past the screen and past what arrives: as if it had been bad from the first label on.
         samples = await learner.samples.get_many(bad)
-        step = await learner.learning.propose(state, samples, [], {}, bulk=True)
-        version, _ = await learner.learning.run(state, step)
+        step = await learner.runner.propose(state, samples, [], bulk=True)
+        version, _ = await learner.runner.run(state, step)
         assert version is not None
         arriving = labelled(200, seed=41)
         for start in range(0, 200, 10):
@@ -132,9 +132,9 @@ async def test_retention_keeps_the_version_that_one_would_go_back_to(install: In
     async with opened(pawl) as engine:
         learner = new_learner(pawl.settings, engine)
         await send(learner, labelled(5, seed=39))
-        kept = learner.learning._publisher.protected
+        kept = learner.parts.head_update.protected
         assert kept
         for pair in labelled(6, seed=42):
             await send(learner, [pair])
-        await learner.learning._publisher.retire_old()
+        await learner.parts.publisher.retire_old(kept)
         assert kept <= set(learner.artefacts.kept())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pawl.domain.samples import Origin, Sample, SampleState, Split
-from worker.screening.conflict_resolution import sort_out
+from worker.screening.conflict_resolution import resolve_conflicts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,32 +28,32 @@ def sample(
 def test_a_newer_label_replaces_a_learned_one() -> None:
     old = sample(1, "t", "a", SampleState.LEARNED)
     new = sample(2, "t", "b")
-    intake = sort_out([new], [old])
-    assert intake.adds == [new]
-    assert intake.removes(intake.adds) == {"fb_1": old}
-    assert intake.dropped == {}
+    resolution = resolve_conflicts([new], [old])
+    assert resolution.adds == [new]
+    assert resolution.removes(resolution.adds) == {"fb_1": old}
+    assert resolution.dropped == {}
 
 
 def test_an_older_label_that_comes_late_is_dropped() -> None:
-    intake = sort_out([sample(1, "t", "a")], [sample(2, "t", "b", SampleState.LEARNED)])
-    assert intake.adds == []
-    assert intake.dropped == {"fb_1": "replaced by fb_2"}
+    resolution = resolve_conflicts([sample(1, "t", "a")], [sample(2, "t", "b", SampleState.LEARNED)])
+    assert resolution.adds == []
+    assert resolution.dropped == {"fb_1": "replaced by fb_2"}
 
 
 def test_final_states_and_repeats_are_passed_over() -> None:
     one = sample(1, "t", "a")
     done = [sample(n, f"u{n}", "a", state) for n, state in enumerate(SampleState, 2) if state is not SampleState.QUEUED]
-    intake = sort_out([one, one, *done], [])
-    assert intake.adds == [one]
-    assert intake.retractions == []
+    resolution = resolve_conflicts([one, one, *done], [])
+    assert resolution.adds == [one]
+    assert resolution.retractions == []
 
 
 def test_a_retraction_leaves_once_even_when_replaced_in_the_same_batch() -> None:
     old = sample(1, "t", "a", SampleState.LEARNED, retract=True)
     other = sample(3, "u", "a", SampleState.LEARNED, retract=True)
-    intake = sort_out([old, other, sample(2, "t", "b")], [])
-    assert intake.retractions == [other]
-    assert set(intake.removes(intake.adds)) == {"fb_1"}
+    resolution = resolve_conflicts([old, other, sample(2, "t", "b")], [])
+    assert resolution.retractions == [other]
+    assert set(resolution.removes(resolution.adds)) == {"fb_1"}
 
 
 @given(
@@ -70,10 +70,12 @@ def test_the_newest_label_of_each_text_wins_in_any_order_and_batching(
         batch, waiting = [store[n] for n in waiting[:size]], waiting[size:]
         texts = {s.text_digest for s in batch}
         rivals = [s for s in store.values() if s.text_digest in texts and s not in batch]
-        intake = sort_out(batch, [s for s in rivals if s.state in (SampleState.QUEUED, SampleState.LEARNED)])
-        for added in intake.adds:
+        resolution = resolve_conflicts(
+            batch, [s for s in rivals if s.state in (SampleState.QUEUED, SampleState.LEARNED)]
+        )
+        for added in resolution.adds:
             store[added.seq] = replace(added, state=SampleState.LEARNED)
-        for gone in (*intake.removes(intake.adds).values(), *(store[int(i[3:])] for i in intake.dropped)):
+        for gone in (*resolution.removes(resolution.adds).values(), *(store[int(i[3:])] for i in resolution.dropped)):
             store[gone.seq] = replace(gone, state=SampleState.RETRACTED)
     newest = {text: seq for seq, (text, _) in enumerate(labels, 1)}
     assert {s.seq for s in store.values() if s.state is SampleState.LEARNED} == set(newest.values())

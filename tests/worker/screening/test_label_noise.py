@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pawl.domain.quarantine import Doubt, QuarantineKind
 from pawl.settings import Settings
-from worker.screening.label_noise import Screen
-from worker.screening.observations import Arrival, Confusion, Seen, Verdict
+from worker.screening.label_noise import NoiseDetector
+from worker.screening.observations import ArrivingLabel, Confusion, NoiseVerdict, RememberedLabel
 
 SETTINGS = Settings(quarantine_window=300)
 LABELS = [f"label-{n}" for n in range(20)]
@@ -36,32 +36,32 @@ def arrival(
     rank: int = 9,
     gold: str | None = None,
     direction: int | None = None,
-) -> Arrival:
+) -> ArrivingLabel:
     """A confirmation, or with an `answer` a label that head and neighbours contradict."""
     says = answer or label
     z = np.zeros(400, np.float32)
     z[number % 400 if direction is None else direction] = 1.0
     near = tuple(neighbours) if neighbours is not None else (says,) * 5
     different = says != label
-    return Arrival(
+    return ArrivingLabel(
         f"s{number}", source, label, says, margin if different else 0.0, rank if different else 0, near, z, gold
     )
 
 
-def honest(count: int, start: int = 0, source: str | None = None) -> list[Arrival]:
+def honest(count: int, start: int = 0, source: str | None = None) -> list[ArrivingLabel]:
     return [arrival(start + n, LABELS[n % len(LABELS)], source=source) for n in range(count)]
 
 
-def flow(count: int, start: int = 1000, source: str | None = None, label: str = LABELS[1]) -> list[Arrival]:
+def flow(count: int, start: int = 1000, source: str | None = None, label: str = LABELS[1]) -> list[ArrivingLabel]:
     return [arrival(start + n, label, LABELS[0], source=source) for n in range(count)]
 
 
-def judge(screen: Screen, arrivals: Sequence[Arrival]) -> Verdict:
+def judge(screen: NoiseDetector, arrivals: Sequence[ArrivingLabel]) -> NoiseVerdict:
     return screen.judge(arrivals, COUNTS, sharp)
 
 
 def test_a_burst_in_one_batch_is_held_whole() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(200))
     verdict = judge(screen, flow(80))
     assert len(verdict.holds) == 80
@@ -70,7 +70,7 @@ def test_a_burst_in_one_batch_is_held_whole() -> None:
 
 
 def test_a_burst_one_by_one_is_held_from_the_floor_on_and_what_was_learned_of_it_is_pulled() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(200))
     held: list[str] = []
     for number, one in enumerate(flow(40), 1):
@@ -89,7 +89,7 @@ def test_no_order_and_no_cutting_into_batches_lets_a_burst_through(seed: int, si
     """Of 40 wrong labels among 160 right ones none is in the head at the end but fewer than a flow needs."""
     everything = honest(160) + flow(40)
     random.Random(seed).shuffle(everything)
-    screen, learned, rest = Screen(SETTINGS), set[str](), list(everything)
+    screen, learned, rest = NoiseDetector(SETTINGS), set[str](), list(everything)
     while rest:
         size = sizes[len(rest) % len(sizes)]
         batch, rest = rest[:size], rest[size:]
@@ -103,15 +103,15 @@ def test_no_order_and_no_cutting_into_batches_lets_a_burst_through(seed: int, si
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 19)), max_size=50), max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_confirmations_are_never_held_and_the_window_is_bounded(batches: list[list[tuple[int, int]]]) -> None:
-    screen = Screen(Settings(quarantine_window=50))
+    screen = NoiseDetector(Settings(quarantine_window=50))
     for batch in batches:
         verdict = screen.judge([arrival(n, LABELS[at], source=f"{n % 3}") for n, at in batch], COUNTS, sharp)
-        assert verdict == Verdict()
+        assert verdict == NoiseVerdict()
         assert len(screen) <= 50
 
 
 def test_scattered_mistakes_are_no_flow() -> None:
-    screen, chance = Screen(SETTINGS), random.Random(1)
+    screen, chance = NoiseDetector(SETTINGS), random.Random(1)
     for n in range(300):
         wrong = n % 10 == 0
         says, label = chance.sample(LABELS, 2)
@@ -122,20 +122,20 @@ def test_what_the_panel_confuses_itself_explains_a_flow() -> None:
     def blurred(_answer: str, _label: str) -> Confusion:
         return Confusion(items=30, errors=8, opposed=6, usual=0.15)
 
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     batch = honest(200) + [arrival(500 + n, LABELS[1]) for n in range(20)] + flow(2 * FLOOR)
     assert not screen.judge(batch, COUNTS, blurred).holds
-    assert judge(Screen(SETTINGS), batch).holds
+    assert judge(NoiseDetector(SETTINGS), batch).holds
 
 
 def test_what_a_convicted_source_gave_the_label_afterwards_is_held_although_the_head_agrees() -> None:
     """It agrees because it had learned the first of them."""
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     before = [arrival(n, LABELS[1], source="partner") for n in range(3)]
     first = flow(FLOOR - 1, source="partner")
     agreed = [arrival(100 + n, LABELS[1], source="partner") for n in range(5)]
     elsewhere = [arrival(200 + n, LABELS[2], source="partner") for n in range(5)]
-    assert judge(screen, [*before, *first, *agreed, *elsewhere]) == Verdict(
+    assert judge(screen, [*before, *first, *agreed, *elsewhere]) == NoiseVerdict(
         doubts={one.sample_id: Doubt(LABELS[0], True, False) for one in first}
     )
     verdict = judge(screen, flow(2 * FLOOR, 2000, source="partner"))
@@ -151,7 +151,7 @@ def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usu
         return Confusion(items=30, errors=0, opposed=0, usual=usual)
 
     counts = COUNTS | {f"other-{n}": 100 for n in range(57)}
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     screen.judge([one for n in range(50) for one in honest(4, 4 * n, source=f"user-{n}")], counts, flawless)
     burst = [arrival(500 + n, LABELS[1], LABELS[0], source="partner", rank=2) for n in range(20)]
     assert len(screen.judge(burst, counts, flawless).holds) == held
@@ -159,15 +159,15 @@ def test_a_label_without_errors_on_the_panel_is_taken_to_have_the_usual_ones(usu
 
 def test_a_label_may_take_from_others_while_it_is_young() -> None:
     young = COUNTS | {"new": SETTINGS.quarantine_established - 1}
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     verdict = screen.judge(flow(40, label="new"), young, sharp)
-    assert verdict == Verdict()
+    assert verdict == NoiseVerdict()
     grown = COUNTS | {"new": SETTINGS.quarantine_established}
-    assert len(Screen(SETTINGS).judge(flow(20, label="new"), grown, sharp).holds) == 20
+    assert len(NoiseDetector(SETTINGS).judge(flow(20, label="new"), grown, sharp).holds) == 20
 
 
 def test_a_held_burst_does_not_make_its_label_young_for_the_rest_of_the_burst() -> None:
-    screen, grown = Screen(SETTINGS), COUNTS | {"new": SETTINGS.quarantine_established + 14}
+    screen, grown = NoiseDetector(SETTINGS), COUNTS | {"new": SETTINGS.quarantine_established + 14}
     for start in range(1000, 1080, 15):
         verdict = screen.judge(flow(15, start, label="new"), grown, sharp)
         assert len(verdict.holds) == 15
@@ -178,11 +178,11 @@ def test_a_held_burst_does_not_make_its_label_young_for_the_rest_of_the_burst() 
 )
 def test_a_close_call_opposes_nothing(change: dict[str, object]) -> None:
     batch = [arrival(1000 + n, LABELS[1], LABELS[0], **change) for n in range(40)]  # type: ignore[arg-type]  # one field
-    assert not judge(Screen(SETTINGS), batch).holds
+    assert not judge(NoiseDetector(SETTINGS), batch).holds
 
 
 def test_a_flow_of_one_source_does_not_take_another_sources_labels_along() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(100, source="ann") + honest(100, 100, source="eve"))
     verdict = judge(screen, [*flow(20, source="eve"), *flow(2, 2000, source="ann")])
     assert set(verdict.holds) == {f"s{1000 + n}" for n in range(20)}
@@ -190,7 +190,7 @@ def test_a_flow_of_one_source_does_not_take_another_sources_labels_along() -> No
 
 
 def test_a_flow_shared_out_among_sources_is_held_too() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(200, source="ann"))
     batch = [arrival(1000 + n, LABELS[1], LABELS[0], source=f"bot-{n}") for n in range(20)]
     verdict = judge(screen, batch)
@@ -199,7 +199,7 @@ def test_a_flow_shared_out_among_sources_is_held_too() -> None:
 
 
 def test_what_reviewers_release_speaks_for_no_flow_any_more() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(200))
     assert len(judge(screen, flow(10)).holds) == 10
     screen.clear([f"s{1000 + n}" for n in range(10)])
@@ -208,16 +208,16 @@ def test_what_reviewers_release_speaks_for_no_flow_any_more() -> None:
 
 
 def test_a_source_of_nonsense_is_held_whole_and_an_unnamed_one_is_not() -> None:
-    def nonsense(source: str | None) -> list[Arrival]:
+    def nonsense(source: str | None) -> list[ArrivingLabel]:
         chance = random.Random(2)
         pairs = [chance.sample(LABELS, 2) for _ in range(40)]
         return [arrival(n, label, says, source=source) for n, (label, says) in enumerate(pairs)]
 
-    verdict = judge(Screen(SETTINGS), nonsense("bot"))
+    verdict = judge(NoiseDetector(SETTINGS), nonsense("bot"))
     assert len(verdict.holds) == 40
     assert {one.kind for one in verdict.holds.values()} == {QuarantineKind.SOURCE}
     assert "labels from `bot`" in verdict.holds["s0"].reason
-    assert not judge(Screen(SETTINGS), nonsense(None)).holds
+    assert not judge(NoiseDetector(SETTINGS), nonsense(None)).holds
 
 
 def test_a_source_that_only_corrects_but_plausibly_keeps_its_trust() -> None:
@@ -226,11 +226,11 @@ def test_a_source_that_only_corrects_but_plausibly_keeps_its_trust() -> None:
     for n in range(100):
         label, says = chance.sample(LABELS, 2)
         batch.append(arrival(n, label, says, source="reviewer", rank=1 if n % 6 else 9, margin=0.1))
-    assert not judge(Screen(SETTINGS), batch).holds
+    assert not judge(NoiseDetector(SETTINGS), batch).holds
 
 
 def test_a_held_source_gets_its_trust_back_by_right_labels() -> None:
-    screen, chance = Screen(SETTINGS), random.Random(4)
+    screen, chance = NoiseDetector(SETTINGS), random.Random(4)
     bad = [arrival(n, label, says, source="bot") for n in range(30) for label, says in [chance.sample(LABELS, 2)]]
     judge(screen, bad)
     assert judge(screen, honest(1, 500, "bot")).holds
@@ -240,7 +240,7 @@ def test_a_held_source_gets_its_trust_back_by_right_labels() -> None:
 
 def test_gold_counts_against_a_source_where_the_model_agrees_with_it() -> None:
     batch = [arrival(n, LABELS[n % 20], source="bot", gold="label-x") for n in range(40)]
-    assert len(judge(Screen(SETTINGS), batch).holds) == 40
+    assert len(judge(NoiseDetector(SETTINGS), batch).holds) == 40
 
 
 def test_near_duplicates_with_one_contradicting_label_are_held_below_the_floor_of_flows() -> None:
@@ -248,23 +248,23 @@ def test_near_duplicates_with_one_contradicting_label_are_held_below_the_floor_o
     assert count < FLOOR
     answers = [LABELS[2 + n] for n in range(count)]
     batch = [arrival(n, LABELS[1], answers[n], direction=7) for n in range(count)]
-    verdict = judge(Screen(SETTINGS), batch)
+    verdict = judge(NoiseDetector(SETTINGS), batch)
     assert {one.kind for one in verdict.holds.values()} == {QuarantineKind.DUPLICATES}
     assert len(verdict.holds) == count
     apart = [arrival(n, LABELS[1], answers[n]) for n in range(count)]
-    assert not judge(Screen(SETTINGS), apart).holds
+    assert not judge(NoiseDetector(SETTINGS), apart).holds
 
 
 def test_the_same_batch_again_counts_once_and_a_window_made_anew_judges_the_same() -> None:
-    screen = Screen(SETTINGS)
+    screen = NoiseDetector(SETTINGS)
     judge(screen, honest(200))
     for _ in range(5):
         assert not judge(screen, flow(FLOOR - 1)).holds
     doubts = judge(screen, flow(FLOOR - 1)).doubts
     vectors = {one.sample_id: one.z for one in flow(FLOOR - 1)}
-    seen = [Seen(one.sample_id, one.source, one.label, None) for one in honest(200)]
-    seen += [Seen(id, None, LABELS[1], doubt, vectors[id]) for id, doubt in doubts.items()]
-    assert judge(Screen(SETTINGS, seen), flow(10, 2000)) == judge(screen, flow(10, 2000))
+    seen = [RememberedLabel(one.sample_id, one.source, one.label, None) for one in honest(200)]
+    seen += [RememberedLabel(id, None, LABELS[1], doubt, vectors[id]) for id, doubt in doubts.items()]
+    assert judge(NoiseDetector(SETTINGS, seen), flow(10, 2000)) == judge(screen, flow(10, 2000))
 
 
 def test_a_cap_holds_without_a_test() -> None:
@@ -272,6 +272,6 @@ def test_a_cap_holds_without_a_test() -> None:
         return Confusion(items=10, errors=10, opposed=10, usual=1.0)
 
     batch = honest(200) + flow(20)
-    assert not Screen(SETTINGS).judge(batch, COUNTS, blurred).holds
+    assert not NoiseDetector(SETTINGS).judge(batch, COUNTS, blurred).holds
     capped = Settings(quarantine_window=300, quarantine_flow_cap=20)
-    assert len(Screen(capped).judge(batch, COUNTS, blurred).holds) == 20
+    assert len(NoiseDetector(capped).judge(batch, COUNTS, blurred).holds) == 20

@@ -33,10 +33,10 @@ async def test_two_texts_that_differ_only_after_the_cut_are_not_held_against_eac
         found = {one.id: one for one in await learner.samples.get_many([first, *ids])}
         assert {one.state for one in found.values()} == {SampleState.LEARNED}, [one.reason for one in found.values()]
         assert {found[name].emphasis for name in ids} == {1.0}
-        state = learner.learning.state
+        state = learner.runner.state
         assert state is not None
         assert state.alike == {first, *ids}
-        seated = {item.sample_id for item in state.task("default").evaluation.items}
+        seated = {item.sample_id for item in state.tasks["default"].evaluation.items}
         assert not seated & {first, *ids}
         read = (await _live(learner)).metrics["reading"]["default"]
         assert (read["texts"], read["truncated"], read["unknown_share"]) == (5, 5, 0.0)
@@ -44,10 +44,10 @@ async def test_two_texts_that_differ_only_after_the_cut_are_not_held_against_eac
         assert await learner.samples.cut_conflicts(digest) == {first, *ids}
 
         again = new_learner(pawl.settings, engine)
-        reopened = await again.learning.catch_up()
+        reopened = await again.runner.catch_up()
         assert reopened is not None
         assert reopened.alike == {first, *ids}
-        assert not {item.sample_id for item in reopened.task("default").evaluation.items} & {first, *ids}
+        assert not {item.sample_id for item in reopened.tasks["default"].evaluation.items} & {first, *ids}
         short = await again.accept([(next(texts("card", seed=99)), "card")])
         await again.learn_queued()
         assert short[0] not in reopened.alike

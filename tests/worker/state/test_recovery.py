@@ -26,7 +26,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         learner = new_learner(pawl.settings, engine)
         lived = Lived(pawl, engine, learner)
         fresh = iter(labelled(500, seed=2))
-        await learner.learning.catch_up()
+        await learner.runner.catch_up()
         await learner.accept([next(fresh) for _ in range(10)], golden=True)
         await learner.accept([next(fresh) for _ in range(40)])
         await learner.accept([(text, f"mood {label}") for text, label in labelled(30, seed=3)], task="mood")
@@ -40,7 +40,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         await _choose_lambda(lived, 3.0)
         await learner.accept([next(fresh) for _ in range(3)])
         await learner.learn_queued()
-        await learner.parts.recovery.seat_golden(lived.state)
+        await learner.parts.runner.seat_golden()
         yield lived
 
 
@@ -50,7 +50,7 @@ async def _choose_lambda(lived: Lived, value: float) -> None:
     choice = RegularisationChoice(value, model.samples)
     proposal = model.propose_settings(regularisation=choice, temperature=0.5)
     step = Step(VersionKind.HEAD, "regularisation", {"default": proposal})
-    version, _ = await lived.learner.learning.run(lived.state, step)
+    version, _ = await lived.learner.runner.run(lived.state, step)
     assert version is not None
 
 
@@ -97,7 +97,7 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     await learner.promote_again(1)
     if by == "rebuild":
         shutil.rmtree(lived.pawl.settings.snapshots_path)
-    state = await learner.learning.catch_up() if by == "following" else await lived.restarted()
+    state = await learner.runner.catch_up() if by == "following" else await lived.restarted()
     assert state is not None
     first, learned = await learner.ledger.get(1), await learner.samples.learned("default")
     assert 0 < len(learned) < TRAINED_SAMPLES

@@ -15,7 +15,7 @@ from tests.learners import new_learner
 from tests.processes import Installer
 from tests.worker.banks import Bank, bank
 from tests.worker.lives import assert_exact, assert_same
-from worker.updates import batches as lots
+from worker.updates import batches
 
 LEARNED, QUARANTINED = "learned", "quarantined"
 GOOD = 23
@@ -61,7 +61,7 @@ async def release_one_by_one(made: Bank, samples: list[Sample]) -> None:
 async def test_an_import_of_new_classes_is_judged_as_a_whole_however_it_is_delivered(install: Installer) -> None:
     async with bank(install, bulk_batch=50) as made:
         ids = await made.import_rows(growth())
-        await made.learner.learning.learn(ids[100:110])  # what the stream happened to bring
+        await made.learner.parts.head_update.learn(ids[100:110])  # what the stream happened to bring
         [version] = (await made.versions())[1:]
         assert (version.state, version.samples_new) == (VersionState.LIVE, len(ids))
         assert await made.fates(ids) == {LEARNED: dict.fromkeys(NEW, GOOD)}
@@ -113,7 +113,7 @@ async def test_no_sequence_of_parts_reaches_what_the_whole_was_refused_for(insta
     async with bank(install) as made:
         ids = await made.import_rows(flipped())
         for start in range(0, len(ids), 25):
-            await made.learner.learning.learn(ids[start : start + 25])
+            await made.learner.parts.head_update.learn(ids[start : start + 25])
         await made.learner.learn_queued()
         held = await made.get(ids, SampleState.QUARANTINED)
         assert len(held) > 40
@@ -129,7 +129,7 @@ async def test_no_sequence_of_parts_reaches_what_the_whole_was_refused_for(insta
 async def test_what_was_refused_as_feedback_is_not_learned_in_parts_either(install: Installer) -> None:
     async with bank(install, quarantine_window=0, probation_window=0) as made:
         ids = await made.learner.accept(flipped())
-        await made.learner.learning.learn(ids)
+        await made.learner.parts.head_update.learn(ids)
         held = await made.get(ids, SampleState.QUARANTINED)
         assert len(held) > 40
         await release_one_by_one(made, held[:8])
@@ -141,7 +141,7 @@ async def test_what_was_refused_as_feedback_is_not_learned_in_parts_either(insta
 async def test_parts_of_a_huge_import_are_judged_with_those_before_them(
     install: Installer, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
-    monkeypatch.setattr(lots, "JUDGED_TOGETHER", 30)
+    monkeypatch.setattr(batches, "JUDGED_TOGETHER", 30)
     async with bank(install) as made:
         mixed = [pair for pairs in zip(growth()[:90], flipped(), strict=True) for pair in pairs]
         ids = await made.import_rows(mixed)

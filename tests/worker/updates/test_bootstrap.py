@@ -41,7 +41,7 @@ async def test_a_file_sorted_by_label_makes_a_first_version_of_every_label(
     install: Installer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows of the first label than a first version takes."""
-    monkeypatch.setattr("worker.loop._BOOTSTRAP_LIMIT", 40)
+    monkeypatch.setattr("worker.updates.bootstrap.MOST_SAMPLES", 40)
     pairs = sorted(labelled(150), key=lambda pair: pair[1])
     many = [pair for pair in labelled(400) if pair[1] == pairs[0][1]][:60]
     pairs = [*many, *(pair for pair in pairs if pair[1] != pairs[0][1])]

@@ -27,7 +27,7 @@ async def test_an_embedding_is_read_and_written_once(lived: Lived) -> None:
     """Screen, probation and head all want it."""
     watch = Watch()
     learner = new_learner(lived.pawl.settings, lived.engine, watch)
-    await learner.learning.catch_up()
+    await learner.runner.catch_up()
     for pair in labelled(3, seed=9):
         await learner.accept([pair], served_label="another", served_version=1)
         watch.steps.clear()

@@ -49,7 +49,7 @@ async def test_what_is_embedded_stays_when_the_process_dies(install: Installer) 
     pawl = install.trained()
     async with opened(pawl) as engine:
         learner = new_learner(pawl.settings, engine)
-        state = await learner.learning.catch_up()
+        state = await learner.runner.catch_up()
         assert state is not None
         ids = [sample.id for sample in await learner.samples.learned("default")]
         assert len(ids) == TRAINED_SAMPLES > 128
@@ -67,7 +67,7 @@ async def test_the_same_encoder_with_other_features_is_another_head(install: Ins
     pawl = install.trained(gate_max_latency_ratio=100, gate_max_drop=1, gate_max_class_drop=1, gate_max_ece_rise=1)
     async with opened(pawl) as engine:
         follower = new_learner(pawl.settings, engine)
-        before = await follower.learning.catch_up()
+        before = await follower.runner.catch_up()
         assert before is not None and before.made_with is not None  # noqa: PT018
         choice = replace(before.made_with.choice, random_features=48, seed=5)
         asked = await follower.ledger.request_encoder(choice, "a test", None)
@@ -80,10 +80,10 @@ async def test_the_same_encoder_with_other_features_is_another_head(install: Ins
         assert live.encoder_digest == before.encoder.digest
         width = before.features.dimension + 48 + 1
         for learner in (follower, new_learner(pawl.settings, engine)):
-            state = await learner.learning.catch_up()
+            state = await learner.runner.catch_up()
             assert state is not None
             assert (state.version, state.samples, state.features.width) == (live.number, TRAINED_SAMPLES, width)
-            assert state.task("default").head.dimension == width
+            assert state.tasks["default"].head.dimension == width
             assert state.made_with is not None
             assert state.made_with.choice == choice
         sent = await follower.accept([("a wholly new text about a card", "card")])

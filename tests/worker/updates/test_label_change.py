@@ -61,7 +61,7 @@ async def test_a_retired_label_leaves_exactly(lived: Lived) -> None:
         SampleState.RETRACTED
     }
     assert {one.state for one in await learner.samples.get_many(queued)} == {SampleState.REJECTED}
-    await learner.learning.learn(queued)
+    await learner.parts.head_update.learn(queued)
     assert (await live(learner)).number == 2
 
 
@@ -70,7 +70,7 @@ async def test_a_life_of_changes(lived: Lived) -> None:
     fresh = iter(labelled(200, seed=2))
     old = await learner.samples.learned("default")
     await learner.accept([next(fresh) for _ in range(10)], golden=True)
-    await learner.parts.recovery.seat_golden(lived.state)
+    await learner.parts.runner.seat_golden()
     await learner.accept([next(fresh) for _ in range(20)])  # some of these wait under their old labels
     await learner.change_label("rename", "card", "bank card")
     await learner.learn_queued()
@@ -117,7 +117,7 @@ async def test_a_change_that_cannot_be_made_fails_and_says_why(lived: Lived) -> 
     for sample in await learner.samples.learned_with_label("default", "extra", 10):
         await learner.samples.request_retraction(sample.id)
     await learner.learn_queued()
-    await learner.parts.labelling.carry_out()
+    await learner.parts.label_changer.carry_out()
     failed = await learner.labels.get(asked.id)
     assert failed.state is LabelChangeState.FAILED
     assert "fewer than 2" in (failed.problem or "")

@@ -45,18 +45,18 @@ async def test_after_a_restart(lived: Lived, snapshot: str) -> None:
 async def test_two_learners_take_turns(lived: Lived) -> None:
     """What the other one changed is followed, and of two that carry out one change one wins."""
     one, other = lived.learner, new_learner(lived.pawl.settings, lived.engine)
-    await other.learning.catch_up()
+    await other.runner.catch_up()
     await one.change_label("merge", "card", "transfer")
     await other.change_label("rename", "flight", "trip")
     await assert_exact(lived, other)
     await one.labels.request(LabelRequest(LabelChangeKind.RETIRE, "default", "profit"))
-    await one.learning.catch_up()
+    await one.runner.catch_up()
     await assert_exact(lived)
-    one.meanwhile["before promote"] = other.parts.labelling.carry_out
+    one.meanwhile["before promote"] = other.parts.label_changer.carry_out
     with pytest.raises(ParentNotLive):
-        await one.parts.labelling.carry_out()
-    await one.learning.catch_up()
-    await one.parts.labelling.carry_out()
+        await one.parts.label_changer.carry_out()
+    await one.runner.catch_up()
+    await one.parts.label_changer.carry_out()
     assert [change.kind for change in await one.labels.applied(3)] == [LabelChangeKind.RETIRE]
     await one.accept(labelled(5, seed=3, labels=("password",)))
     await one.learn_queued()
@@ -67,12 +67,12 @@ async def test_two_learners_take_turns(lived: Lived) -> None:
 async def test_a_crash_leaves_the_change_done_or_waiting(lived: Lived, where: str) -> None:
     await lived.learner.labels.request(LabelRequest(LabelChangeKind.MERGE, "default", "card", "transfer"))
     dying = new_learner(lived.pawl.settings, lived.engine, Fuse(where=where))
-    await dying.learning.catch_up()
+    await dying.runner.catch_up()
     with pytest.raises(Crash):
-        await dying.parts.labelling.carry_out()
+        await dying.parts.label_changer.carry_out()
     after = new_learner(lived.pawl.settings, lived.engine)
-    await after.learning.catch_up()
-    await after.parts.labelling.carry_out()
+    await after.runner.catch_up()
+    await after.parts.label_changer.carry_out()
     await assert_exact(lived, after)
     assert await after.labels.pending() == []
     changes = await after.labels.applied(0)
@@ -92,7 +92,7 @@ async def test_a_decision_survives_a_roll_back(lived: Lived, by: str) -> None:
     assert made.gate["pending_label_changes"]
     if by == "restart":
         learner = new_learner(lived.pawl.settings, lived.engine)
-    await learner.learning.catch_up()
+    await learner.runner.catch_up()
     version = await live(learner)
     assert (version.number, version.kind, version.trigger) == (made.number + 1, VersionKind.HEAD, "retraction")
     [quarantined] = await learner.samples.get_many(learned)
@@ -117,12 +117,12 @@ async def test_what_a_consolidation_brings_gets_the_labels_of_now(lived: Lived, 
     swap = EncoderSwap(parts.ports, parts.publisher, parts.recovery, parts.settings)
     result = Result(encoder_digest=encoder.digest, trained=tuple(trained), samples_new=50, watermark=200, metrics={})
     cause = Cause(state.version, "test")
-    made = await swap.swap(learner.learning, encoder, folder, result, cause)
+    made = await swap.swap(learner.runner, encoder, folder, result, cause)
     assert made.state.value == "live", made.gate["reasons"]
     assert made.kind is VersionKind.CONSOLIDATION
     assert set(made.labels["default"]) == {"bank card", "transfer", "password"}
-    assert learner.learning.state is not None
-    assert set(weights_by_label(learner.learning.state, "default")) == {"bank card", "transfer", "password"}
+    assert learner.runner.state is not None
+    assert set(weights_by_label(learner.runner.state, "default")) == {"bank card", "transfer", "password"}
 
 
 class RenamedEncoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pawl.domain.samples import NewSample, SampleState
 from tests.intents import labelled
 from tests.worker.lives import Lived, assert_exact, live
@@ -44,14 +46,14 @@ async def test_a_learned_sample_that_turns_golden_leaves_the_head_exactly_and_ju
     assert (old.state, (old.reason or "")[:22]) == (SampleState.RETRACTED, "its text is golden now")
     assert (await live(learner)).gate["forced"] == "retraction"
     await assert_exact(lived)
-    await learner.parts.recovery.seat_golden(lived.state)
+    await learner.parts.runner.seat_golden()
     assert golden_seats(lived) == {gold: False}
     assert gold in {one.sample_id for one in (await lived.restarted()).tasks["default"].evaluation.items}
     await again(lived, first.text, first.label, golden=True, pinned=True)
-    await learner.parts.recovery.seat_golden(lived.state)
+    await learner.parts.runner.seat_golden()
     assert golden_seats(lived) == {gold: True}
     await learner.samples.request_retraction(gold)
-    await learner.parts.recovery.seat_golden(lived.state)
+    await learner.parts.runner.seat_golden()
     assert golden_seats(lived) == {}
     back = await again(lived, first.text, first.label)
     assert (await learner.samples.get(back)).state is SampleState.LEARNED
@@ -71,7 +73,7 @@ async def test_a_roll_back_does_not_bring_a_text_back_that_is_golden(lived: Live
 
 async def test_a_text_that_the_encoder_was_trained_on_judges_nothing(lived: Lived) -> None:
     first = (await lived.learner.samples.learned("default"))[0]
-    lived.state.trained = frozenset({first.text_digest})
+    lived.learner.runner._state = replace(lived.state, trained=frozenset({first.text_digest}))
     await again(lived, first.text, first.label, golden=True)
-    await lived.learner.parts.recovery.seat_golden(lived.state)
+    await lived.learner.parts.runner.seat_golden()
     assert golden_seats(lived) == {}

@@ -1,7 +1,8 @@
 """Learning a batch of samples so that one that cannot be learned costs the others nothing.
 
-Only a fault that follows a sample may end it: it recurs with the sample alone, `max_attempts` times, and does not
-without it. What is the place's (a full disk, no memory, a lost server) raises or is reported, and is tried again.
+Only a fault of the sample itself may end it: it recurs with the sample alone, `max_attempts` times, and does not occur
+without it. A fault of the environment (a full disk, no memory, a lost server) raises or is reported, and the sample is
+tried again.
 """
 
 from __future__ import annotations
@@ -14,32 +15,35 @@ import structlog
 from pawl.backoff import Backoff
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
 from pawl.domain.samples import SampleState
+from worker.health.environment import TUNING, Environment
 from worker.health.faults import is_device_lost
-from worker.health.trouble import TUNING, Place
 from worker.state.learner_ports import LearnerPorts
-from worker.updates.head_update import Learning
-from worker.updates.retuning import Tuning
+from worker.updates.head_update import HeadUpdate
+from worker.updates.retuning import Retuning
 
 log = structlog.get_logger(__name__)
 
 
-class Attempts:
-    """Tries to learn; isolates and finally buries what cannot be. `pause` ends early when the learner is to stop."""
+class Retries:
+    """Learns batches; a sample that fails alone, again and again, becomes a dead letter.
+
+    `pause` waits, but not beyond the end of the learner.
+    """
 
     def __init__(
         self,
-        learning: Learning,
-        tuning: Tuning,
+        head_update: HeadUpdate,
+        retuning: Retuning,
         ports: LearnerPorts,
-        place: Place,
+        environment: Environment,
         limit: int,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._learning = learning
-        self._tuning = tuning
+        self._head_update = head_update
+        self._retuning = retuning
         self._samples = ports.samples
         self._ledger = ports.ledger
-        self._place = place
+        self._environment = environment
         self._limit = limit
         self._pause = pause
         self._failed: defaultdict[str, Backoff] = defaultdict(lambda: Backoff(first=0.2, longest=5.0))
@@ -50,25 +54,25 @@ class Attempts:
         Raises `PlaceUnwell` where learning does not work here, and what the stores raise.
         """
         try:
-            await self._learning.learn(ids, alone=alone)
+            await self._head_update.learn(ids, alone=alone)
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - one bad sample must not stop the others
             return await self._isolate(ids, error)
         for sample_id in ids:
             self._failed.pop(sample_id, None)
-        await self._maintain()
+        await self._retune()
         return True
 
     async def _isolate(self, ids: Sequence[str], error: Exception) -> bool:
         log.error("learning_failed", samples=len(ids), error=repr(error), exc_info=error)
-        follows = await self._place.blames(error)
+        is_input = await self._environment.is_fault_of_input(error)
         if len(ids) > 1:
             middle = len(ids) // 2
             first = await self.learn(ids[:middle], alone=True)
             return await self.learn(ids[middle:], alone=True) and first
-        if not follows:
-            await self._place.report(error)
+        if not is_input:
+            await self._environment.report(error)
             return False
         [sample_id] = ids
         backoff = self._failed[sample_id]
@@ -81,17 +85,17 @@ class Attempts:
             await self._ledger.append_event("feedback_dead", {"id": sample_id, "error": repr(error)[:500]})
         return True
 
-    async def _maintain(self) -> None:
+    async def _retune(self) -> None:
         """Lambda, where it has waited too long. The samples are settled: what fails here is not theirs."""
-        if not self._tuning.is_overdue():
+        if not self._retuning.is_overdue():
             return
         try:
-            await self._tuning.maintain(lambda: False)
+            await self._retuning.maintain(lambda: False)
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as error:
             if is_device_lost(error):
                 raise
-            await self._place.report(error, TUNING)
+            await self._environment.report(error, TUNING)
         else:
-            await self._place.recover(TUNING)
+            await self._environment.recover(TUNING)

@@ -1,4 +1,4 @@
-"""Only a fault that follows the sample may end it; one of the place is waited out and told."""
+"""Only a fault that follows the sample may end it; one of the environment is waited out and reported."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ from tests.learners import Learner, new_learner, opened
 from tests.polling import eventually
 from tests.processes import LENIENT, PATIENCE, Installer
 from worker.assembly import open_learner
-from worker.health import rehearsal
-from worker.health.faults import is_device_lost, is_of_the_place, told
-from worker.health.trouble import DeviceLost
+from worker.health.environment import DeviceLost
+from worker.health.faults import is_device_lost, is_of_environment, sentence
 from worker.loop import LearnerLoop
 from worker.release.gate import judge
-from worker.updates import head_update as learning
+from worker.updates import step_runner
 
 POISON = "poison"
 PLACES = [
@@ -74,7 +73,7 @@ async def working(
     """The learner's loop in this process, its gate replaced."""
     pawl = install.trained(redis_url=redis_url, max_attempts=1, sweep_seconds=0.2, reclaim_seconds=0.5, **LENIENT)
     async with opened(pawl) as engine, open_learner(pawl.settings) as loop:
-        monkeypatch.setattr(learning, "judge", failing)
+        monkeypatch.setattr(step_runner, "judge", failing)
         running = asyncio.create_task(loop.run())
         yield loop, new_learner(pawl.settings, engine)
         loop.stop()
@@ -83,16 +82,16 @@ async def working(
 
 @pytest.mark.parametrize("error", PLACES, ids=lambda error: f"{type(error).__name__}-{getattr(error, 'errno', '')}")
 def test_what_can_only_be_the_places_is_known_also_as_the_cause_of_another_error(error: Exception) -> None:
-    assert is_of_the_place(error)
-    assert told(error)
+    assert is_of_environment(error)
+    assert sentence(error)
     wrapped = ValueError("could not be learned")
     wrapped.__cause__ = error
-    assert is_of_the_place(wrapped)
+    assert is_of_environment(wrapped)
 
 
 def test_an_error_of_a_value_is_not_the_places() -> None:
     for error in (ValueError("no such label"), ArithmeticError(), KeyError("x"), RuntimeError("shapes do not match")):
-        assert not is_of_the_place(error)
+        assert not is_of_environment(error)
     assert is_device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
     assert is_device_lost(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_device_lost(torch.OutOfMemoryError("CUDA out of memory"))
@@ -130,10 +129,10 @@ async def test_a_fault_of_the_place_ends_no_sample_is_told_and_everything_is_lea
         await eventually(lambda: failing.calls > 4, PATIENCE, every=0.05)  # more tries than `max_attempts`
         assert await _in_state(learner, ids, SampleState.QUEUED)
         [event] = await _events(learner, "learner_troubled")
-        assert event.payload["problem"] == told(error)
+        assert event.payload["problem"] == sentence(error)
         status = await learner.ledger.learner_status()
         assert status is not None
-        assert status.details["problem"] == told(error)
+        assert status.details["problem"] == sentence(error)
         failing.error = None
         await eventually(lambda: _in_state(learner, ids, SampleState.LEARNED), PATIENCE, every=0.05)
         await eventually(lambda: _events(learner, "learner_recovered"), PATIENCE, every=0.05)
@@ -174,7 +173,7 @@ async def test_maintenance_that_fails_is_no_samples_fault(
 ) -> None:
     failing = Failing(judge)
     async with working(install, redis_url, monkeypatch, failing) as (loop, learner):
-        tuning: Any = loop.parts.tuning
+        tuning: Any = loop.parts.retuning
 
         async def maintain(stop: Callable[[], bool]) -> bool:
             failing.told.append("tried")
@@ -198,7 +197,7 @@ async def test_a_lost_gpu_asks_for_a_new_process(
     pawl = install.trained(redis_url=redis_url, max_attempts=1)
     async with opened(pawl) as engine, open_learner(pawl.settings) as loop:
         lost = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-        monkeypatch.setattr(learning, "judge", Failing(judge, lost))
+        monkeypatch.setattr(step_runner, "judge", Failing(judge, lost))
         learner = new_learner(pawl.settings, engine)
         ids = await learner.accept(labelled(3, seed=6))
         with pytest.raises(DeviceLost):
@@ -210,11 +209,11 @@ async def test_the_step_without_a_sample_leaves_no_trace(install: Installer, red
     pawl = install.trained(redis_url=redis_url)
     async with opened(pawl) as engine:
         learner = new_learner(pawl.settings, engine)
-        state = await learner.learning.catch_up()
+        state = await learner.runner.catch_up()
         assert state is not None
         before = {name: one.head.weights.clone() for name, one in state.tasks.items()}
         seats = {name: len(one.evaluation) for name, one in state.tasks.items()}
-        await rehearsal.rehearse(learner.learning, learner.parts.publisher)
+        await learner.runner.dry_run()
         assert pawl.artefacts.kept() == [1]
         assert [version.number for version in await learner.ledger.page(None, 10)] == [1]
         for name, one in state.tasks.items():
