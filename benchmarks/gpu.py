@@ -39,9 +39,9 @@ from benchmarks.datasets import Labelled, invented, read_labelled, read_phraseba
 from benchmarks.harness import Json, goal, machine, notes, out, parser, save, show, start
 from benchmarks.serving import gpu as serving
 from pawl.classifier.encoders.backends.torch import PooledTransformer
+from pawl.classifier.encoders.device import choose_device, configure_training
 from pawl.settings import load_settings
 from worker.consolidation.data.batches import Example, Target
-from worker.consolidation.hardware import choose_device, configure_torch
 from worker.consolidation.training.network import Network, layers_of
 from worker.consolidation.training.recipe import Recipe
 from worker.consolidation.training.trainer import Trainer
@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--rounds", type=int, default=3, help="times each loop runs (default 3)")
     given = options.parse_args(arguments)
     before, device = machine(), choose_device(given.device)
-    configure_torch(load_settings().threads)
+    configure_training(load_settings().threads)
     transformers.utils.logging.set_verbosity_error()
     rows = read(given.data, given.texts, random.Random(given.seed))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(Path(get_model_path()) / "tokenizer.json"))

@@ -40,6 +40,7 @@ from benchmarks.learning.consolidations_methods import METHODS
 from benchmarks.learning.consolidations_table import TEXTS, compared, earlier_rows, report_rows, save_rows
 from benchmarks.learning.metrics import to_text
 from pawl.classifier.encoders.backends.torch import TorchEncoder
+from pawl.classifier.encoders.device import choose_device, configure_training, use_bfloat16
 from pawl.classifier.encoders.export import export_encoder, write_encoder
 from pawl.classifier.encoders.spec import TOKENIZER_FILE
 from pawl.classifier.features import RandomFeatures
@@ -49,7 +50,6 @@ from pawl.settings import Settings, load_settings
 from pawl.settings.consolidation import ConsolidationSettings
 from worker.consolidation.data.examples import label_spaces
 from worker.consolidation.data.material import Material
-from worker.consolidation.hardware import choose_device, configure_torch, use_bfloat16
 from worker.consolidation.ridge_evaluation import answers, fit_best, leave_one_out
 from worker.consolidation.training.fine_tuning import fine_tune
 from worker.consolidation.training.methods.method import Method
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = options.parse_args(argv)
     before, settings = machine(), load_settings()
     given.defaults = settings.model_dump(include=set(ConsolidationSettings.model_fields))
-    configure_torch(settings.threads)
+    configure_training(settings.threads)
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as folder:
         source = Path(folder) / "encoder"
         export_encoder(settings.encoder, source, max_tokens=settings.max_tokens, pooled_layers=settings.pooled_layers)

@@ -23,6 +23,7 @@ from benchmarks.learning.embeddings import CACHE, CachedEncoder
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+from pawl.classifier.encoders.device import configure_training
 from pawl.clock import SystemClock
 from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore
@@ -39,7 +40,6 @@ from pawl.settings import Settings, load_settings
 from pawl.streams.sql_alone import SqlAlone
 from worker.assembly import assemble
 from worker.consolidation.data.inputs import TrainingStores
-from worker.consolidation.hardware import configure_torch
 from worker.consolidation.job import Result
 from worker.consolidation.progress import Progress
 from worker.consolidation.run import consolidate
@@ -215,7 +215,7 @@ class Pawl:
             raise BenchmarkFailed("there is no version yet that could be consolidated")
         cause = Cause(state.version, _TRIGGER)
         folder = self._parts.consolidator.prepare(state, cause)
-        configure_torch(self.settings.threads)
+        configure_training(self.settings.threads)
         stores = TrainingStores(self.samples, self.ledger, self._artefacts)
         await consolidate(folder, stores, self.settings, Progress(StringIO()))
         metrics = Result.read(folder).metrics

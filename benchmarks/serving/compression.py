@@ -28,12 +28,12 @@ from benchmarks.learning.data import Split, load_split
 from benchmarks.serving import tables
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.device import configure_training, use_bfloat16
 from pawl.classifier.encoders.export import export_encoder, write_encoder
 from pawl.classifier.encoders.spec import ONNX_FILE, SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
 from pawl.classifier.features import RandomFeatures
 from pawl.ports import Encoder, Floats
 from pawl.settings import Settings, load_settings
-from worker.consolidation.hardware import configure_torch, use_bfloat16
 from worker.consolidation.pruning import compress
 from worker.consolidation.ridge_evaluation import answers, fit_best
 from worker.consolidation.training.callbacks import Callbacks
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--limit", type=int, help="so many training and test texts, for a try")
     given = options.parse_args(argv)
     settings, before = load_settings(), machine()
-    configure_torch(settings.threads)
+    configure_training(settings.threads)
     found: dict[str, Json] = {}
     with tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
         folders = Folders(Path(scratch), settings)

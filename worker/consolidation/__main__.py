@@ -61,10 +61,10 @@ def main() -> int:
 
 
 async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
-    from worker.consolidation.hardware import configure_torch  # loads torch, which must find the environment above
+    from pawl.classifier.encoders.device import configure_training  # loads torch, which must find the environment above
     from worker.consolidation.run import consolidate
 
-    configure_torch(settings.threads)
+    configure_training(settings.threads)
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)

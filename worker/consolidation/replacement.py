@@ -14,7 +14,9 @@ import numpy as np
 import structlog
 
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.home_encoder import export_into_home
 from pawl.classifier.encoders.spec import encoder_digest
+from pawl.classifier.encoders.tokenization import encode_with_cuts
 from pawl.domain.encoders import EncoderChoice
 from pawl.domain.errors import TrainingFailed
 from pawl.domain.manifest import ENCODER_FOLDER
@@ -23,8 +25,6 @@ from pawl.settings import Settings
 from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_samples
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
-from worker.state.first_encoder import exported
-from worker.state.learned_samples import encoded
 
 _PAGE = 128
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ async def replace_encoder(
 ) -> None:
     """Does a job that names an encoder. Raises `EncoderRejected` for one that cannot be used."""
     with progress.phase("exporting"):
-        source, origin = exported(choice, settings.home_path)
+        source, origin = export_into_home(choice, settings.home_path)
         shutil.copytree(source, folder / ENCODER_FOLDER)
         encoder = Backends.of(settings).open(folder / ENCODER_FOLDER, encoder_digest(folder / ENCODER_FOLDER))
     inputs = await read_inputs(stores.samples, stores.ledger, job.version, job.watermark)
@@ -72,7 +72,7 @@ async def embed_into(samples: SampleStore, encoder: Encoder, ids: Sequence[str],
         missing = await read_samples(samples, [sample_id for sample_id in page if sample_id not in known])
         if missing:
             ids_here = list(missing)
-            z, cuts = encoded(encoder, [sample.text for sample in missing.values()])
+            z, cuts = encode_with_cuts(encoder, [sample.text for sample in missing.values()])
             if not np.isfinite(z).all():
                 raise TrainingFailed(problem="the encoder gives numbers that are not finite")
             cut = {ids_here[row]: digest for row, digest in cuts.items()}

@@ -14,6 +14,7 @@ import structlog
 
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.device import choose_device, use_bfloat16
 from pawl.classifier.encoders.export import write_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
 from pawl.domain.manifest import ENCODER_FOLDER
@@ -23,7 +24,6 @@ from pawl.settings import Settings
 from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_samples
 from worker.consolidation.data.material import choose, gather
 from worker.consolidation.data.replay import Selection, coreset
-from worker.consolidation.hardware import choose_device, use_bfloat16
 from worker.consolidation.job import Job, Result, write_embeddings
 from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress

@@ -1,19 +1,12 @@
-"""Encoders as they were published, exported once per home, and the features that are made of what they give."""
+"""The state of a learner that has learned nothing yet."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from pawl.classifier.encoders.export import encoder_digest, export_encoder
-from pawl.classifier.encoders.source import find_encoder
-from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
-from pawl.classifier.features import RandomFeatures
-from pawl.domain.encoders import EncoderChoice, EncoderOrigin
-from pawl.files import atomic_folder
+from pawl.classifier.encoders.home_encoder import export_into_home, features_for
+from pawl.classifier.encoders.spec import encoder_digest
 from pawl.ports import Encoder
 from pawl.settings import Settings
 from worker.state.learner_state import LearnerState
@@ -24,53 +17,6 @@ Open = Callable[[Path, str], Encoder]
 
 def first_state(settings: Settings, open_encoder: Open) -> LearnerState:
     """An empty state on the encoder the settings name; exports it where this home has not done so yet."""
-    folder, origin = exported(settings.encoder_choice, settings.home_path)
+    folder, origin = export_into_home(settings.encoder_choice, settings.home_path)
     encoder = open_encoder(folder, encoder_digest(folder))
     return LearnerState(0, encoder, folder, features_for(folder, origin.choice), settings, made_with=origin)
-
-
-def features_for(folder: Path, choice: EncoderChoice) -> RandomFeatures:
-    """The random features of a choice, on the encoder in a folder."""
-    spec = EncoderSpec.from_file(folder / SPEC_FILE)
-    return RandomFeatures.create(spec.hidden, choice.random_features, choice.seed, spec.dimension)
-
-
-def exported(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:
-    """The folder with an encoder's export, which is made where this home has none of it; and what it is made of.
-
-    What is exported is known by its contents: an encoder that was moved is not exported again, and one whose folder
-    has other contents than before is.
-
-    Raises `EncoderRejected`.
-    """
-    found = find_encoder(choice.encoder, choice.encoder_sha256)
-    origin = EncoderOrigin(choice, found.digest(), found.weights_sha256)
-    parts = (origin.source_digest, choice.max_tokens, choice.pooled_layers, choice.precision, choice.encoder_prefix)
-    name = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
-    folder = home / "encoders" / name[:16]
-    with _alone(folder):
-        _export(choice, folder)
-    return folder, origin
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: a learner and a command that learns for want of one may start together."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _export(choice: EncoderChoice, folder: Path) -> None:
-    if not folder.is_dir():
-        with atomic_folder(folder) as unfinished:
-            export_encoder(
-                choice.encoder,
-                unfinished,
-                max_tokens=choice.max_tokens,
-                pooled_layers=choice.pooled_layers,
-                sha256=choice.encoder_sha256,
-                precision="int8" if choice.precision == "int8" else "float32",
-                prefix=choice.encoder_prefix,
-            )

@@ -11,9 +11,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-from pawl.classifier.encoders.tokenization import reader_of
+from pawl.classifier.encoders.tokenization import encode_with_cuts
 from pawl.domain.samples import Sample
-from pawl.ports import Encoder, Floats, SampleStore
+from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures, ModelChange
 from worker.state.learner_state import LearnerState
@@ -129,13 +129,6 @@ class LearnedSamples:
         return [sample for sample in samples if sample.id in embedded]
 
 
-def encoded(encoder: Encoder, texts: list[str]) -> tuple[Floats, dict[int, str]]:
-    """Embeddings z of texts and, by row, the digest of the part that was read of those that are too long."""
-    z, reader = encoder.encode(texts), reader_of(encoder)
-    readings = [] if reader is None else reader.read(texts)
-    return z, {row: reading.cut for row, reading in enumerate(readings) if reading.cut is not None}
-
-
 async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequence[Sample]) -> dict[str, Floats]:
     """Embeddings z of samples, by id, under the state's encoder; missing ones are computed and written to the store.
 
@@ -146,7 +139,7 @@ async def embeddings_of(state: LearnerState, store: SampleStore, samples: Sequen
     missing = [sample for sample in samples if sample.id not in embeddings]
     for start in range(0, len(missing), _ENCODE_CHUNK):  # a chunk at a time: a stop or a crash keeps what is done
         chunk = missing[start : start + _ENCODE_CHUNK]
-        z, cuts = await asyncio.to_thread(encoded, state.encoder, [sample.text for sample in chunk])
+        z, cuts = await asyncio.to_thread(encode_with_cuts, state.encoder, [sample.text for sample in chunk])
         fresh = {sample.id: row for sample, row in zip(chunk, z, strict=True)}
         await store.put_embeddings(state.encoder.digest, fresh, {chunk[row].id: cut for row, cut in cuts.items()})
         embeddings |= fresh

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pawl.classifier.encoders.device import choose_device
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
@@ -86,9 +87,9 @@ class LearnerState:
 
     def new_model(self, regularisation: float = DEFAULT) -> TaskModel:
         """An empty model on these features."""
-        precision = getattr(torch, self.settings.head_precision)
+        precision, device = getattr(torch, self.settings.head_precision), choose_device(self.settings.device)
         return TaskModel(
-            RidgeHead(self.features.width, regularisation, dtype=precision, device=device_of(self.settings)),
+            RidgeHead(self.features.width, regularisation, dtype=precision, device=device),
             evaluation_limit=self.settings.gate_items,
             balance=ClassBalance(self.settings.young_class_size, self.settings.prior_correction),
             emphasis_limit=self.settings.correction_emphasis,
@@ -145,10 +146,3 @@ class LearnerState:
                 present = TaskNovelty(model.novelty(self.features.widened, proposal), samples, choice.value)
             novelty[task] = present
         return novelty
-
-
-def device_of(settings: Settings) -> torch.device:
-    """The device the settings name; `auto` is CUDA where there is one."""
-    if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(settings.device)

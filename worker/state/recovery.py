@@ -18,6 +18,7 @@ from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.versions import LedgerAction, LedgerRow, Version, has_reweighted
 from pawl.ports import Encoder
 from pawl.settings import Settings
+from pawl.versions.lineage import trained_samples
 from worker.model.change import LabelledFeatures
 from worker.model.hyperparameters import DEFAULT
 from worker.model.proposal import RegularisationChoice
@@ -149,14 +150,9 @@ class Recovery:
             if missing:
                 await asyncio.to_thread(model.seat, await self._learned.features(state, missing))
 
-    async def trained_on(self, up_to: int) -> frozenset[str]:
-        """Digests of the texts that an encoder of the lineage was trained on; under any id or task they judge nothing.
-
-        A superset is safe (it only keeps samples out of the evaluation set), so every encoder row up to the version
-        counts.
-        """
-        rows = await self._ports.ledger.ledger(0, up_to)
-        return await self.digests([row.sample_id for row in rows if row.action is LedgerAction.ENCODER])
+    async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
+        """Digests of the texts that the encoder's lineage was trained on; under any id or task they judge nothing."""
+        return await self.digests(sorted(await trained_samples(self._ports.ledger, encoder_digest, up_to)))
 
     async def digests(self, sample_ids: Sequence[str]) -> frozenset[str]:
         """Text digests of samples."""
@@ -179,7 +175,7 @@ class Recovery:
             encoder_folder,
             classifier.features,
             self._settings,
-            trained=await self.trained_on(version.number),
+            trained=await self.trained_on(version.encoder_digest, version.number),
             encoder_watermark=int(version.metrics.get("encoder_watermark", 0)),
             made_with=EncoderOrigin.of(folder.manifest.settings),
             alike=frozenset(await self._samples.cut_conflicts(version.encoder_digest)),

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.encoders.device import configure_training
 from pawl.db.engine import connect
 from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
@@ -22,7 +23,6 @@ from pawl.files import write_atomic
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.data.material import Material
-from worker.consolidation.hardware import configure_torch
 from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.schedule import Evaluation
 from worker.health.priority import stand_back
@@ -42,7 +42,7 @@ def run(settings: Settings, trials: int, minutes: float, notes: Console) -> int:
     out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     stand_back(_NICENESS)
-    configure_torch(settings.threads)
+    configure_training(settings.threads)
     with asyncio.Runner() as runner:
         return _tune(runner, settings, trials, minutes, out, notes)
 

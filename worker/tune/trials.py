@@ -11,6 +11,7 @@ import numpy as np
 
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.encoders.device import choose_device
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -20,7 +21,6 @@ from pawl.settings import Settings
 from worker.consolidation.data.inputs import Inputs, TrainingStores, read_samples
 from worker.consolidation.data.material import Material, choose, gather
 from worker.consolidation.data.replay import balanced
-from worker.consolidation.hardware import choose_device
 from worker.consolidation.ridge_evaluation import right_answers
 from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.fine_tuning import fine_tune

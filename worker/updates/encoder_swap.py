@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 import torch
 
+from pawl.classifier.encoders.home_encoder import features_for
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.domain.encoders import EncoderOrigin, EncoderRequest
 from pawl.domain.samples import SampleState
@@ -23,7 +24,6 @@ from worker.model.proposal import PairedScores
 from worker.model.task_model import TaskModel
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Draft, Publisher
-from worker.state.first_encoder import features_for
 from worker.state.learned_samples import embeddings_of
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
@@ -80,13 +80,14 @@ class EncoderSwap:
         """
         live = runner.live
         version = await self._ledger.get(live.version)
+        inherited = live.trained if cause.request is None else frozenset[str]()  # a chosen one was trained on nothing
         new = LearnerState(
             live.version,
             encoder,
             folder,
             live.features if cause.request is None else features_for(folder, cause.request.choice),
             self._settings,
-            trained=live.trained | await self._recovery.digests(result.trained),
+            trained=inherited | await self._recovery.digests(result.trained),
             made_with=_made_with(live, result, cause, folder),
         )
         begun = time.perf_counter()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from pawl.classifier.encoders.home_encoder import features_for
 from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.errors import ArtefactCorrupt, PlaceUnwell
@@ -22,7 +23,6 @@ from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import Version, VersionKind
 from pawl.ports import Encoder
 from pawl.settings import Settings
-from worker.state.first_encoder import features_for
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
@@ -70,7 +70,7 @@ class Rebuild:
         state = await asyncio.to_thread(self._base, live)
         state = replace(
             state,
-            trained=await self._recovery.trained_on(live.number),
+            trained=await self._recovery.trained_on(state.encoder.digest, live.number),
             encoder_watermark=int(live.metrics.get("encoder_watermark", 0)),
         )
         state = await self._recovery.rebuild(state, live)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from pawl.classifier.encoders.spec import TOKENIZER_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.reading import TextReading
-from pawl.ports import Encoder
+from pawl.ports import Encoder, Floats
 
 MAX_BATCH_TEXTS = 16
 MAX_BATCH_TOKENS = 512  # on two cores larger batches gained nothing and cost up to 220 MB more memory
@@ -150,6 +150,13 @@ def reader_of(encoder: Encoder) -> TextTokenizer | None:
     """What tells how much of a text an encoder reads; None for one that is not made of a folder."""
     found = getattr(encoder, "tokenizer", None)
     return found if isinstance(found, TextTokenizer) else None
+
+
+def encode_with_cuts(encoder: Encoder, texts: list[str]) -> tuple[Floats, dict[int, str]]:
+    """Embeddings z, shape (n, d), and by row the digest of the part that was read of each text that is longer."""
+    z, reader = encoder.encode(texts), reader_of(encoder)
+    readings = [] if reader is None else reader.read(texts)
+    return z, {row: reading.cut for row, reading in enumerate(readings) if reading.cut is not None}
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:

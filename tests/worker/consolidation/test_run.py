@@ -14,8 +14,8 @@ from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.errors import InvalidInput
 from pawl.domain.samples import NewSample, Split
 from pawl.domain.versions import LedgerChange
+from pawl.versions.lineage import trained_samples
 from tests.worker.consolidation.world import World, labelled
-from worker.consolidation.data.inputs import trained_before
 from worker.consolidation.job import FORMAT, Job, Result
 from worker.consolidation.progress import Progress
 from worker.consolidation.run import consolidate
@@ -112,7 +112,8 @@ async def test_what_the_encoder_saw_follows_its_digest_and_not_the_version_numbe
     seen = []
     for trained, encoder in ((ids[:3], first), (ids[3:5], second), ((), second), ((), first), ((), None)):
         number = await world.promote(LedgerChange(trained=tuple(trained)), encoder=encoder)
-        seen.append(await trained_before(world.ledger, await world.ledger.get(number)))
+        version = await world.ledger.get(number)
+        seen.append(await trained_samples(world.ledger, version.encoder_digest, number))
     # The fourth is a roll-back to the first encoder, the fifth one to the published encoder.
     assert seen == [set(ids[:3]), set(ids[:5]), set(ids[:5]), set(ids[:3]), set()]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pawl.domain.samples import Sample, SampleState
-from pawl.domain.versions import LedgerAction, Version, VersionState
+from pawl.domain.versions import Version
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
+from pawl.versions.lineage import trained_samples
 from worker.consolidation.data.replay import Candidate
 
 _PAGE = 5000
-_VERSIONS = 200  # ledger rows are read for this many versions at a time: a long lineage does not fit in memory
 _ALL = 10_000_000
 
 
@@ -49,7 +48,7 @@ async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, 
         while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= watermark]:
             learned.extend(Candidate.of(sample) for sample in page if not sample.retract_requested)
             after = page[-1].seq
-    return Inputs(version, tuple(learned), tuple(golden), await trained_before(ledger, version))
+    return Inputs(version, tuple(learned), tuple(golden), await trained_samples(ledger, version.encoder_digest, number))
 
 
 async def read_samples(samples: SampleStore, ids: Iterable[str]) -> dict[str, Sample]:
@@ -61,29 +60,3 @@ async def read_samples(samples: SampleStore, ids: Iterable[str]) -> dict[str, Sa
             if sample.state in {SampleState.LEARNED, SampleState.GOLDEN} and not sample.retract_requested:
                 found[sample.id] = sample
     return found
-
-
-async def trained_before(ledger: VersionLedger, version: Version) -> frozenset[str]:
-    """Ids of the samples that the encoder of `version` was trained on, by it and by the encoders it came from.
-
-    The lineage is that of the encoders' digests, not of the version numbers: after a roll-back the live encoder is an
-    old one, and what the ones after it were trained on is new to it.
-    """
-    trained: defaultdict[int, list[str]] = defaultdict(list)
-    for start in range(0, version.number, _VERSIONS):
-        for row in await ledger.ledger(start, min(start + _VERSIONS, version.number)):
-            if row.action is LedgerAction.ENCODER:
-                trained[row.version].append(row.sample_id)
-    makers: dict[str, Version] = {}
-    for number in sorted(trained):
-        maker = await ledger.get(number)
-        if maker.state is not VersionState.REFUSED:
-            makers.setdefault(maker.encoder_digest, maker)
-    seen: set[str] = set()
-    digest = version.encoder_digest
-    while (maker_of := makers.pop(digest, None)) is not None:
-        seen.update(trained[maker_of.number])
-        if maker_of.parent is None:
-            break
-        digest = (await ledger.get(maker_of.parent)).encoder_digest
-    return frozenset(seen)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pawl.classifier.encoders.device import use_bfloat16
 from pawl.settings import Settings
-from worker.consolidation.hardware import use_bfloat16
 from worker.consolidation.training.network import Network
 
 

@@ -13,6 +13,7 @@ from transformers import AutoModel
 from transformers.utils import logging as _untyped_logging
 
 from pawl.classifier.encoders.backends.folder_encoder import FolderEncoder
+from pawl.classifier.encoders.device import choose_device, use_bfloat16
 from pawl.classifier.encoders.spec import Pooling
 from pawl.domain.errors import EncoderRejected
 from pawl.ports import Floats
@@ -118,9 +119,9 @@ class TorchEncoder(FolderEncoder):
     @classmethod
     def for_serving(cls, folder: Path, *, threads: int, digest: str) -> TorchEncoder:
         """On the GPU, in bfloat16 where it has that, or on so many threads of the CPU (0: one for each core)."""
-        if torch.cuda.is_available():
-            bf16 = bool(torch.cuda.is_bf16_supported(including_emulation=False))
-            return cls(folder, device="cuda", digest=digest, bf16=bf16)
+        device = choose_device("auto")
+        if device.type == "cuda":
+            return cls(folder, device="cuda", digest=digest, bf16=use_bfloat16("auto", device))
         torch.set_num_threads(thread_count(threads))
         return cls(folder, digest=digest)
 

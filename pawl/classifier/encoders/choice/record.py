@@ -19,6 +19,7 @@ from pawl.classifier.encoders.choice.comparison import Comparison
 from pawl.classifier.encoders.choice.proof import Proof
 from pawl.files import write_atomic
 from pawl.installed import installed_version
+from pawl.processes.processor import processor_field
 from pawl.processes.threads import thread_count
 
 log = structlog.get_logger("backends")
@@ -111,7 +112,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 def machine(threads: int) -> str:
     """What speed depends on besides the libraries and the encoder: processor, its kind, and batches at a time."""
-    return f"{_processor()}, {platform.machine()}, {thread_count(threads)} threads"
+    processor = processor_field("model name") or platform.processor() or "?"
+    return f"{processor}, {platform.machine()}, {thread_count(threads)} threads"
 
 
 def with_versions(names: Sequence[str]) -> list[str]:
@@ -140,11 +142,3 @@ def _newest(entries: dict[str, Recorded[Measured]]) -> dict[str, Any]:
         key: {"result": asdict(entry.result), "machine": entry.machine, "at": entry.at.isoformat(timespec="seconds")}
         for key, entry in kept
     }
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "?"
