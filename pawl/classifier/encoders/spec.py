@@ -1,6 +1,6 @@
-"""The `encoder/` folder of a version: which files it has, what `encoder.json` says, and the digest over all of it.
+"""The `encoder/` folder of a version: its files, what `encoder.json` says, and its digest.
 
-Free of torch, so that the serving process can read the folder.
+Does not import torch, so that the serving process can read the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """What a transformer's files do not say about how a text becomes a vector (`encoder.json`).
+    """How a text becomes a vector, as far as a transformer's own files do not say it (`encoder.json`).
 
     pooling     `mean` over the tokens (special ones too, padding not), or `cls`: the first token.
     max_tokens  longer texts are cut to this many tokens, special ones included.
@@ -93,11 +93,11 @@ class EncoderSpec:
 
 
 def digest_of_files(files: Mapping[str, str]) -> str:
-    """Hex SHA-256 over the sorted (name, hex SHA-256) pairs of an encoder folder's files, less the reference."""
+    """Returns the hex SHA-256 of the sorted (name, hex SHA-256) pairs of a folder's files, without the reference."""
     listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def encoder_digest(folder: Path) -> str:
-    """The digest that identifies an encoder: names and contents of the files in its folder, less the reference."""
+    """Returns the digest that identifies an encoder: of the files in its folder, without the reference."""
     return digest_of_files({path.name: file_sha256(path) for path in folder.iterdir() if path.is_file()})

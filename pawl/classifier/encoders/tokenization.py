@@ -1,4 +1,4 @@
-"""From texts to padded batches of token ids, the same for both encoder backends."""
+"""Turns texts into padded batches of token ids, the same for all backends."""
 
 from __future__ import annotations
 
@@ -66,37 +66,37 @@ class TextTokenizer:
         return self._spec.max_tokens
 
     def read(self, texts: Sequence[str]) -> list[TextReading]:
-        """How much of each text is read. Costs next to nothing for the list that this thread has just tokenized."""
+        """Tells how much of each text is read.
+
+        Costs next to nothing for the list that this thread tokenized last, whose tokens are remembered once.
+        """
         kept: tuple[Sequence[str], list[Encoded]] | None = getattr(self._last, "call", None)
         self._last.call = None
         encoded = kept[1] if kept is not None and kept[0] is texts else self._encode(texts)
         return [self._reading(*pair) for pair in encoded]
 
     def _reading(self, ids: list[int], is_cut: bool) -> TextReading:
-        """What is to be said of a text's tokens."""
         unknown = 0 if self._unknown is None else max(0, ids.count(self._unknown) - self._extra_unknown)
         cut = hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).hexdigest() if is_cut else None
         return TextReading(max(len(ids) - self._extra, 0), unknown, cut)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, behind the encoder's prompt where it has one; at most `max_tokens`, never none.
+        """Returns the token ids of each text: the encoder's prompt, then the text; 1 to `max_tokens` of them.
 
-        A text longer than 16 characters a token is cut before it is tokenized, since tokenizing 1 MB takes a second.
-        The cut is at a space where there is one near. If what is left does not fill `max_tokens`, the text is tried
-        again with its runs of whitespace made single spaces, up to 64 characters a token. So the tokens are those of
-        the whole text unless the ones that are kept stand for more than 64 characters each, spaces made single, or
-        the tokenizer joins across spaces.
+        Tokenizing 1 MB takes a second, so a text longer than 16 characters a token is cut first, at a space where there
+        is one near. If what is left does not fill `max_tokens`, the text is tokenized again with its runs of whitespace
+        made single spaces, up to 64 characters a token. The tokens are those of the whole text unless the kept ones
+        stand for more than 64 characters each, or the tokenizer joins across spaces.
         """
         encoded = self._encode(texts)
         self._last.call = (texts, encoded) if len(texts) <= _KEPT_TEXTS else None
         return [ids for ids, _ in encoded]
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Token ids of each text, and whether it has more of them."""
         full, first, last = (self._spec.max_tokens * n for n in (1, _FIRST_CUT, _LAST_CUT))
         if self._spec.prompt:
             texts = [self._spec.prompt + text for text in texts]
-        found: list[Encoded] = []
+        encoded: list[Encoded] = []
         for text, encoding in zip(
             texts, self._tokenizer.encode_batch_fast([_cut(text, first) for text in texts]), strict=True
         ):
@@ -108,13 +108,13 @@ class TextTokenizer:
                     single = " ".join(text.split())
                     encoding = self._tokenizer.encode(_cut(single, last))
                     ids, is_cut = list(encoding.ids), bool(encoding.overflowing) or len(single) > last
-            found.append((ids or [self._spec.pad_id], is_cut))
-        return found
+            encoded.append((ids or [self._spec.pad_id], is_cut))
+        return encoded
 
     def batches(
         self, texts: Sequence[str], *, max_texts: int = MAX_BATCH_TEXTS, max_tokens: int = MAX_BATCH_TOKENS
     ) -> Iterator[TokenBatch]:
-        """Batches of texts of similar length, so that little is padding.
+        """Yields batches of texts of similar length, so that little is padding.
 
         Args:
             texts: Any number of texts, in any order.
@@ -147,9 +147,9 @@ class TextTokenizer:
 
 
 def reader_of(encoder: Encoder) -> TextTokenizer | None:
-    """What tells how much of a text an encoder reads; None for one that is not made of a folder."""
-    found = getattr(encoder, "tokenizer", None)
-    return found if isinstance(found, TextTokenizer) else None
+    """Returns the tokenizer of an encoder that was opened from a folder; None for another encoder."""
+    tokenizer = getattr(encoder, "tokenizer", None)
+    return tokenizer if isinstance(tokenizer, TextTokenizer) else None
 
 
 def encode_with_cuts(encoder: Encoder, texts: list[str]) -> tuple[Floats, dict[int, str]]:
@@ -160,7 +160,7 @@ def encode_with_cuts(encoder: Encoder, texts: list[str]) -> tuple[Floats, dict[i
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """The id of what the vocabulary does not have; None for a tokenizer that spells everything in bytes."""
+    """Returns the id of unknown tokens; None for a tokenizer that has none, as it falls back to bytes."""
     model = tokenizer.model
     token = getattr(model, "unk_token", None)
     if token is None and type(model).__name__ == "Unigram":
@@ -168,12 +168,12 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
         if stated.get("unk_id") is None or stated.get("byte_fallback"):
             return None
         return int(stated["unk_id"])
-    found = None if token is None else tokenizer.token_to_id(token)
-    return None if found is None else int(found)
+    unknown = None if token is None else tokenizer.token_to_id(token)
+    return None if unknown is None else int(unknown)
 
 
 def _cut(text: str, limit: int) -> str:
-    """The first `limit` characters, less the word the cut would break if it is a short one."""
+    """Returns the first `limit` characters, without the word that the cut would break if that word is short."""
     if len(text) <= limit:
         return text
     space = text.rfind(" ", limit // 2, limit + 1)

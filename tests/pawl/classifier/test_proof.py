@@ -17,8 +17,8 @@ from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.choice import opening as backends
 from pawl.classifier.encoders.choice.proof import ReferenceEmbeddings, lengths, probe_texts, prove
 from pawl.classifier.encoders.choice.serving_encoder import ServingEncoder
-from pawl.classifier.encoders.export import encoder_digest, export_encoder
-from pawl.classifier.encoders.spec import ONNX_FILE, REFERENCE_FILE, SPEC_FILE, EncoderSpec
+from pawl.classifier.encoders.export import export_encoder
+from pawl.classifier.encoders.spec import ONNX_FILE, REFERENCE_FILE, SPEC_FILE, EncoderSpec, encoder_digest
 from pawl.classifier.encoders.tokenization import TextTokenizer, TokenBatch
 from pawl.domain.errors import ArtefactCorrupt, EncoderFailed, EncoderRejected
 from pawl.ports import Floats

@@ -1,4 +1,4 @@
-"""What every backend has from the `encoder/` folder it opens, and how batches share the cores."""
+"""The base of the backends: what they read from an `encoder/` folder, and how batches share the cores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pawl.classifier.encoders.tokenization import MAX_BATCH_TEXTS, TextTokenizer
 from pawl.ports import Floats
 from pawl.processes.threads import thread_count
 
-_WORTH_A_KERNEL = 4  # texts of a batch; fewer cost more each
+_WORTH_A_KERNEL = 4  # texts of a batch; in smaller batches each text costs more
 
 
 class FolderEncoder:
-    """The base of the backends, which add `encode`: the folder's spec, its tokenizer and its digest.
+    """An encoder folder's spec, tokenizer and digest; backends add `encode`.
 
     Args:
         folder: The folder.
-        digest: Its digest where it is known and verified already; else computed from the files.
+        digest: The folder's digest where it is known and verified already; else it is computed from the files.
 
     Raises:
         ArtefactCorrupt: A file is missing or odd.
@@ -83,10 +83,10 @@ class ParallelEncoder(FolderEncoder, ABC):
         return z
 
     def _share(self, texts: int) -> int:
-        """Texts of a batch. Two batches for each thread, so that who has short texts takes more of them.
+        """Returns the most texts of a batch: two batches for each thread, so that one with short texts takes another.
 
-        int8 runs texts one by one: its activations are rounded with one scale for a whole batch, so in a batch an
-        embedding would depend on its neighbours; and one by one nothing is padded.
+        int8 runs texts singly. It rounds activations with one scale for a whole batch, so that an embedding would
+        depend on the texts beside it; and a single text needs no padding.
         """
         if self.spec.precision == "int8":
             return 1

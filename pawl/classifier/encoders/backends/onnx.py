@@ -16,7 +16,7 @@ from pawl.ports import Floats
 class OnnxEncoder(ParallelEncoder):
     """An `encoder/` folder on ONNX Runtime, CPU. Implements the port `Encoder`.
 
-    A text's embedding does not depend on the texts beside it, but for float32 rounding (below 1e-5).
+    The texts beside a text change its embedding by float32 rounding alone (below 1e-5).
 
     Args:
         folder: The folder, verified already.
@@ -41,8 +41,8 @@ class OnnxEncoder(ParallelEncoder):
     def embed(self, batch: TokenBatch) -> Floats:
         """See `ParallelEncoder.embed`."""
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        found: Floats = self._session.run(["embedding"], inputs)[0]
-        return found
+        embeddings: Floats = self._session.run(["embedding"], inputs)[0]
+        return embeddings
 
 
 def _open_session(path: Path) -> ort.InferenceSession:

@@ -23,11 +23,11 @@ _KERNELS = 500  # kept by OpenVINO, which makes new ones for every shape
 class OpenVinoEncoder(ParallelEncoder):
     """An `encoder/` folder of float32 weights on OpenVINO, CPU. Implements the port `Encoder`.
 
-    Kernels are made and kept for every shape of batch: 850 MB after four hundred of them. So batches are padded to few
-    shapes (340 MB), and no more than some hundred kernels are kept.
+    OpenVINO makes and keeps kernels for every shape of batch: 850 MB after four hundred shapes. So batches are padded
+    to few shapes (340 MB), and at most 500 kernels are kept.
 
-    In bfloat16 (Kalamkar et al. 2019) a text's embedding is within 0.01 of the one in float32 and depends on the texts
-    beside it by as much: kernels of other shapes round at other places.
+    In bfloat16 (Kalamkar et al. 2019) an embedding is within 0.01 of the one in float32, and the texts beside a text
+    change it by as much, because kernels of other shapes round at other places.
 
     Args:
         folder: The folder, verified already.
@@ -41,7 +41,7 @@ class OpenVinoEncoder(ParallelEncoder):
     def __init__(self, folder: Path, *, threads: int = 0, digest: str) -> None:
         super().__init__(folder, digest, threads)
         self._model = _compile(folder / ONNX_FILE, self.threads)
-        self._requests: SimpleQueue[Any] = SimpleQueue()  # each has buffers of its own, and is one batch's at a time
+        self._requests: SimpleQueue[Any] = SimpleQueue()  # each has its own buffers and runs one batch at a time
         for _ in range(self.threads):
             self._requests.put(self._model.create_infer_request())
         width = self._model.output("embedding").partial_shape[1]
@@ -58,17 +58,17 @@ class OpenVinoEncoder(ParallelEncoder):
         input_ids, attention_mask = _padded(batch, self.spec)
         request = self._requests.get()
         try:
-            found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_outputs=True)
-            return np.array(found["embedding"][: len(batch.rows)])  # a copy: the buffer is the next one's, too
+            outputs = request.infer({"input_ids": input_ids, "attention_mask": attention_mask}, share_outputs=True)
+            return np.array(outputs["embedding"][: len(batch.rows)])  # a copy, because the next batch reuses the buffer
         finally:
             self._requests.put(request)
 
 
 def _padded(batch: TokenBatch, spec: EncoderSpec) -> tuple[Ids, Ids]:
-    """Ids and mask, their rows a power of two and their width a multiple of eight. Added rows see their first token.
+    """Returns ids and mask whose rows are a power of two and whose width is a multiple of eight.
 
-    Never wider than `max_tokens`: the model may have no position beyond, and OpenVINO reads past the table without a
-    word. Filled with the padding id, from which some models tell how many positions to give out.
+    The width is at most `max_tokens`: the model may have no position beyond, and OpenVINO reads past the end of the
+    table without an error. The padding is the padding id, because some models count positions from it.
     """
     rows, width = batch.input_ids.shape
     shape = (1 << (rows - 1).bit_length(), min(-(-width // _WIDTH) * _WIDTH, spec.max_tokens))

@@ -1,4 +1,4 @@
-"""Which of two encoders is faster here: measured in rounds that alternate, with an interval and what may be wrong."""
+"""Measures which of some encoders is faster on this machine, in rounds that alternate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Now = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The fastest of some backends, and how sure that is.
+    """The fastest of some backends, and how certain that is.
 
     rates   Texts/s of each, the median of its rounds: of one text at a time and of sixteen, the geometric mean.
     ratio   How many times as fast `chosen` is as the next one, the median of the rounds; 1 where it is the only one.
@@ -48,15 +48,15 @@ class Comparison:
 
 
 def compare(encoders: Mapping[str, Encoder], stop: Callable[[], bool], now: Now = time.perf_counter) -> Comparison:
-    """Measures in rounds, each with a turn of every encoder, forwards and backwards by turns, until it is clear.
+    """Measures in rounds, each with a turn of every encoder, until one is clearly faster or none is.
 
-    Load that comes and goes then meets all of them, and what it does to a round shows in the interval. `stop` ends it
-    after the round in hand.
+    Every second round takes the encoders in the opposite order. So load that comes and goes meets all of them, and its
+    effect on a round shows in the interval. `stop` ends the measurement after the present round.
     """
     names = list(encoders)
     rounds: list[list[float]] = []
     for encoder in encoders.values():
-        encoder.encode(_TEXTS)  # what the first call pays for
+        encoder.encode(_TEXTS)  # the first call is slower: it allocates and compiles
     watch = OthersLoad()
     while len(rounds) < _MOST_ROUNDS and not (rounds and stop()):
         order = names if len(rounds) % 2 == 0 else names[::-1]
@@ -71,7 +71,7 @@ def compare(encoders: Mapping[str, Encoder], stop: Callable[[], bool], now: Now 
 
 
 def is_idle(seconds: float = 0.5) -> bool:
-    """Whether other processes leave the cores alone for so long; true where that cannot be told."""
+    """Waits so long and tells whether other processes left the cores alone; true where the system does not say."""
     watch = OthersLoad()
     time.sleep(seconds)
     return not watch.is_felt
@@ -89,15 +89,15 @@ def _turn(encoder: Encoder, now: Now) -> float:
 
 
 def _rank(rates: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[int, float, float, float]:
-    """Column of the fastest, its ratio to the next, and the interval of that, from rates of shape (rounds, backends).
+    """Returns the column of the fastest, its ratio to the next, and the interval of that ratio.
 
-    The interval of a median by order statistics: it assumes nothing about how the rounds differ.
+    `rates` has shape (rounds, backends). The interval of the median is that of order statistics (the sign test), which
+    assumes nothing about how the rounds differ.
     """
     if rates.shape[1] == 1:
         return 0, 1.0, 1.0, 1.0
-    shares = rates / np.exp(
-        np.log(rates).mean(axis=1, keepdims=True)
-    )  # of a round's speed: rounds differ with the load
+    # relative to the round's speed, since rounds differ with the load
+    shares = rates / np.exp(np.log(rates).mean(axis=1, keepdims=True))
     best, second = np.argsort(-np.median(shares, axis=0), kind="stable")[:2].tolist()
     ratios = np.sort(rates[:, best] / rates[:, second])
     n, outside, k = len(ratios), 0.0, 0
@@ -109,7 +109,7 @@ def _rank(rates: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[int
 
 
 def _is_clear(low: float, high: float) -> bool:
-    """One is faster, or neither by as much as matters."""
+    """Whether one is faster, or neither by as much as matters."""
     return low > _CLEAR or (low > 1 / _CLEAR and high < _CLEAR)
 
 
@@ -124,28 +124,24 @@ def _doubt(rounds: int, low: float, high: float, others: float) -> str:
 
 
 class OthersLoad:
-    """How many cores other processes keep busy, from now until it is asked."""
+    """Counts how many cores other processes keep busy, from its making until it is asked."""
 
     def __init__(self) -> None:
-        self._begun, self._own, self._all = time.perf_counter(), _own_seconds(), _all_seconds()
+        self._begun, self._ours, self._all = time.perf_counter(), time.process_time(), _all_seconds()
 
     @property
     def is_felt(self) -> bool:
-        """Whether it is so much that what is measured beside it is not to be trusted."""
+        """Whether the load is so high that a measurement beside it cannot be trusted."""
         return self.cores() >= _BUSY
 
     def cores(self) -> float:
-        """0 where the system does not say."""
+        """Cores that others kept busy on average; 0 where the system does not say."""
         wall, used = time.perf_counter() - self._begun, _all_seconds() - self._all
-        return max(0.0, (used - (_own_seconds() - self._own)) / wall) if wall > 0 else 0.0
-
-
-def _own_seconds() -> float:
-    return time.process_time()
+        return max(0.0, (used - (time.process_time() - self._ours)) / wall) if wall > 0 else 0.0
 
 
 def _all_seconds() -> float:
-    """CPU seconds that all cores were busy since the start of the machine."""
+    """Returns the CPU seconds that all cores were busy since the start of the machine; 0 where it is not known."""
     with suppress(OSError, ValueError, IndexError):
         first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
         user, nice, system, _, _, irq, softirq, steal = (int(ticks) for ticks in first.split()[1:9])

@@ -1,4 +1,4 @@
-"""Which library runs an encoder: one whose numbers are proven; of several, the one that is faster on this machine."""
+"""Opens an encoder on the fastest of the backends whose numbers are proven."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _STALE_DAYS = 30.0
 class Backends:
     """Opens encoder folders.
 
-    choice    `auto` takes the fastest of those that are installed and proven; a name pins one of them.
-    threads   Batches at a time, each on one thread; 0 means one for each core this process may use.
-    record    Where it is kept what was proven and measured; without it, in this process.
+    choice    `auto` takes the fastest backend that is installed and proven; a name pins one of them.
+    threads   Batches at a time, each on one thread; 0 means one for each core that this process may use.
+    record    The file that keeps what was proven and measured; without it, this process remembers.
     """
 
     choice: Backend = "onnxruntime"
@@ -51,41 +51,42 @@ class Backends:
 
     @classmethod
     def of(cls, settings: Settings) -> Backends:
-        """As the settings say. Raises `SettingInvalid` where the library that is asked for is not installed."""
+        """Builds it from the settings. Raises `SettingInvalid` where the library they name is not installed."""
         if settings.backend != "auto" and find_spec(settings.backend) is None:
             problem = f"it is not installed; `{install_command(_EXTRAS[settings.backend])}`, or take `auto`"
             raise SettingInvalid(name="PAWL_BACKEND", value=settings.backend, problem=problem)
         return cls(settings.backend, settings.threads, settings.home_path / "backends.json")
 
     def open(self, folder: Path, digest: str) -> ServingEncoder:
-        """The encoder in a verified folder.
+        """Opens the encoder in a verified folder.
 
-        Raises `ArtefactCorrupt` for files that are missing or odd, and `EncoderRejected` where no backend gives the
-        numbers of transformers.
+        Raises:
+            ArtefactCorrupt: A file is missing or odd.
+            EncoderRejected: No backend gives the numbers of transformers.
         """
         with changing(self.record) as record:
             opening = _Opening(self, folder, digest, record)
             wanted, others = self._candidates(opening.spec)
-            found = opening.proven(wanted) or next(filter(None, (opening.proven([name]) for name in others)), [])
-            if not found:
+            proven = opening.proven(wanted) or next(filter(None, (opening.proven([name]) for name in others)), [])
+            if not proven:
                 raise opening.refused()
-            chosen = found[0] if len(found) == 1 else self._fastest(opening, found)
+            chosen = proven[0] if len(proven) == 1 else self._fastest(opening, proven)
             encoder = opening.encoder(chosen)
         if self.choice not in ("auto", chosen):
             why = opening.refusals() or "int8 weights run on ONNX Runtime alone"
             log.warning("pinned_backend_does_not_serve", asked=self.choice, serves=chosen, why=why)
         last = ["torch"] if find_spec("torch") is not None else []  # float32, near enough to int8 to stand in for it
-        rest = [name for name in dict.fromkeys((*found, *wanted, *others, *last)) if name != chosen]
+        rest = [name for name in dict.fromkeys((*proven, *wanted, *others, *last)) if name != chosen]
         return ServingEncoder(chosen, encoder, [(name, self._opener(name, folder, digest)) for name in rest])
 
     def library(self, folder: Path, digest: str) -> str:
-        """The name of the library that runs the encoder in a verified folder. Raises as `open`."""
+        """Returns the name of the backend that `open` takes. Raises as `open` does."""
         return self.open(folder, digest).library
 
     def review(self, folder: Path, digest: str, stop: Callable[[], bool]) -> Comparison | None:
-        """Measures again what is doubtful or old, if the machine is idle; None where nothing was measured.
+        """Measures again a choice that is doubtful or old, if the machine is idle; None where nothing was measured.
 
-        Who has the encoder open goes on with what they have: another choice is taken by the next that opens it.
+        An encoder that is open keeps its backend. The next one that is opened takes the new choice.
         """
         proofs, kept = self.known(folder, digest)
         able = [name for name, proof in proofs.items() if not proof.result.problem]
@@ -97,14 +98,15 @@ class Backends:
             names = opening.proven(self._candidates(opening.spec)[0])
             if len(names) < 2:
                 return None
-            found = compare({name: opening.encoder(name) for name in names}, lambda: stop() or others.is_felt)
-            if not found.doubt or kept is None:
-                record.choices[self._choice_key(folder, names)] = recorded_now(found, machine(self.threads))
-        log.info("backend_measured_again", chosen=found.chosen, ratio=found.ratio, doubt=found.doubt)
-        return found
+            encoders = {name: opening.encoder(name) for name in names}
+            comparison = compare(encoders, lambda: stop() or others.is_felt)
+            if not comparison.doubt or kept is None:
+                record.choices[self._choice_key(folder, names)] = recorded_now(comparison, machine(self.threads))
+        log.info("backend_measured_again", chosen=comparison.chosen, ratio=comparison.ratio, doubt=comparison.doubt)
+        return comparison
 
     def known(self, folder: Path, digest: str) -> tuple[dict[str, Recorded[Proof]], Recorded[Comparison] | None]:
-        """What is kept of an encoder: each backend's proof, and the choice among the proven ones. Measures nothing."""
+        """Reads the record of an encoder: each backend's proof, and the choice among the proven ones."""
         spec, record = EncoderSpec.from_file(folder / SPEC_FILE), BackendRecord.read(self.record)
         wanted, others = self._candidates(spec)
         proofs = {name: record.proofs.get(self.proof_key(name, digest)) for name in (*wanted, *others)}
@@ -113,7 +115,10 @@ class Backends:
         return known, record.choices.get(self._choice_key(folder, able))
 
     def _candidates(self, spec: EncoderSpec) -> tuple[list[str], list[str]]:
-        """Those to choose from, and those that stand in, first one first. int8 weights run on ONNX Runtime alone."""
+        """Returns the backends to choose from, and those that stand in for them, in order.
+
+        int8 weights run on ONNX Runtime alone.
+        """
         installed = [name for name in ("onnxruntime", "openvino", "torch") if find_spec(name) is not None]
         if spec.precision == "int8":
             return ["onnxruntime"], []
@@ -124,12 +129,18 @@ class Backends:
         return wanted, [name for name in installed if name not in wanted]
 
     def _fastest(self, opening: _Opening, names: Sequence[str]) -> str:
-        """What was faster when this machine met such an encoder first, or was measured again."""
+        """Returns the backend that the record says is faster; measures where it says nothing."""
         choices, key = opening.record.choices, self._choice_key(opening.folder, names)
         if key not in choices:
-            found = compare({name: opening.encoder(name) for name in names}, lambda: False)
-            choices[key] = recorded_now(found, machine(self.threads))
-            log.info("backend_measured", chosen=found.chosen, ratio=found.ratio, rates=found.rates, doubt=found.doubt)
+            comparison = compare({name: opening.encoder(name) for name in names}, lambda: False)
+            choices[key] = recorded_now(comparison, machine(self.threads))
+            log.info(
+                "backend_measured",
+                chosen=comparison.chosen,
+                ratio=comparison.ratio,
+                rates=comparison.rates,
+                doubt=comparison.doubt,
+            )
         return choices[key].result.chosen
 
     def _opener(self, name: str, folder: Path, digest: str) -> Callable[[], BackendEncoder]:
@@ -143,11 +154,11 @@ class Backends:
         return opened
 
     def proof_key(self, name: str, digest: str) -> str:
-        """Under which a proof is kept: of a library's version, on this machine, for one encoder."""
+        """Returns the key of a proof in the record: one library's version, on this machine, for one encoder."""
         return " | ".join([machine(self.threads), *with_versions([name]), digest])
 
     def _choice_key(self, folder: Path, names: Sequence[str]) -> str:
-        """Of everything the speed depends on: the machine, the versions, the encoder's shape; not its weights."""
+        """Returns the key of a choice: machine, libraries' versions and the encoder's shape, not its weights."""
         shape = hashlib.sha256((folder / CONFIG_FILE).read_bytes() + (folder / SPEC_FILE).read_bytes()).hexdigest()
         return " | ".join([machine(self.threads), *with_versions(names), shape[:16]])
 
@@ -158,7 +169,7 @@ def is_due(kept: Recorded[Comparison]) -> bool:
 
 
 class _Opening:
-    """One encoder, its backends as far as they were opened, and what became of their proofs."""
+    """One encoder while it is opened: its backends that were opened, and the problems of those that were refused."""
 
     def __init__(self, backends: Backends, folder: Path, digest: str, record: BackendRecord) -> None:
         self.folder = folder
@@ -172,14 +183,15 @@ class _Opening:
         self._damage: ArtefactCorrupt | None = None
 
     def encoder(self, name: str) -> BackendEncoder:
-        """The backend, opened once. Raises `ArtefactCorrupt`."""
+        """Opens a backend, once. Raises `ArtefactCorrupt`."""
         if name not in self._opened:
             self._opened[name] = _open(name, self.folder, self._digest, self._backends.threads)
         return self._opened[name]
 
     def proven(self, names: Sequence[str]) -> list[str]:
-        """Those whose numbers are right. What was right once stays so; what was not is tried again at each start, since
-        it may have been a lack of memory.
+        """Returns the backends whose numbers are right, by the record or by a proof that is made now.
+
+        A backend that was refused is tried again at each start, because the reason may have been a lack of memory.
         """
         good = []
         for name in names:
@@ -196,11 +208,11 @@ class _Opening:
         return good
 
     def refusals(self) -> str:
-        """Which backends may not serve, and why."""
+        """Says which backends may not serve, and why."""
         return "; ".join(f"{name}: {problem}" for name, problem in self._problems.items())
 
     def refused(self) -> PawlError:
-        """What to raise where none may."""
+        """Returns the error to raise where no backend may serve."""
         if self._damage is not None:
             return self._damage
         advice = ". Take PAWL_COMPRESSION=none" if self.spec.precision == "int8" else ""

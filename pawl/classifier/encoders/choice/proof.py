@@ -27,7 +27,7 @@ Measured on all-MiniLM-L6-v2: OpenVINO in bfloat16 0.9999 at worst; int8 0.9956 
 worst (the empty text).
 """
 _NEAR = 0.5
-"""Of the usual distance between two texts: some encoders have all texts within a cosine of 0.999 of each other."""
+"""Share of the usual distance between two texts that a backend's embedding may be away from the reference."""
 _SHORT = 300  # characters: asked for once more after the long ones
 _TOGETHER = (2, 3, 5, 8, 13, 21)
 _EVERY = 64
@@ -43,9 +43,10 @@ _WORDS = _SENTENCES.split()
 
 @dataclass(frozen=True, slots=True)
 class ReferenceEmbeddings:
-    """`embeddings` of `texts` by transformers, each text alone, shape (n, d).
+    """What transformers makes of some texts, in a file beside the encoder.
 
-    `export_problem` says why there is no ONNX file, empty where there is one.
+    `embeddings` has shape (n, d); each text was embedded alone. `export_problem` says why there is no ONNX file, and is
+    empty where there is one. The file is not part of the encoder's digest, because it follows from the other files.
     """
 
     texts: tuple[str, ...]
@@ -59,7 +60,7 @@ class ReferenceEmbeddings:
 
     @staticmethod
     def read(folder: Path) -> ReferenceEmbeddings:
-        """Reads it; raises `ArtefactCorrupt` when it is missing or odd."""
+        """Reads the file of an encoder folder; raises `ArtefactCorrupt` when it is missing or odd."""
         path = folder / REFERENCE_FILE
         try:
             with safe_open(path, framework="numpy") as file:
@@ -74,34 +75,35 @@ class ReferenceEmbeddings:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What came of it: the lowest cosine, and why the backend may not serve; `problem` is empty where it may."""
+    """The lowest cosine between a backend's embeddings and the reference. `problem` is empty where it may serve."""
 
     cosine: float
     problem: str = ""
 
 
 def prove(encoder: Encoder, reference: ReferenceEmbeddings, spec: EncoderSpec) -> Proof:
-    """Compares an opened backend with the reference, until the first text on which it is wrong."""
+    """Compares a backend with the reference, up to the first text on which it is wrong."""
     texts, least, lowest = reference.texts, LEAST_COSINE[spec.precision], 1.0
+    # Some encoders have all texts within a cosine of 0.999 of each other, where that limit would tell nothing apart.
     least = max(least, 1.0 - (_NEAR * _spread(reference.embeddings, len(spec.layers))) ** 2 / 2)
     for how, rows in _calls(texts):
         try:
             z = encoder.encode([texts[row] for row in rows])
         except Exception as error:  # noqa: BLE001 - the libraries raise kinds of their own
             return Proof(0.0, f"it fails on {how}: {_first_line(error)}")
-        found = _cosines(z, reference.embeddings[rows], len(spec.layers))
-        worst = int(found.argmin())
-        if not found[worst] >= least:  # NaN is not
+        cosines = _cosines(z, reference.embeddings[rows], len(spec.layers))
+        worst = int(cosines.argmin())
+        if not cosines[worst] >= least:  # also true for NaN
             text = texts[rows[worst]]
-            problem = f"on {how} its embedding is not that of transformers: cosine {found[worst]:.4f}"
+            problem = f"on {how} its embedding is not that of transformers: cosine {cosines[worst]:.4f}"
             problem = f"{problem}, at least {least:.4g} is needed (a text of {len(text)} characters)"
-            return Proof(float(np.nan_to_num(found[worst])), problem)
-        lowest = min(lowest, float(found[worst]))
+            return Proof(float(np.nan_to_num(cosines[worst])), problem)
+        lowest = min(lowest, float(cosines[worst]))
     return Proof(round(lowest, 6))
 
 
 def _calls(texts: tuple[str, ...]) -> list[tuple[str, list[int]]]:
-    """The calls, each the rows it asks for: growing lengths alone, mixed batches, then short ones alone once more."""
+    """Returns the calls to make, each with its rows: growing lengths alone, mixed batches, short ones alone again."""
     order = np.random.default_rng(0).permutation(len(texts)).tolist()
     calls = [("a text alone", [row]) for row in range(len(texts))]
     start = 0
@@ -113,7 +115,7 @@ def _calls(texts: tuple[str, ...]) -> list[tuple[str, list[int]]]:
 
 
 def _cosines(z: Floats, expected: Floats, layers: int) -> Floats:
-    """The lower of the layers' cosines for each text; 0 where the shape is another."""
+    """Returns the lowest of the layers' cosines for each text, shape (n,); 0 where the shapes differ."""
     if z.shape != expected.shape:
         return np.zeros(len(expected), np.float32)
     a, b = (rows.reshape(len(rows), layers, -1).astype(np.float64) for rows in (z, expected))
@@ -123,7 +125,7 @@ def _cosines(z: Floats, expected: Floats, layers: int) -> Floats:
 
 
 def _spread(embeddings: Floats, layers: int) -> float:
-    """The median distance between the embeddings of two texts, in the layer where it is smallest."""
+    """Returns the median distance between the embeddings of two texts, in the layer where it is smallest."""
     parts = embeddings.reshape(len(embeddings), layers, -1).transpose(1, 0, 2).astype(np.float64)
     products = np.clip(parts @ parts.transpose(0, 2, 1), -1.0, 1.0)
     pairs = np.triu_indices(len(embeddings), 1)
@@ -135,26 +137,26 @@ def _first_line(error: Exception) -> str:
 
 
 def probe_texts(tokenizer: TextTokenizer, max_tokens: int) -> tuple[str, ...]:
-    """One text for each length in tokens, shortest first, then one that is cut, then some with hardly a word.
+    """Returns a text for each length in tokens, shortest first, then one that is cut, then some with hardly a word.
 
-    Which lengths there are depends on the tokenizer: few make a text of a single token.
+    Not every tokenizer can make every length: few make a text of a single token.
     """
     return (*(_text(tokenizer, n) for n in lengths(max_tokens)), _words(0, 2 * max_tokens), *_ODD)
 
 
 def lengths(max_tokens: int) -> list[int]:
-    """All lengths up to 16 (64 where the encoder takes no more), then those around powers of two, then the longest."""
-    found = set(range(1, min(max_tokens, _EVERY if max_tokens <= _EVERY else 16) + 1))
+    """Returns the lengths to try: up to 16 (64 where the encoder takes no more), around powers of two, the longest."""
+    counts = set(range(1, min(max_tokens, _EVERY if max_tokens <= _EVERY else 16) + 1))
     power = 32
     while power < max_tokens:
-        found |= {n for n in (power - 1, power, power + 1) if n <= max_tokens}
+        counts |= {n for n in (power - 1, power, power + 1) if n <= max_tokens}
         power *= 2
-    return sorted(found | {max(1, max_tokens - 1), max_tokens})
+    return sorted(counts | {max(1, max_tokens - 1), max_tokens})
 
 
 def _text(tokenizer: TextTokenizer, tokens: int) -> str:
-    """A text of these words that has so many tokens, or as few more as can be had."""
-    found: list[tuple[int, str]] = []
+    """Returns a text with so many tokens, or with as few more as can be had."""
+    candidates: list[tuple[int, str]] = []
     for first in range(tokens, tokens + len(_WORDS)):
         low, high = 0, tokens
         while low < high:
@@ -164,10 +166,10 @@ def _text(tokenizer: TextTokenizer, tokens: int) -> str:
             else:
                 high = middle
         text = _words(first, low)
-        found.append((len(tokenizer.tokenize([text])[0]), text))
-        if found[-1][0] == tokens:
+        candidates.append((len(tokenizer.tokenize([text])[0]), text))
+        if candidates[-1][0] == tokens:
             break
-    return min(found)[1]
+    return min(candidates)[1]
 
 
 def _words(first: int, count: int) -> str:

@@ -1,4 +1,4 @@
-"""`backends.json` of a home: which backend was proven for which encoder, and which was faster, on which machine."""
+"""`backends.json` of a home: which backends are proven for an encoder, and which one was faster on which machine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,14 @@ from pawl.processes.processor import processor_field
 from pawl.processes.threads import thread_count
 
 log = structlog.get_logger("backends")
-
-_KEPT = 200
-"""Proofs and choices kept, the newest: each consolidation makes an encoder that has proofs of its own."""
-
+_KEPT = 200  # newest proofs and choices: each consolidation makes an encoder that has proofs of its own
 
 Measured = TypeVar("Measured", Proof, Comparison)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded(Generic[Measured]):
-    """A proof or a comparison, with the machine and the time it is from."""
+    """A proof or a comparison, with its machine and its time."""
 
     result: Measured
     machine: str
@@ -41,20 +38,20 @@ class Recorded(Generic[Measured]):
 
     @property
     def age_days(self) -> float:
-        """How long ago that was."""
+        """Days since then."""
         return (datetime.now(UTC) - self.at).total_seconds() / 86_400
 
 
 @dataclass(slots=True)
 class BackendRecord:
-    """What is known, by key."""
+    """Proofs and choices by their keys (`Backends.proof_key`)."""
 
     proofs: dict[str, Recorded[Proof]] = field(default_factory=dict)
     choices: dict[str, Recorded[Comparison]] = field(default_factory=dict)
 
     @staticmethod
     def read(path: Path | None) -> BackendRecord:
-        """What is kept; nothing where the file is missing or odd, which only costs finding it out again."""
+        """Reads the file; empty where it is missing or odd, which only costs another proof and measurement."""
         record = BackendRecord()
         if path is None:
             return record
@@ -66,7 +63,7 @@ class BackendRecord:
         return record
 
     def write(self, path: Path) -> None:
-        """Keeps it, whole or not at all. A folder that cannot be written costs finding it out again at each start."""
+        """Writes the file. A folder that cannot be written only costs a proof and a measurement at each start."""
         kept = {"proofs": _newest(self.proofs), "choices": _newest(self.choices)}
         try:
             write_atomic(path, json.dumps(kept, indent=2) + "\n")
@@ -79,10 +76,10 @@ _IN_MEMORY, _IN_MEMORY_LOCK = BackendRecord(), threading.Lock()
 
 @contextmanager
 def changing(path: Path | None) -> Iterator[BackendRecord]:
-    """The record, for one process at a time, written when the block ends in order.
+    """Opens the record for one process at a time; writes it when the block ends without an error.
 
-    App and learner start together: the second waits for the first and takes what it found. Measured side by side
-    both would be wrong, and they might choose differently.
+    App and learner start together. The second waits for the first and takes its result: measured at the same time, both
+    results would be wrong, and the two might choose differently.
     """
     if path is None:
         with _IN_MEMORY_LOCK:
@@ -117,7 +114,7 @@ def machine(threads: int) -> str:
 
 
 def with_versions(names: Sequence[str]) -> list[str]:
-    """The libraries with their versions."""
+    """Returns each library with its version."""
     return [f"{name} {installed_version(name) or '?'}" for name in names]
 
 

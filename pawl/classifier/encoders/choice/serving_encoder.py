@@ -1,4 +1,4 @@
-"""The encoder that serves: a proven backend, and others that take a batch on which it fails."""
+"""The encoder that serves: a proven backend, and others that take over a batch on which it fails."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _TOLD = 5
 
 
 class BackendEncoder(Encoder, Protocol):
-    """What every backend is: an encoder that knows its folder's spec and tokenizer."""
+    """An encoder that knows its folder's spec and tokenizer, as every backend does."""
 
     spec: EncoderSpec
     tokenizer: TextTokenizer
 
 
-Open = Callable[[], BackendEncoder]
+OpenBackend = Callable[[], BackendEncoder]
 """Opens and proves a backend; raises where it cannot serve."""
 
 
 class ServingEncoder:
-    """Implements the port `Encoder` by the first backend that gives finite numbers. Safe to call from several threads.
+    """Implements the port `Encoder` with the first backend that gives finite numbers. Safe to call from threads.
 
     Args:
         library: Name of the backend that serves.
         encoder: That backend.
-        others: Those that take over a batch, in this order; each is opened when it is first needed.
+        others: Names and openers of those that take over a batch, in this order; each is opened when it is needed.
     """
 
-    def __init__(self, library: str, encoder: BackendEncoder, others: Sequence[tuple[str, Open]]) -> None:
+    def __init__(self, library: str, encoder: BackendEncoder, others: Sequence[tuple[str, OpenBackend]]) -> None:
         self.library = library
         self._encoder = encoder
         self._others = list(others)
@@ -81,15 +81,15 @@ class ServingEncoder:
             self.failures += 1
             if self.failures <= _TOLD or self.failures % 100 == 0:
                 log.exception("backend_failed", library=self.library, texts=len(texts))
-            problems = [f"{self.library}: {_told(error)}"]
+            problems = [f"{self.library}: {_first_line(error)}"]
         for name, open_other in self._others:
             try:
                 return _finite(self._other(name, open_other).encode(texts))
-            except Exception as error:  # noqa: BLE001 - as above
-                problems.append(f"{name}: {_told(error)}")
+            except Exception as error:  # noqa: BLE001 - the libraries raise kinds of their own
+                problems.append(f"{name}: {_first_line(error)}")
         raise EncoderFailed(problem="; ".join(problems))
 
-    def _other(self, name: str, open_other: Open) -> BackendEncoder:
+    def _other(self, name: str, open_other: OpenBackend) -> BackendEncoder:
         with self._opening:
             if name in self._unusable:
                 raise EncoderFailed(problem=self._unusable[name])
@@ -97,7 +97,7 @@ class ServingEncoder:
                 try:
                     self._opened[name] = open_other()
                 except (PawlError, ImportError) as error:
-                    self._unusable[name] = _told(error)
+                    self._unusable[name] = _first_line(error)
                     raise
                 log.warning("backend_stands_in", library=name, instead_of=self.library)
             return self._opened[name]
@@ -109,5 +109,5 @@ def _finite(z: Floats) -> Floats:
     return z
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
