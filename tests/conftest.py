@@ -12,6 +12,7 @@ from tests.databases import open_database
 from tests.pgbouncer import pgbouncer
 from tests.processes import install, trained_installation
 from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
+from tests.shared import shared_root
 
 __all__ = [
     "install",
@@ -45,3 +46,6 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False),
     ]
 )
+
+# The process that starts the others makes the folder that they share.
+shared_root()

@@ -34,6 +34,7 @@ from pawl.domain.samples import NewSample, Sample
 from pawl.settings import PREFIX, Settings
 from tests.intents import labelled
 from tests.polling import eventually
+from tests.shared import shared
 from tests.tiny_encoder import write_tiny_encoder
 
 PATIENCE = 120.0
@@ -249,9 +250,13 @@ def installing(folder: Path, trained: Installation) -> Iterator[Installer]:
 
 
 @pytest.fixture(scope="session")
-def trained_installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def trained_installation() -> Installation:
     """A home with version 1, made by a real `python -m worker --drain`; only to be copied."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = shared("trained", _train)
+    return Installation(folder / "home", encoder=folder / "encoder")
+
+
+def _train(folder: Path) -> None:
     installation = Installation(folder / "home", encoder=write_tiny_encoder(folder / "encoder"))
 
     async def fill() -> None:
@@ -260,10 +265,8 @@ def trained_installation(tmp_path_factory: pytest.TempPathFactory) -> Installati
 
     asyncio.run(fill())
     drain = installation.start_worker("--drain")
-    status = drain.wait()
-    assert status == 0, drain.output()
+    assert drain.wait() == 0, drain.output()
     drain.log.unlink()
-    return installation
 
 
 @pytest.fixture

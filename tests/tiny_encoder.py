@@ -6,17 +6,16 @@ any other word is spelt in characters.
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
 import string
-import tempfile
-from functools import cache
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from pawl.classifier.encoders.export import export_encoder
+from pawl.classifier.encoders.export import encoder_digest, export_encoder
+from pawl.settings import Settings
+from tests.shared import shared
+from worker.state.first_encoder import exported
 
 _TEXT = """
 a about account activate add address after again age agree all am amount an and any app apply are arrive arrived as
@@ -68,14 +67,24 @@ def write_tiny_encoder(folder: Path, *, seed: int = 0, dimension: int = 32) -> P
     return folder
 
 
-@cache
 def exported_tiny_encoder() -> tuple[Path, str]:
-    """An exported `encoder/` folder of the tiny encoder and its digest; made once in a test process, read only."""
-    root = Path(tempfile.mkdtemp(prefix="pawl-tiny-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    source = write_tiny_encoder(root / "source")
-    digest = export_encoder(str(source), root / "encoder", max_tokens=64)
-    return root / "encoder", digest
+    """An exported `encoder/` folder of the tiny encoder and its digest; made once in a run of the tests, read only."""
+    folder = shared("tiny-encoder", _export) / "encoder"
+    return folder, encoder_digest(folder)
+
+
+def _export(folder: Path) -> None:
+    export_encoder(str(write_tiny_encoder(folder / "source")), folder / "encoder", max_tokens=64)
+
+
+def exported_home(max_tokens: int) -> Path:
+    """A home that has nothing but `encoders/`: the tiny encoder as a learner with these settings exports it."""
+
+    def export(folder: Path) -> None:
+        settings = Settings(encoder=str(write_tiny_encoder(folder / "source")), max_tokens=max_tokens)
+        exported(settings.encoder_choice, folder)
+
+    return shared(f"exported-home-{max_tokens}", export)
 
 
 def tiny_tokenizer() -> Tokenizer:

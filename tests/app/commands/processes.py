@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any, Self, TypeVar
 import psutil
 
 from tests.polling import command_line
+from tests.tiny_encoder import exported_home
 
 ROOT = Path(__file__).parents[3]
 T = TypeVar("T")
@@ -26,6 +28,7 @@ def environment(home: Path, encoder: Path | None, **more: str) -> dict[str, str]
     """The settings of a quick, small Pawl; nothing of the caller's own PAWL_ settings.
 
     What a random encoder knows is no measure of anything, so the gate is opened: these tests are about processes.
+    A home that is new gets the export of the tiny encoder, which would cost every test two seconds of CPU time.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PAWL_")}
     small = {"PAWL_HOME": str(home), "PAWL_RANDOM_FEATURES": "64", "PAWL_THREADS": "1", "PAWL_MAX_TOKENS": "64"}
@@ -34,6 +37,9 @@ def environment(home: Path, encoder: Path | None, **more: str) -> dict[str, str]
     small |= {f"PAWL_GATE_MAX_{limit}": "1" for limit in ("DROP", "CLASS_DROP", "ECE_RISE")}
     if encoder is not None:
         small["PAWL_ENCODER"] = str(encoder)
+        if not home.exists():
+            home.mkdir(mode=0o700, parents=True)
+            shutil.copytree(exported_home(max_tokens=64) / "encoders", home / "encoders")
     return clean | small | more
 
 
