@@ -45,9 +45,3 @@ async def test_the_route_answers(tmp_path: Path) -> None:
     async with world.client() as client:
         assert (await client.get("/v1/tasks/default")).json()["name"] == "default"
         assert_problem(await client.get("/v1/tasks/nothing"), 404)
-
-
-def test_every_folder_it_names_exists() -> None:
-    for path in re.findall(r"`((?:app|worker|pawl|tests|benchmarks|migrations|docs)/[\w/.]*)`", PAGE):
-        if not path.endswith("gradient_noise.py"):
-            assert (ROOT / path).exists(), path
