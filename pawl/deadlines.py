@@ -1,8 +1,10 @@
-"""How long anything here waits for a server (the database, Redis): never without a limit.
+"""Limits how long Pawl waits for a server (the database, Redis).
 
-Two limits, both kept where calls are made (`pawl/db/engine.py`, `pawl/streams/redis_stream.py`), so that no caller can
-pass them by. Each single answer has one, the adapter's own unless `each_answer_within` says otherwise. What a client
-waits for has one more, for all its calls together: the edge opens a budget for each request, which every call uses up.
+There are two limits. The adapters apply both where they make calls (`pawl/db/engine.py`,
+`pawl/streams/redis_stream.py`), so that no caller can forget them.
+
+    answer    Each answer of a server has a limit: the adapter's, or that of `each_answer_within`.
+    budget    All calls for one HTTP request together have another: the edge opens a `budget`, and each call uses it up.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class _Budget:
     seconds: float
     left: float
     until: float | None = None
-    """When what is left will be used up by the call that waits now."""
+    """When the call that waits now will have used up what is left; in the loop's time."""
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
@@ -30,7 +32,7 @@ _each: ContextVar[float | None] = ContextVar("each", default=None)
 
 @contextmanager
 def budget(seconds: float) -> Iterator[None]:
-    """All calls to servers in the block together may wait so long. What else the block does is not counted."""
+    """Lets all calls to servers in the block wait so long together. Other work in the block is not counted."""
     token = _budget.set(_Budget(seconds, seconds))
     try:
         yield
@@ -40,7 +42,7 @@ def budget(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def each_answer_within(seconds: float) -> Iterator[None]:
-    """Each answer of a server in the block may take so long, whatever the adapter's own limit is."""
+    """Lets each answer of a server in the block take so long, instead of the adapter's limit."""
     token = _each.set(seconds)
     try:
         yield
@@ -49,12 +51,12 @@ def each_answer_within(seconds: float) -> Iterator[None]:
 
 
 def answer_seconds(default: float) -> float:
-    """How long to wait for the next answer, where an adapter waits `default` seconds unless told otherwise."""
+    """Returns how long to wait for the next answer; `default` is the adapter's limit."""
     return _each.get() or default
 
 
 def seconds_left(default: float) -> float:
-    """How long to wait for the next answer at most, with what is left of a budget."""
+    """Returns how long to wait for the next answer, at most what is left of the budget."""
     limit, of_all = answer_seconds(default), _budget.get()
     if of_all is None:
         return limit
@@ -64,7 +66,7 @@ def seconds_left(default: float) -> float:
 
 @asynccontextmanager
 async def within_budget() -> AsyncIterator[None]:
-    """A call to a server: counted, and ended by `TimeoutError` where the budget is used up, if there is one."""
+    """Counts a call to a server against the budget, if there is one; raises `TimeoutError` where it is used up."""
     of_all = _budget.get()
     if of_all is None:
         yield
@@ -83,10 +85,10 @@ async def within_budget() -> AsyncIterator[None]:
 
 
 def no_answer(seconds: float) -> str:
-    """What is said of a server that does not answer."""
+    """Returns the words for a server that does not answer."""
     return f"{_NO_ANSWER} {seconds:g} s"
 
 
 def is_no_answer(error: BaseException) -> bool:
-    """Whether an error is a wait that ended early."""
+    """Whether an error is a wait for an answer that reached its limit."""
     return isinstance(error, TimeoutError) or _NO_ANSWER in str(error)

@@ -1,4 +1,4 @@
-"""Version folders on a disk."""
+"""Version folders on a disk: written whole or not at all, verified when they are opened, healed from copies."""
 
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.artefacts.verification import manifest_digest, read_folder

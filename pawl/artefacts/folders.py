@@ -1,12 +1,13 @@
-"""Version folders on a disk, whole or not at all.
+"""Version folders on a disk.
 
     <root>/blobs/ab/<sha256>     contents, each once, read-only
     <root>/versions/00000012/    hard links to blobs, and manifest.json
     <root>/tmp/                  what is being written or removed; anything found there later was left by a crash
     <root>/.lock                 held by whoever writes or removes
 
-A folder is put together under `tmp`, its files and directories are fsynced, the manifest last, and then it is renamed
-to its place: a process that is killed, or a machine that stops, at any moment leaves the version whole or absent.
+A version is put together under `tmp`: its files are flushed to the disk (fsync), then its manifest, then its
+directories. Then the folder is renamed to its place. A process that is killed, or a machine that stops, leaves the
+version whole or absent.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ _READ_ONLY = 0o444  # a link shares its contents with every version, so nothing 
 class FolderArtefactStore:
     """Implements the port `ArtefactStore` on a folder, for any number of processes and threads of one machine.
 
-    Whoever publishes or removes holds a lock on `<root>/.lock` (`flock`, which the kernel frees when a process dies).
-    So a blob that nothing links to is never one that another publisher is about to link, and may be removed at
-    whatever age. Readers take no lock: what they open is never changed, only unlinked.
+    Writers and removers hold a lock on `<root>/.lock` (`flock`, which the kernel frees when a process dies). So no
+    other process is about to link a blob that nothing links to, and such a blob may be removed at any age. Readers
+    take no lock, because files are never changed, only unlinked.
 
-    A stored file is not hashed again for every version that links to it (an encoder is 180 MB, a head update takes
-    milliseconds): this object remembers the inode, size and modification time of each stored file whose contents it
-    has hashed, and takes it for sound while those stay. A blob that fails when it is first used is written anew. Files
-    from elsewhere are hashed each time.
+    A stored file is not hashed again for every version that links to it: an encoder is 180 MB, and a head update takes
+    milliseconds. This object remembers the inode, size and modification time of each stored file that it has hashed,
+    and takes the file for sound while these stay. Files from elsewhere are hashed each time.
+
+    Args:
+        root: The folder; made when the first version is written.
+        spares: Folders that may hold other copies of files, from which damaged ones are healed.
     """
 
     def __init__(self, root: Path, spares: Sequence[Path] = ()) -> None:
@@ -59,7 +63,7 @@ class FolderArtefactStore:
         return read_manifest(self.path(number))
 
     def path(self, number: int) -> Path:
-        """Where version `number` lies, if it is kept."""
+        """Returns the folder that version `number` has, or would have."""
         return self._versions / f"{number:08d}"
 
     def publish(
@@ -82,7 +86,7 @@ class FolderArtefactStore:
             return self._assemble(number, manifest, files)
 
     def link(self, number: int, source: int, manifest: Manifest, *, exclusive: bool = False) -> VersionFolder:
-        """Makes version `number` with the files of version `source`, which are verified first; see the port.
+        """Makes version `number` with the files of version `source`, after verifying them; see the port.
 
         Raises:
             ValueError: `number` is not the manifest's.
@@ -98,23 +102,23 @@ class FolderArtefactStore:
             return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
 
     def open(self, number: int, *, skip: frozenset[str] = frozenset()) -> VersionFolder:
-        """Verifies and opens a version, healed from other copies where it is damaged; see the port."""
+        """Verifies and opens a version; heals it from other copies where it is damaged. See the port."""
         try:
             return self._read(number, skip)
         except ArtefactCorrupt as damage:
             try:
                 if not self._heal(number):
                     raise
-            except OSError as error:  # a folder that may only be read, a full disk
+            except OSError as error:  # a read-only folder, a full disk
                 raise damage from error
             return self._read(number, skip)
 
     def _heal(self, number: int) -> bool:
-        """Puts right what is damaged in a version, and in all that share the damaged files; false where no copy is."""
+        """Replaces the damaged files of a version, and of all that share them; false where there is no other copy."""
         if not self.path(number).is_dir():
             return False
         with self._locked():
-            self._sound.clear()  # what was damaged without a trace in its time of change is in there, too
+            self._sound.clear()  # a file that was damaged without a change of its time is remembered as sound
             healing = Healing(self.path(number), self._versions, self._blob, self._spares)
             return healing.mend(lambda source: self._blob(self._put(source)), self._link, self._tmp)
 
@@ -129,11 +133,11 @@ class FolderArtefactStore:
         return folder
 
     def probe(self) -> None:
-        """Does with a file of its own all that is done with a version's files; see the port."""
+        """Writes, links, renames, reads back and removes a file of its own; see the port."""
         content = os.urandom(_PROBE_BYTES)
         new, final = self._tmp / _PROBE, self._versions / _PROBE
         with self._locked():
-            shutil.rmtree(final, ignore_errors=True)  # of one that was killed
+            shutil.rmtree(final, ignore_errors=True)  # left by a probe that was killed
             blob = self._blob(self._put(content))
             try:
                 new.mkdir()
@@ -149,12 +153,13 @@ class FolderArtefactStore:
     def remove(self, numbers: Sequence[int]) -> int:
         """Removes version folders, then the blobs no version links to; returns the bytes freed.
 
-        Where the file system has no hard links, versions are copies and all blobs go; they are only missed as a cache.
+        Where the file system has no hard links, versions are copies and all blobs go, which only costs writing them
+        again.
         """
         with self._locked():
             for number in numbers:
                 if self.path(number).exists():
-                    # Away first: a folder that has lost some of its files must not be found under its number.
+                    # Renamed first, so that a folder without some of its files is never found under its number.
                     self.path(number).replace(self._tmp / f"removed-{number:08d}")
             sync(self._versions)
             freed = self._clear_tmp()
@@ -166,14 +171,14 @@ class FolderArtefactStore:
         return freed
 
     def kept(self) -> list[int]:
-        """Numbers of the folders that exist, rising."""
+        """Returns the numbers of the folders that exist, in rising order."""
         if not self._versions.is_dir():
             return []
         return sorted(int(p.name) for p in self._versions.iterdir() if p.name.isdecimal() and p.is_dir())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keeps other writers out, in this process and in others, and clears what a dead one left."""
+        """Keeps other writers out, of this process and of others, and removes what a killed one left."""
         for folder in (self._root, self._blobs, self._versions, self._tmp):
             make_folder(folder)
         handle = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -185,7 +190,7 @@ class FolderArtefactStore:
             os.close(handle)
 
     def _clear_tmp(self) -> int:
-        """Removes everything under `tmp`; returns the bytes freed. Only with the lock held."""
+        """Removes everything under `tmp` and returns the bytes freed. The caller holds the lock."""
         freed = 0
         for path in self._tmp.iterdir():
             entries = [path, *path.rglob("*")] if path.is_dir() else [path]
@@ -224,7 +229,7 @@ class FolderArtefactStore:
         return self._blobs / digest[:2] / digest
 
     def _put(self, source: Path | bytes) -> str:
-        """Makes sure of a sound blob with these contents and returns its digest."""
+        """Returns the digest of some contents, after making sure that there is a sound blob of them."""
         digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else self._digest(source)
         blob = self._blob(digest)
         if blob.is_file() and self._digest(blob) == digest:
@@ -239,7 +244,7 @@ class FolderArtefactStore:
         return digest
 
     def _digest(self, path: Path) -> str:
-        """SHA-256 of a file; from memory where the file is stored here and looks as it did when it was hashed."""
+        """Returns the SHA-256 of a file; remembers it for stored files, while their size and time stay."""
         path = path.resolve()
         if not path.is_relative_to(self._root):
             return file_sha256(path)
@@ -260,7 +265,7 @@ class FolderArtefactStore:
         self._sound.pop((status.st_dev, status.st_ino), None)
 
     def _link(self, blob: Path, target: Path) -> None:
-        """A hard link, or a copy where there can be none (file system without links, or a file's links used up)."""
+        """Makes a hard link, or a copy where that is not possible (no links in the file system, or all used up)."""
         try:
             os.link(blob, target)
         except OSError as error:

@@ -1,8 +1,8 @@
-"""Damaged files of version folders put right from other copies of the same contents.
+"""Replaces damaged files of version folders by copies of the same contents.
 
-The files of a version are hard links, so one damaged inode is in every version that has the file. A copy is any other
-inode with the digest that the manifest names: in the blobs, in another version, or in a folder outside (`spares`), such
-as the one an encoder was exported to.
+The files of a version are hard links, so a damaged inode is damaged in every version that has the file. A copy is any
+other inode with the digest that the manifest names: a blob, a file of another version, or one in a folder outside
+(`spares`), such as the folder that an encoder was exported to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ log = structlog.get_logger(__name__)
 
 
 class Healing:
-    """What is damaged in one folder, and where else its contents may lie."""
+    """Finds what is damaged in a version's folder, and where else its contents are.
+
+    Args:
+        folder: The version's folder.
+        versions: The folder of all versions.
+        blob: Returns the path of the blob with a digest.
+        spares: Folders outside that may hold copies.
+    """
 
     def __init__(self, folder: Path, versions: Path, blob: Callable[[str], Path], spares: Sequence[Path]) -> None:
         self._folder = folder
@@ -31,10 +38,10 @@ class Healing:
         self._bad: set[tuple[int, int]] = set()
 
     def mend(self, blob_of: Callable[[Path], Path], link: Callable[[Path, Path], None], tmp: Path) -> bool:
-        """Puts right what is damaged, here and in all versions that share it; false where nothing is or a copy lacks.
+        """Replaces what is damaged, here and in all versions that share it; false where nothing could be healed.
 
-        `blob_of` makes sure of a sound blob with a file's contents; each damaged file is replaced by a link to it.
-        Raises `OSError`.
+        `blob_of` makes a sound blob with a file's contents and returns its path; `link` links a damaged file's place to
+        it, by way of the folder `tmp`. Raises `OSError`.
         """
         damaged = self._damaged()
         for name, digest in damaged.items():
@@ -52,17 +59,17 @@ class Healing:
         return bool(damaged)
 
     def _damaged(self) -> dict[str, str]:
-        """Name -> digest of the files that are missing or altered; nothing where the manifest itself is damaged."""
+        """Returns name -> digest of the files that are missing or altered; empty where the manifest is damaged."""
         files = _named(self._folder)
         return {name: digest for name, digest in files.items() if not self._is_sound(self._folder / name, digest)}
 
     def _copy_of(self, digest: str) -> Path | None:
-        """Another file with these contents."""
+        """Returns a sound file with these contents; None where there is none."""
         places = chain([self._blob(digest)], self._holders(digest), self._spare_files())
         return next((path for path in places if self._is_sound(path, digest)), None)
 
     def _others(self, digest: str, blob: Path) -> list[Path]:
-        """The files with this digest in any version that are missing or another inode than the blob."""
+        """Returns the files with this digest, in any version, that are missing or another inode than the blob."""
         inode = blob.stat().st_ino
         return [path for path in self._holders(digest) if not path.exists() or path.stat().st_ino != inode]
 
@@ -77,7 +84,7 @@ class Healing:
             yield from (path for path in spare.rglob("*") if path.is_file() and not path.is_symlink())
 
     def _is_sound(self, path: Path, digest: str) -> bool:
-        """Each inode is read once: hundreds of versions may share a damaged one."""
+        """Whether a file has the digest. Each damaged inode is read once: hundreds of versions may share it."""
         try:
             status = path.lstat()
             inode = status.st_dev, status.st_ino
@@ -88,12 +95,12 @@ class Healing:
         except OSError:
             return False
         if path.is_relative_to(self._versions) or path == self._blob(digest):
-            self._bad.add(inode)  # in the store a file has one right digest; a spare may be the copy of another file
+            self._bad.add(inode)  # a stored file has one right digest; a spare may be a sound copy of another file
         return False
 
 
 def _named(folder: Path) -> dict[str, str]:
-    """Name -> digest of the files of a version; nothing where its manifest is damaged or names anything outside."""
+    """Returns name -> digest of a version's files; empty where its manifest is damaged or names a path outside."""
     try:
         files = dict(read_manifest(folder).files)
         for name in files:

@@ -1,4 +1,4 @@
-"""Reading version folders: everything in them is checked before anything of them is used."""
+"""Reads version folders. Everything in a folder is checked before anything of it is used."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SELF = "sha256"
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The contents of `manifest.json`: the manifest, and under `sha256` the digest of all the rest of it.
+    """Returns the contents of `manifest.json`: the manifest, and under `sha256` the digest of the rest.
 
-    With that digest an altered manifest is noticed without the ledger's help. Equal manifests give equal bytes.
+    With that digest, an altered manifest is noticed without the ledger. Equal manifests give equal bytes.
     """
     value = manifest.to_json()
     return _canonical(value | {_SELF: hashlib.sha256(_canonical(value)).hexdigest()})
 
 
 def manifest_digest(path: Path) -> str:
-    """Hex SHA-256 of the manifest in the version folder `path`; what `NewVersion.manifest_digest` holds."""
+    """Returns the hex SHA-256 of a version folder's manifest, as `NewVersion.manifest_digest` holds it."""
     return file_sha256(path / MANIFEST_FILE)
 
 
 def check_path(name: str, folder: Path) -> None:
-    """Raises `ArtefactCorrupt` for a path that could leave the folder or that means different things elsewhere."""
+    """Raises `ArtefactCorrupt` for a path that could leave the folder, or that other systems read differently."""
     pure = PurePosixPath(name)
     odd = "\\" in name or "\0" in name or ":" in name
     if not name or odd or pure.is_absolute() or ".." in pure.parts or str(pure) != name or name == MANIFEST_FILE:
@@ -57,11 +57,11 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
         if digest in skip:
             continue
         try:
-            found = file_sha256(file)
+            actual = file_sha256(file)
         except OSError as error:
             raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
-        if found != digest:
-            raise ArtefactCorrupt(path=file, problem=f"its sha256 is {found}, the manifest says {digest}")
+        if actual != digest:
+            raise ArtefactCorrupt(path=file, problem=f"its sha256 is {actual}, the manifest says {digest}")
     extra = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir() or p.is_symlink()}
     extra -= {MANIFEST_FILE, *manifest.files}
     if extra:
@@ -70,7 +70,7 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads the manifest in the version folder `path` and verifies it; raises `ArtefactCorrupt`."""
+    """Reads and verifies the manifest of a version folder; raises `ArtefactCorrupt`."""
     file = path / MANIFEST_FILE
     if not is_plain(file, path):
         raise ArtefactCorrupt(path=file, problem="it is missing")
@@ -82,9 +82,9 @@ def read_manifest(path: Path) -> Manifest:
     if not isinstance(value, dict) or _canonical(value) != raw:
         raise ArtefactCorrupt(path=file, problem="it is not as Pawl writes it")
     stated = value.pop(_SELF, None)
-    found = hashlib.sha256(_canonical(value)).hexdigest()
-    if stated != found:
-        raise ArtefactCorrupt(path=file, problem=f"it says its sha256 is {stated}, it is {found}")
+    actual = hashlib.sha256(_canonical(value)).hexdigest()
+    if stated != actual:
+        raise ArtefactCorrupt(path=file, problem=f"it says its sha256 is {stated}, it is {actual}")
     manifest = Manifest.from_json(value, str(file))
     for name, digest in manifest.files.items():
         if len(digest) != 64 or not set(digest) <= _HEX:
@@ -97,7 +97,7 @@ def _canonical(value: Json) -> bytes:
 
 
 def is_plain(file: Path, root: Path) -> bool:
-    """Whether the file is a regular one, reached through no symbolic link below `root`."""
+    """Whether a file is a regular one that is reached through no symbolic link below `root`."""
     try:
         if any(parent.is_symlink() for parent in file.parents if parent.is_relative_to(root) and parent != root):
             return False

@@ -1,0 +1,1 @@
+"""What concerns a process as such: its children, threads and logs, and the state of supervised ones."""

@@ -1,4 +1,4 @@
-"""How Pawl's own programs are started as children."""
+"""How Pawl starts its own programs as child processes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """`python -m MODULE ...` that imports what is installed.
+    """Returns the command `python -P -m MODULE ...`.
 
-    Without `-P` Python would look in the working folder first, and import an `app` or a `worker` that lies there.
+    Without `-P`, Python looks in the working folder first, and would import an `app` or a `worker` that lies there.
     """
     return [sys.executable, "-P", "-m", module, *arguments]

@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 
 def logs_to_stderr() -> None:
-    """What a command's answer is made of goes to stdout alone: `--json` must stay JSON whatever is logged beside it."""
+    """Sends logs to stderr, so that the stdout of a command with `--json` stays JSON."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

@@ -1,4 +1,7 @@
-"""How the parts of a `pawl up` are: written by its supervisor into the home, read by the service and by commands."""
+"""The state of each part (supervised process) of a `pawl up`.
+
+The supervisor writes it into the home; the service and the commands read it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ PARTS_FILE = "parts.json"
 
 
 class PartState(StrEnum):
-    """What a part does."""
+    """Whether a part runs."""
 
     RUNNING = "running"
     WAITING = "waiting"
@@ -27,8 +30,8 @@ class PartState(StrEnum):
 class Part:
     """One supervised process.
 
-    `failures` counts its ends in a row; one that has run for a while since is forgiven, and it is 0 again. `restarts`
-    counts since the supervisor started. `last_end` says how it ended last.
+    `failures` counts its ends in a row, and is 0 again once the process has run for a while. `restarts` counts since
+    the supervisor started. `last_end` says how the process ended last.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Part:
         return self.state is PartState.RUNNING and not self.failures
 
     def told(self) -> str:
-        """How it is, for people."""
+        """Says how it is, for people."""
         if self.is_well:
             return "running" + (f", restarted {self.restarts} times" if self.restarts else "")
         now = "waits to be started again" if self.state is PartState.WAITING else "started again"
@@ -59,12 +62,12 @@ def write_parts(home: Path, parts: list[Part]) -> None:
 
 
 def read_parts(home: Path) -> list[Part]:
-    """The parts of the supervisor that runs on this home; none where none runs."""
+    """Reads the parts of the supervisor that runs on this home; empty where none runs."""
     try:
         content = json.loads((home / PARTS_FILE).read_text(encoding="utf-8"))
         if not _runs(int(content["supervisor"])):
             return []
-        return [_part(**one) for one in content["parts"]]
+        return [_part(**part) for part in content["parts"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

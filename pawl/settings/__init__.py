@@ -195,8 +195,8 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     @property
     def pruned_share(self) -> float:
         """Of the feed-forward neurons, 0 where none are removed."""
-        found = re.match("prune:([0-9.]+)", self.compression)
-        return float(found.group(1)) if found is not None else 0.0
+        match = re.match("prune:([0-9.]+)", self.compression)
+        return float(match.group(1)) if match is not None else 0.0
 
     @property
     def home_path(self) -> Path:
