@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from pawl.classifier.encoders.export import encoder_digest, export_encoder
+from pawl.classifier.encoders.export import export_encoder
+from pawl.classifier.encoders.home_encoder import export_into_home
+from pawl.classifier.encoders.spec import encoder_digest
 from pawl.settings import Settings
 from tests.shared import shared
-from worker.state.first_encoder import exported
 
 _TEXT = """
 a about account activate add address after again age agree all am amount an and any app apply are arrive arrived as
@@ -82,7 +83,7 @@ def exported_home(max_tokens: int) -> Path:
 
     def export(folder: Path) -> None:
         settings = Settings(encoder=str(write_tiny_encoder(folder / "source")), max_tokens=max_tokens)
-        exported(settings.encoder_choice, folder)
+        export_into_home(settings.encoder_choice, folder)
 
     return shared(f"exported-home-{max_tokens}", export)
 
