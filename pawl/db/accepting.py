@@ -26,6 +26,7 @@ from pawl.domain.imports import NewImport
 from pawl.domain.samples import (
     ACTIVE_STATES,
     IdempotencyKey,
+    Move,
     NewSample,
     Receipt,
     SampleState,
@@ -146,7 +147,7 @@ class AcceptingTable:
         for id, reason in plan.leaving.items():
             marked = update(table).where(table.c.id == id)
             await connection.execute(marked.values(retract_requested=True, reason=reason, updated_at=now))
-        moves = {id: (SampleState.RETRACTED, reason) for id, reason in plan.retracted.items()}
+        moves = {id: Move(SampleState.RETRACTED, reason) for id, reason in plan.retracted.items()}
         await move_samples(connection, moves, now)
 
 

@@ -60,7 +60,8 @@ class DeadLetterTable(AcceptingTable):
             state, reason = outcome(decision)
             now = self._clock.now()
             change = update(table).where(table.c.id == sample_id)
-            await connection.execute(change.values(state=state.value, reason=reason, label=label, updated_at=now))
+            decided = {"decision": decision.action.value, "updated_at": now}
+            await connection.execute(change.values(state=state.value, reason=reason, label=label, **decided))
             await add_events(connection, self._clock, [decision_event(sample, decision, label)])
             return (await select_samples(connection, table.c.id == sample_id))[0]
 
@@ -91,7 +92,7 @@ def changes_dead(sample: Sample, decision: DeadLetterDecision) -> bool:
     """Whether the decision changes anything; raises `NotDead` where it cannot be made."""
     if sample.state is SampleState.DEAD:
         return True
-    if sample.state is _OUTCOMES[decision.action] and (sample.reason or "").startswith(_WORDS[decision.action]):
+    if sample.state is _OUTCOMES[decision.action] and sample.decision == decision.action.value:
         return False
     raise NotDead(sample_id=sample.id, state=sample.state.value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pawl.clock import Clock
@@ -14,7 +14,7 @@ from pawl.db.events import add_events
 from pawl.db.sample_rows import lock_samples, select_samples
 from pawl.db.tables import imports as table
 from pawl.db.tables import samples
-from pawl.domain.imports import Import, NewImport, Outcome
+from pawl.domain.imports import Import, ImportOutcome, NewImport
 from pawl.domain.samples import Sample, SampleState
 from pawl.json_values import Json
 
@@ -47,15 +47,17 @@ class ImportTable:
                 count += await connection.scalar(queued.where(among(connection, samples.c.id, ids))) or 0
         return count
 
-    async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
+    async def outcomes(self, import_ids: Sequence[str]) -> list[ImportOutcome]:
         """See `ImportStore.outcomes`."""
-        group = (samples.c.task, samples.c.label, samples.c.state, samples.c.reason)
-        found: list[Outcome] = []
+        replaced = samples.c.replaced_by.is_not(None)
+        reason = case((replaced, None), else_=samples.c.reason)
+        group = (samples.c.task, samples.c.label, samples.c.state, reason, replaced)
+        found: list[ImportOutcome] = []
         async with reading(self._engine) as connection:
             for import_id in import_ids:
                 query = select(*group, func.count()).where(samples.c.import_id == import_id).group_by(*group)
                 rows = await connection.execute(query)
-                found += [Outcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
+                found += [ImportOutcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
         return sorted_outcomes(found)
 
     async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
@@ -98,6 +100,6 @@ def accepted_event(one: NewImport, released: int) -> tuple[str, Json]:
     return ACCEPTED, asdict(one) | {"released": released}
 
 
-def sorted_outcomes(found: Sequence[Outcome]) -> list[Outcome]:
+def sorted_outcomes(found: Sequence[ImportOutcome]) -> list[ImportOutcome]:
     """By task and label, then by state; the reason that most samples share first."""
     return sorted(found, key=lambda one: (one.task, one.label, one.state, -one.count, one.reason or ""))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pawl.domain.errors import CandidateStale
 from pawl.domain.labels import LabelChange
 from pawl.domain.quarantine import Doubt, QuarantineKind
-from pawl.domain.samples import ACTIVE_STATES, Sample, SampleState, may_return
+from pawl.domain.samples import ACTIVE_STATES, Move, Sample, SampleState, may_return
 from pawl.domain.versions import LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 from pawl.json_values import Json
 
@@ -30,31 +30,28 @@ class Standing:
 
     state: SampleState
     retract_requested: bool
-    reason: str | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(slots=True)
 class Promotion:
     """What a promotion does to samples, by id, and the ledger rows in order.
 
-    learned; by what the emphasis of some of them is multiplied, and what that of others becomes; (state, reason) of
-    those that leave; `kinds`: what put those that go into quarantine there; `doubts`: what spoke against those that are
-    learned or quarantined.
+    learned; by what the emphasis of some of them is multiplied, and what that of others becomes; `moves` of those that
+    leave; `doubts`: what spoke against those that are learned or quarantined.
     """
 
     learned: tuple[str, ...]
     emphasis: dict[str, float] = field(default_factory=dict)
     weighed: dict[str, float] = field(default_factory=dict)
-    moves: dict[str, tuple[SampleState, str]] = field(default_factory=dict)
+    moves: dict[str, Move] = field(default_factory=dict)
     rows: list[LedgerRow] = field(default_factory=list)
-    kinds: dict[str, QuarantineKind] = field(default_factory=dict)
     doubts: dict[str, Doubt] = field(default_factory=dict)
 
 
 def named_samples(change: LedgerChange) -> list[str]:
     """All ids in a change, sorted (the order in which their rows are locked), each once."""
-    names = {*change.learned, *change.unlearned, *change.dropped, *change.quarantined, *change.trained}
-    return sorted(names.union(change.restored, change.requeued, change.reweighted))
+    return sorted({*_moved(change), *change.trained})
 
 
 def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> Promotion:
@@ -72,18 +69,21 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
         name: doubt for name, doubt in change.doubts.items() if name in {*change.learned, *change.quarantined}
     }
     default = QuarantineKind.ROLLBACK if version.kind is VersionKind.ROLLBACK else QuarantineKind.GATE
-    plan.kinds = {name: change.kinds.get(name, default) for name in change.quarantined}
-    for sample_id, reason in (*change.unlearned.items(), *change.dropped.items()):
-        plan.moves[sample_id] = (SampleState.RETRACTED, reason)
+    for sample_id, reason in change.unlearned.items():
+        plan.moves[sample_id] = Move(SampleState.RETRACTED, reason)
+    for sample_id, newer in (*change.replaced.items(), *change.dropped.items()):
+        plan.moves[sample_id] = Move.replaced(newer)
     for sample_id, reason in change.quarantined.items():
-        retracted = standings[sample_id].retract_requested
-        plan.moves[sample_id] = (SampleState.RETRACTED if retracted else SampleState.QUARANTINED, reason)
+        leaves = standings[sample_id].retract_requested
+        state = SampleState.RETRACTED if leaves else SampleState.QUARANTINED
+        plan.moves[sample_id] = Move(state, reason, change.kinds.get(sample_id, default))
     for sample_id, reason in change.requeued.items():
         leaves = standings[sample_id].retract_requested
-        plan.moves[sample_id] = (SampleState.RETRACTED, RETRACTED) if leaves else (SampleState.QUEUED, reason)
+        plan.moves[sample_id] = Move(SampleState.RETRACTED, RETRACTED) if leaves else Move(SampleState.QUEUED, reason)
     rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
+    unlearned = (*change.unlearned, *change.replaced, *rolled_back, *change.requeued, *change.reweighted)
     for action, ids in (
-        (LedgerAction.UNLEARN, (*change.unlearned, *rolled_back, *change.requeued, *change.reweighted)),
+        (LedgerAction.UNLEARN, unlearned),
         (LedgerAction.LEARN, (*plan.learned, *change.reweighted)),
         (LedgerAction.ENCODER, dict.fromkeys(change.trained)),
     ):
@@ -91,9 +91,13 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     return plan
 
 
+def _moved(change: LedgerChange) -> list[str]:
+    leave = (*change.unlearned, *change.replaced, *change.dropped, *change.quarantined, *change.requeued)
+    return [*change.learned, *change.restored, *change.reweighted, *leave]
+
+
 def _check_change(change: LedgerChange) -> None:
-    moved = [*change.learned, *change.unlearned, *change.dropped, *change.quarantined]
-    moved += [*change.restored, *change.requeued, *change.reweighted]
+    moved = _moved(change)
     if len(set(moved)) != len(moved):
         raise ValueError("a change names a sample twice")
     if not change.emphasis.keys() <= set(change.learned) or not change.weighed.keys() <= {
@@ -115,14 +119,14 @@ def _check_standings(version: NewVersion, change: LedgerChange, standings: Mappi
                 )
 
     check(change.learned, SampleState.QUEUED)
-    check(change.unlearned, SampleState.LEARNED)
+    check((*change.unlearned, *change.replaced), SampleState.LEARNED)
     check(change.dropped, SampleState.QUEUED)
     check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
     check(change.trained, *SampleState)
     check((*change.requeued, *change.reweighted), SampleState.LEARNED)
     for sample_id in change.restored:
         standing = standings.get(sample_id)
-        if standing is None or not may_return(standing.state, standing.reason):
+        if standing is None or not may_return(standing.state, standing.replaced_by):
             problem = f"{sample_id} was taken out meanwhile"
             raise CandidateStale(live=version.parent, parent=version.parent, problem=problem)
 
@@ -146,7 +150,7 @@ def replaced_since(
         if sample.state is SampleState.GOLDEN:
             judges.add((sample.task, sample.text_digest))
         known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
-        if known and sample.was_replaced:
+        if known and sample.replaced_by is not None:
             newest[sample.task, sample.text_digest] = sample
     return [
         sample.id
@@ -163,7 +167,7 @@ def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[st
     """Type and payload of the events that a promotion writes."""
     payload = _lineage(version) | {
         "learned": len(change.learned),
-        "unlearned": len(change.unlearned),
+        "unlearned": len(change.unlearned) + len(change.replaced),
         "dropped": len(change.dropped),
         "quarantined": len(change.quarantined),
         "restored": len(change.restored),

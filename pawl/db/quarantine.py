@@ -16,7 +16,7 @@ from pawl.db.tables import QUARANTINED
 from pawl.db.tables import samples as table
 from pawl.domain.errors import NotQuarantined, SampleNotFound
 from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
-from pawl.domain.samples import Origin, Sample, SampleState
+from pawl.domain.samples import Move, Origin, Sample, SampleState
 from pawl.json_values import Json
 
 HELD = "feedback_quarantined"
@@ -45,8 +45,8 @@ class QuarantineTable:
             for ids in chunked(sorted(holds)):
                 rows = await lock_samples(connection, ids)
                 held |= {row.id: holds[row.id] for row in rows if row.state == SampleState.QUEUED.value}
-            moves = {id: (SampleState.QUARANTINED, one.reason) for id, one in held.items()}
-            await move_samples(connection, moves, self._clock.now(), {id: one.kind for id, one in held.items()})
+            moves = {id: Move(SampleState.QUARANTINED, hold.reason, hold.kind) for id, hold in held.items()}
+            await move_samples(connection, moves, self._clock.now())
             await keep_doubts(connection, {id: doubts[id] for id in held if id in doubts})
             if held:
                 await add_events(connection, self._clock, [held_event(held)])
@@ -80,9 +80,8 @@ class QuarantineTable:
                 now = self._clock.now()
                 change = update(table).where(table.c.id == sample_id)
                 state, reason = review_outcome(review)
-                await connection.execute(
-                    change.values(state=state.value, reason=reason, reviewed_at=now, updated_at=now)
-                )
+                decided = {"decision": review.action.value, "reviewed_at": now, "updated_at": now}
+                await connection.execute(change.values(state=state.value, reason=reason, **decided))
                 await add_events(connection, self._clock, [review_event(sample, review)])
             return (await select_samples(connection, table.c.id == sample_id))[0]
 

@@ -29,7 +29,7 @@ class RefusalTable:
             return [
                 RefusedRow(
                     row.version, row.sample_id, RefusedAction(row.action), row.emphasis, row.reason,
-                    QuarantineKind(row.kind) if row.kind else None,
+                    QuarantineKind(row.kind) if row.kind else None, row.replaced_by,
                 )
                 for row in await connection.execute(query)
             ]  # fmt: skip

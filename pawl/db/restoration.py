@@ -11,7 +11,7 @@ from pawl.db.engine import among, chunked
 from pawl.db.promotion import RESTORED, replaced_since
 from pawl.db.sample_rows import lock_samples, move_samples, select_samples
 from pawl.db.tables import samples as table
-from pawl.domain.samples import SampleState
+from pawl.domain.samples import Move, SampleState
 from pawl.domain.versions import LedgerChange, NewVersion
 
 
@@ -27,4 +27,4 @@ async def restore_replaced(
         superseded = await connection.scalars(select(table.c.id).where(same_text, table.c.superseded))
         back = replaced_since(version, change, found, set(superseded))
         await lock_samples(connection, sorted(back))
-        await move_samples(connection, dict.fromkeys(back, (SampleState.QUEUED, RESTORED)), now)
+        await move_samples(connection, dict.fromkeys(back, Move(SampleState.QUEUED, RESTORED)), now)

@@ -13,43 +13,44 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from pawl.db.engine import among, chunked
 from pawl.db.tables import samples as table
 from pawl.domain.quarantine import Doubt, QuarantineKind
-from pawl.domain.samples import ACTIVE_STATES, Origin, Sample, SampleState, Split
+from pawl.domain.samples import ACTIVE_STATES, Move, Origin, Sample, SampleState, Split
 
 _SELECT = select(*(table.c[field.name] for field in fields(Sample)))
 
 
 async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Id, state, retract_requested and reason of samples, locked until the transaction ends.
+    """Id, state, retract_requested and replaced_by of samples, locked until the transaction ends.
 
     Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
     """
-    columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.reason)
+    columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.replaced_by)
     query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
     return (await connection.execute(query)).all()
 
 
-async def move_samples(
-    connection: AsyncConnection,
-    moves: Mapping[str, tuple[SampleState, str]],
-    now: datetime,
-    kinds: Mapping[str, QuarantineKind] | None = None,
-) -> None:
-    """Gives samples (id -> state, reason) that this transaction has locked their new state.
+async def move_samples(connection: AsyncConnection, moves: Mapping[str, Move], now: datetime) -> None:
+    """Gives samples, by id, that this transaction has locked their new state.
 
-    `kinds` says what put those that go into quarantine there; others keep what put them there last.
+    A move without a `kind` leaves in place what put the sample into quarantine last.
     """
-    kinds = kinds or {}
     statement = update(table).where(table.c.id == bindparam("sample_id"))
     statement = statement.values(
         state=bindparam("to_state"),
         reason=bindparam("why"),
+        replaced_by=bindparam("newer"),
         quarantined_by=func.coalesce(bindparam("kind", type_=table.c.quarantined_by.type), table.c.quarantined_by),
         updated_at=now,
     )
     for chunk in chunked(moves.items()):
         rows = [
-            {"sample_id": id, "to_state": state.value, "why": reason, "kind": kinds.get(id)}
-            for id, (state, reason) in chunk
+            {
+                "sample_id": id,
+                "to_state": move.state.value,
+                "why": move.reason,
+                "kind": move.kind,
+                "newer": move.replaced_by,
+            }
+            for id, move in chunk
         ]
         await connection.execute(statement, rows)
 

@@ -20,7 +20,7 @@ from pawl.db.sample_rows import lock_samples, move_samples, select_samples
 from pawl.db.tables import QUEUED, RETRACTION_PENDING, ledger
 from pawl.db.tables import samples as table
 from pawl.domain.errors import SampleNotFound
-from pawl.domain.samples import Backlog, Sample, SampleState, Split
+from pawl.domain.samples import Backlog, Move, Sample, SampleState, Split
 from pawl.domain.versions import LedgerAction
 
 SPLITS_LOOKED_AT = 5000
@@ -100,15 +100,21 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         """See `SampleStore.settle`. Raises `ValueError` for a state that only acceptance or a version can give."""
         if state not in SETTLED_STATES:
             raise ValueError(f"a sample cannot be settled as {state.value}")
-        settled = 0
+        return await self._move_queued({id: Move(state, reason) for id, reason in reasons.items()})
+
+    async def settle_replaced(self, newer: Mapping[str, str]) -> int:
+        """See `SampleStore.settle_replaced`."""
+        return await self._move_queued({id: Move.replaced(newer_id) for id, newer_id in newer.items()})
+
+    async def _move_queued(self, moves: Mapping[str, Move]) -> int:
+        moved = 0
         async with writing(self._engine) as connection:
-            for ids in chunked(sorted(reasons)):
-                queued = [
-                    row.id for row in await lock_samples(connection, ids) if row.state == SampleState.QUEUED.value
-                ]
-                await move_samples(connection, {id: (state, reasons[id]) for id in queued}, self._clock.now())
-                settled += len(queued)
-        return settled
+            for ids in chunked(sorted(moves)):
+                rows = await lock_samples(connection, ids)
+                queued = {row.id: moves[row.id] for row in rows if row.state == SampleState.QUEUED.value}
+                await move_samples(connection, queued, self._clock.now())
+                moved += len(queued)
+        return moved
 
     async def request_retraction(self, sample_id: str) -> Sample:
         """See `SampleStore.request_retraction`. A golden sample is retracted at once, too."""
@@ -122,7 +128,7 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
                 mark = update(table).where(table.c.id == sample_id, table.c.retract_requested.is_(False))
                 await connection.execute(mark.values(retract_requested=True, updated_at=now))
             elif sample.can_come_back:
-                await move_samples(connection, {sample_id: (SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
+                await move_samples(connection, {sample_id: Move(SampleState.RETRACTED, RETRACTED_BY_CLIENT)}, now)
             return (await select_samples(connection, table.c.id == sample_id))[0]
 
     async def split_bounds(self) -> tuple[str | None, str | None]:

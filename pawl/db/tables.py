@@ -103,8 +103,11 @@ samples = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("quarantined_by", String(16)),
     Column("reviewed_at", UtcDateTime),
+    Column("decision", String(16)),
     Column("doubt", JSON(none_as_null=True)),
     Column("import_id", String(64)),
+    # The newer sample of the same text for whose label this one is retracted.
+    Column("replaced_by", String(64)),
     Index("ix_samples_text_digest_task", "text_digest", "task"),
     Index("ix_samples_task_state_seq", "task", "state", "seq"),
     Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
@@ -214,6 +217,7 @@ refusals = Table(
     Column("emphasis", Float, nullable=False),
     Column("reason", Text),
     Column("kind", String(16)),
+    Column("replaced_by", String(64)),
 )
 
 labels = Table(

@@ -30,7 +30,7 @@ from pawl.db.sample_rows import keep_doubts, lock_samples, move_samples, yield_i
 from pawl.db.tables import ledger, samples, versions
 from pawl.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
 from pawl.domain.quarantine import QuarantineKind
-from pawl.domain.samples import SampleState
+from pawl.domain.samples import Move, SampleState
 from pawl.domain.versions import (
     HeadInfo,
     LedgerAction,
@@ -87,8 +87,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 await self._take_over(connection, version)
                 standings: dict[str, Standing] = {}
                 for ids in chunked(named_samples(change)):
-                    for id, state, retract_requested, reason in await lock_samples(connection, ids):
-                        standings[id] = Standing(SampleState(state), retract_requested, reason)
+                    for id, state, retract_requested, replaced_by in await lock_samples(connection, ids):
+                        standings[id] = Standing(SampleState(state), retract_requested, replaced_by)
                 plan = plan_promotion(version, change, standings)
                 await self._insert(connection, version, VersionState.LIVE)
                 await yield_identities(connection, change.restored)
@@ -114,12 +114,12 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                     rows = await connection.execute(query)
                     before |= {row.id: row.emphasis for row in rows}
                 await keep_refused(connection, refused_rows(version.number, change, before))
-                moves: dict[str, tuple[SampleState, str]] = {}
+                moves: dict[str, Move] = {}
                 for ids in chunked(sorted(harmful)):
                     for row in await lock_samples(connection, ids):
                         if row.state == SampleState.QUEUED.value:
-                            moves[row.id] = (SampleState.QUARANTINED, harmful[row.id])
-                await move_samples(connection, moves, now, dict.fromkeys(moves, QuarantineKind.GATE))
+                            moves[row.id] = Move(SampleState.QUARANTINED, harmful[row.id], QuarantineKind.GATE)
+                await move_samples(connection, moves, now)
                 await keep_doubts(connection, {id: change.doubts[id] for id in moves if id in change.doubts})
                 await add_events(connection, self._clock, refusal_events(version, len(moves)))
                 return (await _select(connection, versions.c.number == version.number))[0]
@@ -158,6 +158,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 learned.values(
                     state=SampleState.LEARNED.value,
                     reason=None,
+                    replaced_by=None,
                     learned_in_version=number,
                     updated_at=now,
                 )
@@ -167,7 +168,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
             await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=more))
         for id, emphasis in plan.weighed.items():
             await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=emphasis))
-        await move_samples(connection, plan.moves, now, plan.kinds)
+        await move_samples(connection, plan.moves, now)
         await keep_doubts(connection, plan.doubts)
         rows = (asdict(row) | {"action": row.action.value} for row in plan.rows)
         await insert_many(connection, insert(ledger), rows)

@@ -42,11 +42,15 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """So many samples of one label that are in one state for one reason."""
+class ImportOutcome:
+    """So many samples of one label that are in one state for one reason.
+
+    `replaced`: newer labels for their texts came; then `reason` is None, because each names another sample.
+    """
 
     task: str
     label: str
     state: SampleState
     reason: str | None
+    replaced: bool
     count: int

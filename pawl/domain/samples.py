@@ -30,9 +30,6 @@ class SampleState(StrEnum):
 ACTIVE_STATES = (SampleState.QUEUED, SampleState.LEARNED, SampleState.QUARANTINED, SampleState.GOLDEN)
 """States in which the same (task, text, label) sent again is the same sample, not a new one."""
 
-REPLACED = "replaced by "
-"""How the reason of a sample begins that a newer label of its text made `retracted`; the newer one's id follows."""
-
 
 class Split(StrEnum):
     """Which part of the store a sample belongs to; a function of the normalised text alone."""
@@ -103,7 +100,10 @@ class Sample:
     `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
     Of two active samples with one text in one task, the one with the larger `seq` is right.
     `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
+    `decision` is what somebody decided last about it in quarantine or as a dead letter: release, redrive or discard;
     `doubt` is what spoke against its label when it came; `import_id` is the import that brought it (`im_...`).
+    `replaced_by` is the newer sample of the same text for whose label it was `retracted`; it is None in every other
+    state, and once its client has taken it back. `reason` is a sentence for people: no code reads it.
     """
 
     id: str
@@ -131,31 +131,45 @@ class Sample:
     doubt: Doubt | None = None
     emphasis: float = 1.0
     import_id: str | None = None
+    replaced_by: str | None = None
+    decision: str | None = None
 
     @property
     def can_come_back(self) -> bool:
         """Whether something could still bring it into a head: a review, a roll-back, a dead letter driven again."""
-        return self.state in {*ACTIVE_STATES, SampleState.DEAD} or self.was_replaced
-
-    @property
-    def was_replaced(self) -> bool:
-        """Whether it is out because a newer label for its text came, and its client has not taken it back."""
-        return self.state is SampleState.RETRACTED and (self.reason or "").startswith(REPLACED)
+        return self.state in {*ACTIVE_STATES, SampleState.DEAD} or self.replaced_by is not None
 
     @property
     def may_return(self) -> bool:
         """See `may_return`."""
-        return may_return(self.state, self.reason)
+        return may_return(self.state, self.replaced_by)
 
 
-def may_return(state: SampleState, reason: str | None) -> bool:
+def may_return(state: SampleState, replaced_by: str | None) -> bool:
     """Whether a sample that is not learned may be made `learned` by a version that was made when it was to be.
 
     Not against its client, who took it back, a reviewer, who discarded it, or an operator, who retired its label.
     """
     if state is SampleState.RETRACTED:
-        return (reason or "").startswith(REPLACED)
+        return replaced_by is not None
     return state in (SampleState.QUEUED, SampleState.QUARANTINED, SampleState.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The state that a sample gets, and why: `reason` is a sentence, `replaced_by` the newer sample of its text, `kind`
+    what put it into quarantine.
+    """
+
+    state: SampleState
+    reason: str
+    kind: QuarantineKind | None = None
+    replaced_by: str | None = None
+
+    @staticmethod
+    def replaced(newer_id: str) -> Move:
+        """The move of a sample that a newer label for its text replaces."""
+        return Move(SampleState.RETRACTED, f"replaced by {newer_id}", replaced_by=newer_id)
 
 
 @dataclass(frozen=True, slots=True)

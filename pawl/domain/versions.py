@@ -125,10 +125,12 @@ class LedgerChange:
     """All that one promotion writes besides the version row; one transaction with it.
 
     learned     ids that go from `queued` to `learned`, and get a `learn` row.
-    unlearned   id -> reason; learned ids that leave the head (retracted by the client or replaced by a newer
-                label), get an `unlearn` row and the state `retracted`.
-    dropped     id -> reason; queued ids that never enter (replaced by a newer label before they were learned),
-                state `retracted`.
+    unlearned   id -> reason; learned ids that leave the head (taken back by the client, or with their label, task or
+                source), get an `unlearn` row and the state `retracted`.
+    replaced    id -> id of the newer sample; learned ids that leave the head for another label of their text, get an
+                `unlearn` row and the state `retracted`.
+    dropped     id -> id of the newer sample; queued ids that never enter, because another label for their text came
+                before they were learned; state `retracted`.
     quarantined id -> reason; from `queued` to `quarantined`; or, in a roll-back, from `learned` (with an
                 `unlearn` row).
     trained     ids the encoder was trained on; `encoder` rows.
@@ -150,6 +152,7 @@ class LedgerChange:
 
     learned: tuple[str, ...] = ()
     unlearned: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
@@ -178,8 +181,8 @@ class RefusedAction(StrEnum):
 class RefusedRow:
     """One line of what a refused version would have changed; see `LedgerChange` for what the actions mean.
 
-    `emphasis` is that of a sample it would have learned, `reason` that of one that would have left, `kind` what would
-    have put it into quarantine.
+    `emphasis` is that of a sample it would have learned, `reason` and `replaced_by` those of one that would have left,
+    `kind` what would have put it into quarantine.
     """
 
     version: int
@@ -188,6 +191,7 @@ class RefusedRow:
     emphasis: float = 1.0
     reason: str | None = None
     kind: QuarantineKind | None = None
+    replaced_by: str | None = None
 
 
 def refused_rows(version: int, change: LedgerChange, emphasis: Mapping[str, float]) -> list[RefusedRow]:
@@ -200,7 +204,8 @@ def refused_rows(version: int, change: LedgerChange, emphasis: Mapping[str, floa
         for id in dict.fromkeys(change.learned)
     ]
     rows += [RefusedRow(version, id, RefusedAction.UNLEARN, reason=why) for id, why in change.unlearned.items()]
-    rows += [RefusedRow(version, id, RefusedAction.DROP, reason=why) for id, why in change.dropped.items()]
+    for action, replaced in ((RefusedAction.UNLEARN, change.replaced), (RefusedAction.DROP, change.dropped)):
+        rows += [RefusedRow(version, id, action, replaced_by=newer) for id, newer in replaced.items()]
     rows += [
         RefusedRow(version, id, RefusedAction.QUARANTINE, reason=why, kind=change.kinds.get(id, QuarantineKind.GATE))
         for id, why in change.quarantined.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pawl.domain.imports import Import, Outcome
+from pawl.domain.imports import Import, ImportOutcome
 from pawl.domain.samples import Sample, SampleState
 
 
@@ -18,7 +18,7 @@ class ImportStore(Protocol):
     async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
         """How many of the samples of these imports, and of these samples, are still queued."""
 
-    async def outcomes(self, import_ids: Sequence[str]) -> list[Outcome]:
+    async def outcomes(self, import_ids: Sequence[str]) -> list[ImportOutcome]:
         """What became of the samples of these imports, by task, label, state and reason."""
 
     async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:

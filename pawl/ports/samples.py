@@ -72,6 +72,9 @@ class SampleStore(QuarantineStore, DeadLetterStore, ImportStore, Protocol):
     async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
         """Moves queued samples (id -> reason) to a final state without a version; returns how many moved."""
 
+    async def settle_replaced(self, newer: Mapping[str, str]) -> int:
+        """Retracts queued samples (id -> id of the newer sample of its text) without a version; returns how many."""
+
     async def request_retraction(self, sample_id: str) -> Sample:
         """Retracts a queued or quarantined sample at once; marks a learned one for the learner to take out.
 

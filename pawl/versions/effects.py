@@ -51,7 +51,7 @@ class Effect:
         change = self.change
         away: dict[str, SampleState] = dict.fromkeys(change.requeued, SampleState.QUEUED)
         away |= dict.fromkeys(change.quarantined, SampleState.QUARANTINED)
-        away |= dict.fromkeys((*change.unlearned, *change.dropped), SampleState.RETRACTED)
+        away |= dict.fromkeys((*change.unlearned, *change.replaced, *change.dropped), SampleState.RETRACTED)
         back: dict[str, SampleState] = dict.fromkeys(change.restored, SampleState.LEARNED)
         back |= dict.fromkeys(self.queued_again, SampleState.QUEUED)
         out = {id: self.samples[id].state for id in self.stays_out if id in self.samples}
@@ -112,7 +112,7 @@ async def effect_of(
     concerned = [*difference.learned_since, *difference.removed_since]
     known = {sample.id: sample for sample in await samples.get_many(concerned)}
     texts = {(known[id].task, known[id].text_digest) for id in difference.learned_since if id in known}
-    replaced = (known[id] for id in difference.removed_since if id in known and known[id].was_replaced)
+    replaced = (known[id] for id in difference.removed_since if id in known and known[id].replaced_by is not None)
     change = LedgerChange(
         quarantined=dict.fromkeys(difference.learned_since, why),
         kinds=dict.fromkeys(difference.learned_since, kind),
@@ -151,8 +151,9 @@ async def _forced(
     quarantined = {id: str(row.reason) for id, row in holds.items() if id in excess or id in queued - wanted}
     change = LedgerChange(
         restored=tuple(restored),
-        unlearned={id: str(row.reason) for id, row in leaves.items() if id in excess},
-        dropped={id: str(row.reason) for id, row in drops.items() if id in queued - wanted},
+        unlearned={id: str(row.reason) for id, row in leaves.items() if id in excess and row.replaced_by is None},
+        replaced={id: row.replaced_by for id, row in leaves.items() if id in excess and row.replaced_by is not None},
+        dropped={id: str(row.replaced_by) for id, row in drops.items() if id in queued - wanted},
         quarantined=quarantined,
         kinds={id: holds[id].kind or QuarantineKind.GATE for id in quarantined},
         requeued={id: why for id in sorted(excess) if id not in leaves and id not in holds},

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pawl.domain.samples import REPLACED, Sample, SampleState
+from pawl.domain.samples import Sample, SampleState
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Resolution:
 
     adds         queued samples to learn, by `seq`.
     replaced     id of an add -> learned samples of the same text that it replaces.
-    dropped      id -> reason; queued samples that a newer label for their text has overtaken.
+    dropped      id -> id of the newest; queued samples that a newer label for their text has overtaken.
     retractions  learned samples whose client asked to take them out.
     """
 
@@ -29,8 +29,8 @@ class Resolution:
         return {old.id: old for sample in adds for old in self.replaced.get(sample.id, ())}
 
     def replacements(self, adds: Sequence[Sample]) -> dict[str, str]:
-        """The same by id -> reason."""
-        return {old: f"{REPLACED}{sample.id}" for sample in adds for old in self.removes([sample])}
+        """The same, by id -> id of the sample that replaces it."""
+        return {old: sample.id for sample in adds for old in self.removes([sample])}
 
 
 def resolve_conflicts(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Resolution:
@@ -52,7 +52,7 @@ def resolve_conflicts(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Re
         group = same_text[sample.task, sample.text_digest]
         newest = max(group.values(), key=lambda other: other.seq)
         if newest.id != sample.id:
-            resolution.dropped[sample.id] = f"{REPLACED}{newest.id}"
+            resolution.dropped[sample.id] = newest.id
             continue
         resolution.adds.append(sample)
         old = [other for other in group.values() if other.state is SampleState.LEARNED]

@@ -13,7 +13,7 @@ import structlog
 import torch
 
 from pawl.domain.quarantine import Hold, QuarantineKind
-from pawl.domain.samples import REPLACED, Origin, Sample, SampleState
+from pawl.domain.samples import Origin, Sample, SampleState
 from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
@@ -70,8 +70,8 @@ class Screener:
             return {}
         waiting = {one.id: one for one in around}
         losers: dict[str, list[Sample]] = {sample_id: list(old) for sample_id, old in resolution.replaced.items()}
-        for sample_id, reason in resolution.dropped.items():
-            losers.setdefault(reason.removeprefix(REPLACED), []).append(waiting[sample_id])
+        for sample_id, newer in resolution.dropped.items():
+            losers.setdefault(newer, []).append(waiting[sample_id])
         holds = {}
         for sample in resolution.adds:
             others = [one for one in losers.get(sample.id, ()) if one.source != sample.source]

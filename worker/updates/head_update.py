@@ -12,7 +12,7 @@ import structlog
 
 from pawl.domain.errors import ArtefactCorrupt, ArtefactsGone
 from pawl.domain.quarantine import Hold
-from pawl.domain.samples import REPLACED, Sample, SampleState
+from pawl.domain.samples import Sample
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
 from worker.release.publisher import Publisher
@@ -82,12 +82,11 @@ class HeadUpdate:
             await self.learn([sample.id for sample in batch.samples], alone=True)
             return
         # What a held label would have overtaken stays queued, for the next sweep.
-        losers = {f"{REPLACED}{sample_id}" for sample_id in verdict.holds}
-        dropped = {sample_id: reason for sample_id, reason in resolution.dropped.items() if reason not in losers}
+        dropped = {sample_id: newer for sample_id, newer in resolution.dropped.items() if newer not in verdict.holds}
         if adds:
             await self._propose_batch(batch, replace(resolution, adds=adds, dropped=dropped), verdict, features)
         elif dropped:
-            await self._samples.settle(SampleState.RETRACTED, dropped)
+            await self._samples.settle_replaced(dropped)
 
     async def _retract(self, samples: Sequence[Sample]) -> None:
         """A client's right to take a sample back does not depend on what it does to the accuracy."""
@@ -130,7 +129,7 @@ class HeadUpdate:
         state, adds = self._runner.live, resolution.adds
         leaving = list(resolution.removes(adds).values())
         step = await self._runner.propose(state, adds, leaving, features=features, doubts=verdict.doubts)
-        step = replace(step, removes=resolution.replacements(adds), dropped=resolution.dropped)
+        step = replace(step, replaced=resolution.replacements(adds), dropped=resolution.dropped)
         step = batch.measured(step)
         version, report = await self._runner.run(state, step, last=len(adds) == 1)
         if version is not None or len(adds) == 1:

@@ -9,7 +9,7 @@ import structlog
 
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.quarantine import Hold, QuarantineKind
-from pawl.domain.samples import REPLACED, Sample
+from pawl.domain.samples import Sample
 from pawl.settings import Settings
 from worker.model.proposal import Proposal
 from worker.screening.conflict_resolution import Resolution
@@ -70,8 +70,8 @@ async def salvage(
         step,
         proposals=proposals,
         adds=taken,
-        removes=resolution.replacements(taken),
-        dropped={id: why for id, why in step.dropped.items() if why.removeprefix(REPLACED) in kept},
+        replaced=resolution.replacements(taken),
+        dropped={id: newer for id, newer in step.dropped.items() if newer in kept},
         pulls={id: hold for id, hold in holds.items() if id not in kept},
         charged={task: report.charges.get(task, ()) for task in proposals},
         changes={},

@@ -25,7 +25,9 @@ class Step:
         kind, trigger: as the version says them.
         proposals: the proposed head of each task that changes.
         adds: samples that are learned.
-        removes, dropped: id -> reason, of learned and of queued samples that leave for good.
+        removes: id -> reason, of learned samples that leave for good.
+        replaced, dropped: id -> id of the newer sample with another label for the same text, of learned samples that
+            leave and of queued ones that never enter.
         pulls: id -> why, of learned samples that go into quarantine.
         doubts: id -> what speaks against a label; kept with what is learned.
         forced: the reason why it passes the gate whatever that finds.
@@ -43,6 +45,7 @@ class Step:
     proposals: Mapping[str, Proposal]
     adds: Sequence[Sample] = ()
     removes: Mapping[str, str] = field(default_factory=dict)
+    replaced: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     pulls: Mapping[str, Hold] = field(default_factory=dict)
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
@@ -62,13 +65,14 @@ class Step:
     @property
     def moved(self) -> int:
         """Samples that come or go."""
-        return len(self.adds) + len(self.removes) + len(self.pulls)
+        return len(self.adds) + len(self.removes) + len(self.replaced) + len(self.pulls)
 
     def ledger_change(self) -> LedgerChange:
         """What its promotion writes."""
         return LedgerChange(
             learned=tuple(sample.id for sample in self.adds),
             unlearned=dict(self.removes),
+            replaced=dict(self.replaced),
             dropped=dict(self.dropped),
             quarantined={sample_id: hold.reason for sample_id, hold in self.pulls.items()},
             kinds={sample_id: hold.kind for sample_id, hold in self.pulls.items()},

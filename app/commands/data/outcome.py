@@ -11,15 +11,14 @@ from typing import Any
 
 from app.commands.console.terminal import notes, print_json, print_line
 from app.commands.home.stores import Stores
-from pawl.domain.imports import NewImport, Outcome
+from pawl.domain.imports import ImportOutcome, NewImport
 from pawl.domain.reading import ReadingTotals
-from pawl.domain.samples import REPLACED, NewSample, Receipt, SampleState
+from pawl.domain.samples import NewSample, Receipt, SampleState
 
 _SHOWN_LABELS = 10
 _SHOWN_WARNINGS = 20
 _ID = re.compile(r"\bfb_[0-9a-f]+\b")
 _SHOWN_OUTCOMES = 50
-_REPLACED = "replaced by a newer label"
 
 
 @dataclass(slots=True)
@@ -43,7 +42,7 @@ class Summary:
     learned: int = 0
     replaced: int = 0
     kept: int = 0
-    not_learned: list[Outcome] = field(default_factory=list)
+    not_learned: list[ImportOutcome] = field(default_factory=list)
     reading: ReadingTotals | None = None
     unread: Sequence[str] = ()
 
@@ -79,17 +78,19 @@ class Summary:
         mine = {one.id for one in self.imports}
         for sample in await stores.samples.get_many(known):
             if sample.import_id not in mine:
-                found[sample.task, sample.label, sample.state, _reason(sample.reason)] += 1
+                replaced = sample.replaced_by is not None
+                reason = None if replaced else sample.reason
+                found[sample.task, sample.label, sample.state, reason, replaced] += 1
         for item, receipt in zip(self.items, self.receipts, strict=True):
             if item.hold is not None and receipt.is_new:
-                found[item.task, receipt.label or item.label, receipt.state, item.hold.reason] -= 1
+                found[item.task, receipt.label or item.label, receipt.state, item.hold.reason, False] -= 1
                 self.kept += 1
         left = {group: count for group, count in found.items() if count > 0}
         self.learned = sum(count for group, count in left.items() if group[2] is SampleState.LEARNED)
-        self.replaced = sum(count for group, count in left.items() if group[3] == _REPLACED)
+        self.replaced = sum(count for group, count in left.items() if group[4])
         fine = {SampleState.LEARNED, SampleState.GOLDEN}
-        bad = {group: n for group, n in left.items() if group[2] not in fine and group[3] != _REPLACED}
-        self.not_learned = [Outcome(*group, n) for group, n in sorted(bad.items(), key=lambda pair: -pair[1])]
+        bad = {group: n for group, n in left.items() if group[2] not in fine and not group[4]}
+        self.not_learned = [ImportOutcome(*group, n) for group, n in sorted(bad.items(), key=lambda pair: -pair[1])]
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -182,13 +183,8 @@ async def _tell_labels(stores: Stores, task: str) -> None:
         print_line(f"task {task}: {sum(counts.values())} texts, {len(shown)} labels ({listed}{more})")
 
 
-def _grouped(outcomes: Sequence[Outcome]) -> Counter[tuple[str, str, SampleState, str | None]]:
-    found: Counter[tuple[str, str, SampleState, str | None]] = Counter()
+def _grouped(outcomes: Sequence[ImportOutcome]) -> Counter[tuple[str, str, SampleState, str | None, bool]]:
+    found: Counter[tuple[str, str, SampleState, str | None, bool]] = Counter()
     for one in outcomes:
-        found[one.task, one.label, one.state, _reason(one.reason)] += one.count
+        found[one.task, one.label, one.state, one.reason, one.replaced] += one.count
     return found
-
-
-def _reason(reason: str | None) -> str | None:
-    """Reasons that name a sample are one reason."""
-    return _REPLACED if reason is not None and reason.startswith(REPLACED) else reason

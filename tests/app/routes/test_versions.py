@@ -116,7 +116,7 @@ async def test_a_forced_version_is_exactly_what_it_was_when_it_was_refused_with_
     gone, discarded = await store(world, "e", "f")
     await world.serve(1, LedgerChange(learned=(old,)))
     refused = world.write_version(2)
-    change = LedgerChange(learned=(first, second, gone, discarded), unlearned={old: "replaced by another"})
+    change = LedgerChange(learned=(first, second, gone, discarded), replaced={old: second})
     await world.ledger.refuse(refused, change, {first: "harms: it broke refunds", discarded: "harms: it broke refunds"})
     await world.serve(3, LedgerChange(learned=(second, later)))
     await world.samples.request_retraction(gone)

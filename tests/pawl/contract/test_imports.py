@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
-from pawl.domain.imports import Import, NewImport, Outcome
+from pawl.domain.imports import Import, ImportOutcome, NewImport
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import NewSample, SampleFilter, SampleState
 from tests.pawl.contract.backends import Stores
@@ -47,9 +47,9 @@ async def test_what_became_of_an_import(stores: Stores) -> None:
     assert await stores.samples.waiting([one.id], [sent.id]) == 1
     assert await stores.samples.waiting([], []) == 0
     assert await stores.samples.outcomes([one.id]) == [
-        Outcome("default", "a", SampleState.LEARNED, None, 2),
-        Outcome("default", "a", SampleState.QUARANTINED, "harms", 1),
-        Outcome("default", "b", SampleState.QUARANTINED, "harms", 2),
+        ImportOutcome("default", "a", SampleState.LEARNED, None, False, 2),
+        ImportOutcome("default", "a", SampleState.QUARANTINED, "harms", False, 1),
+        ImportOutcome("default", "b", SampleState.QUARANTINED, "harms", False, 2),
     ]
 
 

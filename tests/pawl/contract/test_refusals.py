@@ -6,32 +6,35 @@ import pytest
 
 from pawl.domain.errors import CandidateStale
 from pawl.domain.quarantine import QuarantineKind
-from pawl.domain.samples import REPLACED, NewSample, SampleState
+from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange, RefusedAction, VersionKind, has_reweighted
 from tests.pawl.contract.backends import Stores, candidate
 from tests.pawl.contract.test_version_ledger import accepted, states
 
 
 async def test_a_refused_version_keeps_all_that_it_would_have_changed(stores: Stores) -> None:
-    new, old, overtaken, pulled, read = ids = await accepted(stores, 5)
+    new, old, left, overtaken, pulled, read = ids = await accepted(stores, 6)
     change = LedgerChange(
         learned=(new,),
-        unlearned={old: "replaced"},
-        dropped={overtaken: "overtaken"},
+        unlearned={left: "retracted"},
+        replaced={old: new},
+        dropped={overtaken: new},
         quarantined={pulled: "a flow"},
         kinds={pulled: QuarantineKind.FLOW},
         trained=(read, new),
     )
     await stores.ledger.refuse(candidate(1, None), change, {})
-    assert await states(stores, ids) == [SampleState.QUEUED] * 5
-    rows = {(row.sample_id, row.action): (row.reason, row.kind) for row in await stores.ledger.refused(1)}
+    assert await states(stores, ids) == [SampleState.QUEUED] * 6
+    refused = await stores.ledger.refused(1)
+    rows = {(row.sample_id, row.action): (row.reason, row.replaced_by, row.kind) for row in refused}
     assert rows == {
-        (new, RefusedAction.LEARN): (None, None),
-        (old, RefusedAction.UNLEARN): ("replaced", None),
-        (overtaken, RefusedAction.DROP): ("overtaken", None),
-        (pulled, RefusedAction.QUARANTINE): ("a flow", QuarantineKind.FLOW),
-        (read, RefusedAction.ENCODER): (None, None),
-        (new, RefusedAction.ENCODER): (None, None),
+        (new, RefusedAction.LEARN): (None, None, None),
+        (left, RefusedAction.UNLEARN): ("retracted", None, None),
+        (old, RefusedAction.UNLEARN): (None, new, None),
+        (overtaken, RefusedAction.DROP): (None, new, None),
+        (pulled, RefusedAction.QUARANTINE): ("a flow", None, QuarantineKind.FLOW),
+        (read, RefusedAction.ENCODER): (None, None, None),
+        (new, RefusedAction.ENCODER): (None, None, None),
     }
 
 
@@ -39,7 +42,7 @@ async def test_a_forced_version_restores_requeues_and_weighs_again(stores: Store
     kept, later, leaving, waiting, held, replaced = ids = await accepted(stores, 6)
     first = LedgerChange(learned=(kept, later, leaving, replaced), emphasis={kept: 3.0})
     await stores.ledger.promote(candidate(1, None), first)
-    await stores.ledger.promote(candidate(2, 1), LedgerChange(unlearned={replaced: f"{REPLACED}{later}"}))
+    await stores.ledger.promote(candidate(2, 1), LedgerChange(replaced={replaced: later}))
     await stores.samples.settle(SampleState.QUARANTINED, {held: "harms"})
     await stores.samples.request_retraction(leaving)
     change = LedgerChange(
@@ -77,7 +80,7 @@ async def test_a_restored_sample_leaves_its_identity_to_one_that_was_accepted_si
     [old] = await stores.samples.accept([NewSample("one", "a")])
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(old.id,)))
     [other] = await stores.samples.accept([NewSample("one", "b")])
-    change = LedgerChange(learned=(other.id,), unlearned={old.id: f"{REPLACED}{other.id}"})
+    change = LedgerChange(learned=(other.id,), replaced={old.id: other.id})
     await stores.ledger.promote(candidate(2, 1), change)
     [again] = await stores.samples.accept([NewSample("one", "a")])
     assert again.is_new

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pawl.domain.samples import REPLACED, NewSample, Sample, SampleState
+from pawl.domain.samples import NewSample, Sample, SampleState
 from pawl.domain.versions import LedgerChange, VersionKind
 from tests.pawl.contract.backends import Stores, candidate
 
@@ -23,7 +23,7 @@ async def replaced(stores: Stores, first: str = "card", second: str = "refund") 
     old = await sent(stores, first)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(old,)))
     new = await sent(stores, second)
-    change = LedgerChange(learned=(new,), unlearned={old: f"{REPLACED}{new}"})
+    change = LedgerChange(learned=(new,), replaced={old: new})
     await stores.ledger.promote(candidate(2, 1), change)
     return old, new
 
@@ -53,7 +53,7 @@ async def test_the_label_that_the_target_had_waits_to_be_learned_again(stores: S
 async def test_of_several_that_came_after_another_the_one_of_the_target_comes_back(stores: Stores) -> None:
     old, middle = await replaced(stores)
     last = await sent(stores, "other")
-    change = LedgerChange(learned=(last,), unlearned={middle: f"{REPLACED}{last}"})
+    change = LedgerChange(learned=(last,), replaced={middle: last})
     await stores.ledger.promote(candidate(3, 2), change)
     await rolled_back(stores, last)
     assert [one.state for one in await read(stores, old, middle, last)] == [
@@ -82,7 +82,7 @@ async def test_what_a_client_took_back_after_it_was_replaced_stays_out(stores: S
 async def test_the_same_label_sent_again_is_not_doubled(stores: Stores) -> None:
     old, new = await replaced(stores)
     again = await sent(stores, "card")
-    await stores.ledger.promote(candidate(3, 2), LedgerChange(learned=(again,), unlearned={new: f"{REPLACED}{again}"}))
+    await stores.ledger.promote(candidate(3, 2), LedgerChange(learned=(again,), replaced={new: again}))
     await rolled_back(stores, again)
     assert [one.state for one in await read(stores, old, again)] == [SampleState.RETRACTED, SampleState.QUARANTINED]
 

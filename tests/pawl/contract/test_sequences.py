@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pawl.domain.errors import PawlError
 from pawl.domain.labels import LabelChangeKind, LabelChangeState, LabelRequest
 from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
-from pawl.domain.samples import ACTIVE_STATES, REPLACED, IdempotencyKey, NewSample, Sample, SampleState
+from pawl.domain.samples import ACTIVE_STATES, IdempotencyKey, NewSample, Sample, SampleState
 from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, LedgerRow, Version, VersionState
 from tests.databases import new_database, sqlite_url
 from tests.pawl.contract.backends import Stores, candidate, sql_stores
@@ -37,7 +37,7 @@ ITEMS = st.builds(
 )
 PICKS = st.lists(st.integers(0, 30), max_size=6, unique=True)
 DOUBT = Doubt("a", opposed=True, plausible=False)
-MOVES = ("learned", "unlearned", "dropped", "quarantined", "trained", "restored", "requeued", "reweighted")
+MOVES = ("learned", "unlearned", "replaced", "dropped", "quarantined", "trained", "restored", "requeued", "reweighted")
 LABELS = st.sampled_from(["a", "b", "c"])
 HEADS = {task: HeadInfo("d" * 64, ("a", "b"), 1.0) for task in ("default", "mood")}
 HOW = ["with a version", "with a version", "without", "not"]
@@ -132,14 +132,15 @@ class AnySequence(RuleBasedStateMachine):
             for (_, id), move in zip(sorted(names.items()), moves, strict=False):
                 if not fitting or fits(await stores.samples.get(id), move):
                     chosen[move].append(id)
-            unlearned, dropped, quarantined, requeued = (
-                dict.fromkeys(chosen[move], f"{REPLACED}{move}")
-                for move in ("unlearned", "dropped", "quarantined", "requeued")
+            unlearned, replaced, dropped, quarantined, requeued = (
+                dict.fromkeys(chosen[move], f"replaced by {move}")
+                for move in ("unlearned", "replaced", "dropped", "quarantined", "requeued")
             )
             learned = tuple(chosen["learned"])
             change = LedgerChange(
                 learned,
                 unlearned,
+                replaced,
                 dropped,
                 quarantined,
                 tuple(chosen["trained"]),
@@ -197,6 +198,7 @@ class AnySequence(RuleBasedStateMachine):
             check_invariants(names, samples, rows, versions)
             learned = [sample.label for sample in samples if in_state(sample, "default", SampleState.LEARNED)]
             assert await store.label_counts("default") == Counter(learned)
+            assert all(sample.state is SampleState.RETRACTED for sample in samples if sample.replaced_by is not None)
             held = [sample for sample in samples if sample.state is SampleState.QUARANTINED]
             assert await store.quarantined(QuarantineFilter(), None, 1000) == held[::-1]
             kinds = Counter(sample.quarantined_by for sample in held if sample.quarantined_by is not None)
@@ -235,6 +237,7 @@ def fits(sample: Sample, move: str) -> bool:
     allowed = {
         "learned": {SampleState.QUEUED},
         "unlearned": {SampleState.LEARNED},
+        "replaced": {SampleState.LEARNED},
         "dropped": {SampleState.QUEUED},
         "quarantined": {SampleState.QUEUED, SampleState.LEARNED},
         "trained": set(SampleState),

@@ -62,7 +62,7 @@ async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> No
     stores.clock.advance(seconds=1)
     now = stores.clock.now()
     new = candidate(1, None, VersionKind.BOOTSTRAP)
-    change = LedgerChange(learned=tuple(ids[:2]), dropped={ids[2]: "replaced"}, emphasis={ids[1]: 2.5})
+    change = LedgerChange(learned=tuple(ids[:2]), dropped={ids[2]: ids[0]}, emphasis={ids[1]: 2.5})
     version = await stores.ledger.promote(new, change)
     expected = {name: getattr(new, name) for name in NewVersion.__slots__}
     assert version == Version(**expected, state=VersionState.LIVE, created_at=now, promoted_at=now, artefacts_kept=True)
@@ -72,7 +72,8 @@ async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> No
     assert (learned.state, learned.learned_in_version, learned.updated_at) == (SampleState.LEARNED, 1, now)
     assert [one.emphasis for one in await stores.samples.get_many(ids)] == [1.0, 2.5, 1.0]
     dropped = await stores.samples.get(ids[2])
-    assert (dropped.state, dropped.reason, dropped.learned_in_version) == (SampleState.RETRACTED, "replaced", None)
+    assert (dropped.state, dropped.reason) == (SampleState.RETRACTED, f"replaced by {ids[0]}")
+    assert (dropped.replaced_by, dropped.learned_in_version) == (ids[0], None)
     assert await stores.ledger.ledger(0) == [LedgerRow(1, id, LedgerAction.LEARN) for id in ids[:2]]
     promoted, told = await stores.ledger.events(0, 10)
     assert (promoted.type, told.type) == ("version_promoted", "feedback_learned")
@@ -185,10 +186,11 @@ async def test_a_change_that_names_a_sample_twice_is_a_mistake_of_the_caller(sto
 async def test_unlearning_takes_a_sample_out_once(stores: Stores) -> None:
     old, new = await accepted(stores, 2)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(old,)))
-    change = LedgerChange(learned=(new,), unlearned={old: f"replaced by {new}"})
+    change = LedgerChange(learned=(new,), replaced={old: new})
     await stores.ledger.promote(candidate(2, 1), change)
     sample = await stores.samples.get(old)
     assert (sample.state, sample.reason) == (SampleState.RETRACTED, f"replaced by {new}")
+    assert sample.replaced_by == new
     assert sample.learned_in_version == 1
     assert await stores.ledger.ledger(1) == [
         LedgerRow(2, old, LedgerAction.UNLEARN),

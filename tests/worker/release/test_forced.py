@@ -103,7 +103,7 @@ async def test_what_a_refused_version_would_have_replaced_leaves_with_it(install
         await made.learner.runner.catch_up()
         assert {one.state for one in await made.learner.samples.get_many(ids)} == {LEARNED}
         found = await made.learner.samples.get_many([one.id for one in old])
-        assert all(one.was_replaced for one in found)
+        assert all(one.replaced_by is not None for one in found)
         await assert_serves(made, whole)
         await made.learner.promote_again(before, reason="they were not")
         await made.learner.learn_queued()

@@ -37,7 +37,7 @@ def test_a_newer_label_replaces_a_learned_one() -> None:
 def test_an_older_label_that_comes_late_is_dropped() -> None:
     resolution = resolve_conflicts([sample(1, "t", "a")], [sample(2, "t", "b", SampleState.LEARNED)])
     assert resolution.adds == []
-    assert resolution.dropped == {"fb_1": "replaced by fb_2"}
+    assert resolution.dropped == {"fb_1": "fb_2"}
 
 
 def test_final_states_and_repeats_are_passed_over() -> None:

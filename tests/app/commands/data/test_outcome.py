@@ -12,9 +12,9 @@ from app.commands.console.terminal import out
 from app.commands.data.outcome import Summary, tell
 from app.commands.home.stores import open_stores
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
-from pawl.domain.imports import NewImport, Outcome
+from pawl.domain.imports import ImportOutcome, NewImport
 from pawl.domain.quarantine import Hold, QuarantineKind
-from pawl.domain.samples import REPLACED, NewSample, SampleState
+from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import LedgerChange
 from pawl.settings import Settings
 from tests.pawl.contract.backends import candidate
@@ -43,16 +43,16 @@ async def test_what_was_learned_refused_known_changed_and_kept(tmp_path: Path, m
         items.append(NewSample("7", "b", import_id=one.id, hold=Hold(QuarantineKind.FLOW, "as before")))
         receipts = await stores.samples.accept(items, imports=[one])
         learned = (receipts[0].id, receipts[4].id)
-        change = LedgerChange(learned=learned, dropped={receipts[5].id: f"{REPLACED}fb_other"})
+        change = LedgerChange(learned=learned, dropped={receipts[5].id: "fb_other"})
         await stores.ledger.promote(candidate(1, None), change)
         await stores.samples.settle(SampleState.QUARANTINED, {one.id: "harms: b falls" for one in receipts[1:3]})
         summary = Summary("a.csv", [one], 8, items, receipts, 0, None)
         await summary.look(stores)
         assert (summary.new, summary.changed, summary.learned, summary.replaced, summary.kept) == (6, 1, 2, 1, 1)
         assert summary.not_learned == [
-            Outcome("default", "a", SampleState.QUARANTINED, "harms: b falls", 1),
-            Outcome("default", "b", SampleState.QUARANTINED, "harms: b falls", 1),
-            Outcome("default", "a", SampleState.QUARANTINED, "a flow", 1),
+            ImportOutcome("default", "a", SampleState.QUARANTINED, "harms: b falls", False, 1),
+            ImportOutcome("default", "b", SampleState.QUARANTINED, "harms: b falls", False, 1),
+            ImportOutcome("default", "a", SampleState.QUARANTINED, "a flow", False, 1),
         ]
         assert summary.is_partial
         printed = io.StringIO()
