@@ -17,6 +17,7 @@ from app.commands.console.terminal import EXIT_USAGE, CommandFailed, report
 from app.commands.data import commands as data_commands
 from app.commands.encoder import commands as encoder_commands
 from app.commands.labels import label_group, task_group
+from app.commands.predictions import commands as prediction_commands
 from app.commands.review import dead_letter_group, quarantine_group
 from pawl.domain.errors import PawlError
 from pawl.domain.samples import DEFAULT_TASK
@@ -42,7 +43,7 @@ cli.add_typer(task_group.demo)
 cli.add_typer(encoder_commands.encoder)
 cli.command("import")(data_commands.import_)
 cli.add_typer(data_commands.export)
-cli.command()(data_commands.predict)
+cli.command()(prediction_commands.predict)
 
 
 def _show_version(wanted: bool) -> None:

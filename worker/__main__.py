@@ -14,10 +14,10 @@ import time
 from pawl.domain.errors import PawlError
 from pawl.processes.children import module_command
 from pawl.processes.logs import configure_logs
+from pawl.processes.priority import stand_back
 from pawl.settings import Settings, load_settings
 from worker.assembly import open_learner
 from worker.health.environment import DeviceLost
-from worker.health.priority import stand_back
 
 _DEVICE_PAUSE = 5.0
 _NICENESS = 12  # answers come first where both want a core; a consolidation, its child, stands back further

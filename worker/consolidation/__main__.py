@@ -22,12 +22,12 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import EncoderRejected, PawlError, SettingInvalid, TrainingFailed
 from pawl.processes.logs import configure_logs
+from pawl.processes.priority import stand_back
 from pawl.settings import Settings, load_settings
 from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.job import Job
 from worker.consolidation.progress import Progress
 from worker.consolidation.yielding import Turns
-from worker.health.priority import stand_back
 
 log = structlog.get_logger(__name__)
 

@@ -20,12 +20,12 @@ from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.files import write_atomic
+from pawl.processes.priority import stand_back
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.data.material import Material
 from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.schedule import Evaluation
-from worker.health.priority import stand_back
 from worker.tune.report import environment, show, verdict
 from worker.tune.search import Search, TimeUsedUp, search_space
 from worker.tune.trials import Bench, open_bench

@@ -11,7 +11,7 @@ import pytest
 
 _ASK = """
 import ctypes, platform, subprocess, struct, sys, threading
-from worker.health.priority import stand_back
+from pawl.processes.priority import stand_back
 
 LAYOUT = struct.Struct("=IIQiIQQQII")
 
