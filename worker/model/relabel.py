@@ -8,14 +8,14 @@ statistics with the difference, and the head is solved anew. A retired class tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
 from worker.model.change import LabelledFeatures
-from worker.model.class_balance import NEVER
-from worker.model.proposal import PairedScores, Proposal
-from worker.model.ridge import RowChange
+from worker.model.class_balance import NEVER, LabelSpace
+from worker.model.proposal import PairedScores, Proposal, Replacement
+from worker.model.ridge import RidgeHead, RowChange
 from worker.model.task_model import TaskModel
 
 Tensor = torch.Tensor
@@ -33,122 +33,115 @@ def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, S
 
     `members` are all samples in the head of the labels in `reweighted`.
     """
-    after = model.copy()
-    if new not in after.labels:
-        after.labels[after.labels.index(old)] = new
-        return model.becoming(after, _paired(model, after, list(range(len(after.labels)))))
-    rows = _reweighting(model, old, new, members)
-    if rows is not None:
-        after.head.absorb(rows, len(after.labels))
-    gone, target = after.labels.index(old), after.labels.index(new)
-    after.counts[target] += after.counts[gone]
-    places = _without(after, gone, target)
-    if rows is not None:
-        after.head.refit()
-    after.evaluation.recompute(after.head)
-    return model.becoming(after, _paired(model, after, places))
+    space = model.space
+    if new not in space.index:
+        labels = [new if label == old else label for label in space.labels]
+        form = Replacement(model.head, model.evaluation)
+        return _proposal(model, form, (LabelSpace.of(labels, space.counts), range(len(labels))))
+    head, merged = model.head.copy(), model.level(space.counts[space.index[old]] + space.counts[space.index[new]])
+    moved = [
+        (space.index[label], example, example.weight * (merged - model.level(space.counts[space.index[label]])))
+        for label in reweighted(model, old, new)
+        for example in members[label]
+    ]
+    if moved:
+        columns, examples, weights = zip(*moved, strict=True)
+        head.absorb(_rows(examples, columns, weights), head.classes)
+    return _folded(model, head, _without(space, {old}, into=new), refit=bool(moved))
 
 
 def propose_without_empty(model: TaskModel) -> Proposal | None:
     """The head without the columns of labels that have no sample any more; None where there is no such label."""
-    after = model.copy()
-    places = list(range(len(model.labels)))
-    for label in [label for label, count in zip(model.labels, model.counts, strict=True) if not count]:
-        gone = after.labels.index(label)
-        after.evaluation.drop([item.sample_id for item in after.evaluation.items if item.class_index == gone])
-        moved = _without(after, gone, None)
-        places = [moved[place] if place >= 0 else -1 for place in places]
-    if len(after.labels) == len(model.labels):
-        return None
-    after.head.refit()
-    after.evaluation.recompute(after.head)
-    return model.becoming(after, _paired(model, after, places))
+    space = model.space
+    empty = {label for label, count in zip(space.labels, space.counts, strict=True) if not count}
+    return _folded(model, model.head.copy(), _without(space, empty), refit=True) if empty else None
 
 
 class Retirement:
-    """Takes a label's samples out, a page at a time, and then its column."""
+    """Takes a label's samples out of a copy of the head, a page at a time, and then its column."""
 
     def __init__(self, model: TaskModel, label: str) -> None:
-        self._live = model
-        self._after = model.copy()
+        self._model = model
+        self._head = model.head.copy()
         self._label = label
         self._column = model.labels.index(label)
-        self._level = model.level(model.counts[self._column])
+        self._left = model.counts[self._column]
 
     def take_out(self, examples: Sequence[LabelledFeatures]) -> None:
         """Takes these samples out of the statistics."""
         if not examples:
             return
-        weights = [-example.weight * self._level for example in examples]
-        rows = RowChange(
-            torch.stack([example.features for example in examples]),
-            torch.full((len(examples),), self._column, dtype=torch.int64),
-            torch.tensor(weights, dtype=torch.float64),
-        )
-        self._after.head.absorb(rows, len(self._after.labels))
-        self._after.counts[self._column] -= len(examples)
+        level = self._model.level(self._model.counts[self._column])
+        columns, weights = [self._column] * len(examples), [-example.weight * level for example in examples]
+        self._head.absorb(_rows(examples, columns, weights), self._head.classes)
+        self._left -= len(examples)
 
     def propose(self) -> Proposal:
         """The head without the label. Raises `RuntimeError` when not all its samples were taken out."""
-        after, left = self._after, self._after.counts[self._column]
-        if left:
-            raise RuntimeError(f"{left} samples of {self._label!r} are in the head, but not in the store")
-        own = [item.sample_id for item in after.evaluation.items if item.class_index == self._column]
-        after.evaluation.drop(own)
-        places = _without(after, self._column, None)
-        after.head.refit()
-        after.evaluation.recompute(after.head)
-        return self._live.becoming(after, _paired(self._live, after, places, retired=self._label))
+        if self._left:
+            raise RuntimeError(f"{self._left} samples of {self._label!r} are in the head, but not in the store")
+        moved = _without(self._model.space, {self._label})
+        return _folded(self._model, self._head, moved, refit=True, retired=self._label)
 
 
-def _without(model: TaskModel, gone: int, target: int | None) -> list[int]:
-    """Takes a column away, added to another or not; returns the new place of each old one (-1 for none)."""
-    stay = [column for column in range(len(model.labels)) if column != gone]
-    places = [stay.index(column) if column != gone else -1 for column in range(len(model.labels))]
-    if target is not None:
-        places[gone] = places[target]
-    columns = torch.zeros(len(places), len(stay))
+def _rows(examples: Sequence[LabelledFeatures], columns: Sequence[int], weights: Sequence[float]) -> RowChange:
+    features = torch.stack([example.features for example in examples])
+    return RowChange(features, torch.tensor(columns), torch.tensor(weights, dtype=torch.float64))
+
+
+def _without(space: LabelSpace, leaving: Collection[str], into: str | None = None) -> tuple[LabelSpace, list[int]]:
+    """The labels without some, whose samples go `into` another or are gone; and each old column's new one, or -1."""
+    counts = {label: n for label, n in zip(space.labels, space.counts, strict=True) if label not in leaving}
+    if into is not None:
+        counts[into] += sum(space.counts[space.index[label]] for label in leaving)
+    after = LabelSpace.of([*counts], [*counts.values()])
+    elsewhere = -1 if into is None else after.index[into]
+    return after, [after.index.get(label, elsewhere) for label in space.labels]
+
+
+def _folded(
+    model: TaskModel,
+    head: RidgeHead,
+    moved: tuple[LabelSpace, Sequence[int]],
+    *,
+    refit: bool,
+    retired: str | None = None,
+) -> Proposal:
+    """Proposes `head`, a copy of the model's, with its columns where `_without` says."""
+    after, places = moved
+    columns = torch.zeros(len(places), len(after.labels))
     for column, place in enumerate(places):
         if place >= 0:
             columns[column, place] = 1.0
-    model.head.fold(columns)
-    model.evaluation.renumber(places)
-    model.labels = [model.labels[column] for column in stay]
-    model.counts = [model.counts[column] for column in stay]
-    return places
+    head.fold(columns)
+    if refit:
+        head.refit()
+    evaluation = model.evaluation.copy()
+    evaluation.drop({item.sample_id for item in evaluation.items if places[item.class_index] < 0})
+    evaluation.renumber(places)
+    evaluation.recompute(head)
+    return _proposal(model, Replacement(head, evaluation), moved, retired)
 
 
-def _reweighting(
-    model: TaskModel, old: str, new: str, members: Mapping[str, Sequence[LabelledFeatures]]
-) -> RowChange | None:
-    counts = dict(zip(model.labels, model.counts, strict=True))
-    merged = model.level(counts[old] + counts[new])
-    rows = [(label, example) for label in reweighted(model, old, new) for example in members[label]]
-    if not rows:
-        return None
-    return RowChange(
-        torch.stack([example.features for _, example in rows]),
-        torch.tensor([model.labels.index(label) for label, _ in rows], dtype=torch.int64),
-        torch.tensor(
-            [example.weight * (merged - model.level(counts[label])) for label, example in rows], dtype=torch.float64
-        ),
-    )
+def _proposal(
+    model: TaskModel, form: Replacement, moved: tuple[LabelSpace, Sequence[int]], retired: str | None = None
+) -> Proposal:
+    """Pairs both heads in the new label space.
 
-
-def _paired(live: TaskModel, after: TaskModel, places: Sequence[int], retired: str | None = None) -> PairedScores:
-    """Both heads in the new label space: the live one's answer is right where it named any label that the right one
-    stands for. A retired label keeps a column, the last, in which the candidate has `NEVER`.
+    The live one's answer is right where it named any label that the right one stands for. A retired label keeps a
+    column, the last, in which the candidate has `NEVER`.
     """
-    rows = {item.sample_id: row for row, item in enumerate(live.evaluation.items)}
-    before = live.leave_one_out()[[rows[item.sample_id] for item in after.evaluation.items]]
-    labels = [*after.labels, *([retired] if retired is not None else [])]
-    folded = before.new_full((len(before), len(labels)), 2 * NEVER)
+    after, places = moved
+    rows = {item.sample_id: row for row, item in enumerate(model.evaluation.items)}
+    before = model.leave_one_out()[[rows[item.sample_id] for item in form.evaluation.items]]
+    labels = after.labels if retired is None else (*after.labels, retired)
+    live = before.new_full((len(before), len(labels)), 2 * NEVER)
     for column, place in enumerate(places):
-        if place < 0 and retired is None:
-            continue
-        folded[:, place] = torch.maximum(folded[:, place], before[:, column])  # -1, the retired, is the last
-    candidate = torch.nn.functional.pad(after.leave_one_out(), (0, len(labels) - len(after.labels)), value=NEVER)
+        if place >= 0 or retired is not None:
+            live[:, place] = torch.maximum(live[:, place], before[:, column])  # -1, the retired, is the last
+    scores = form.evaluation.scores(len(after.labels))
+    candidate = model.balance.leave_one_out(scores, form.evaluation.rows, after.counts)
+    candidate = torch.nn.functional.pad(candidate, (0, len(labels) - len(after.labels)), value=NEVER)
     none, empty = torch.zeros(0, dtype=torch.int64), before.new_zeros(0, len(labels))
-    return PairedScores(
-        tuple(labels), list(after.evaluation.items), after.evaluation.targets, folded, candidate, none, empty, empty
-    )
+    items, targets = form.evaluation.items, form.evaluation.targets
+    return model.replacing(form, after, PairedScores(labels, items, targets, live, candidate, none, empty, empty))

@@ -103,7 +103,7 @@ class RidgeHead:
 
     @property
     def gram(self) -> Tensor:
-        """The sum of w phi phi^T, (p, p) float64; what is written into it is kept."""
+        """The sum of w phi phi^T, (p, p) float64; not a copy."""
         return self._gram.settle()
 
     @property
@@ -175,6 +175,24 @@ class RidgeHead:
         shifted.diagonal().add_(regularisation)
         factor: Tensor = torch.linalg.cholesky(shifted)
         return factor
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """All that makes the head, for `restore`: the Gram matrix's upper triangle, (p (p + 1) / 2,), and B (p, C).
+
+        Copies in float64, on the CPU.
+        """
+        upper = torch.triu_indices(self.dimension, self.dimension)
+        moments = self.moments.cpu().clone(memory_format=torch.contiguous_format)
+        return self._gram.settle()[upper[0], upper[1]].cpu(), moments
+
+    def restore(self, upper: Tensor, moments: Tensor) -> None:
+        """Makes an empty head of what `statistics` gave; O(p^3)."""
+        rows, columns = torch.triu_indices(self.dimension, self.dimension)
+        gram, packed = self._gram.settle(), upper.to(self.device)
+        gram[rows, columns] = packed
+        gram[columns, rows] = packed
+        self.moments = moments.to(self.device)
+        self.refit()
 
     def leverages(self, features: Tensor) -> Tensor:
         """phi^T A^-1 phi, (n,), of features (n, p)."""

@@ -6,7 +6,7 @@ or whose publication fails, is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ class TaskModel:
         self.counts: list[int] = []
         self.temperature = 0.1
         self.regularisation_chosen_at = 0
-        self._balance = balance
+        self.balance = balance
         self._emphasis_limit = emphasis_limit
         self._revision = 0
 
@@ -84,11 +84,11 @@ class TaskModel:
 
     def level(self, count: int) -> float:
         """Weight of each sample of a class with `count` samples."""
-        return self._balance.level(count)
+        return self.balance.level(count)
 
     def offsets(self, counts: Sequence[int]) -> Tensor:
         """Prior correction (C,) for these counts."""
-        return self._balance.offsets(counts, self.head.weights)
+        return self.balance.offsets(counts, self.head.weights)
 
     def stirred(self, adds: Sequence[str], removes: Sequence[str]) -> list[str]:
         """Labels whose present members change their weight when samples with these labels come and go."""
@@ -125,12 +125,13 @@ class TaskModel:
         proposal = self._proposal(space, head.weights, paired, Replacement(head, evaluation))
         return replace(proposal, regularisation=choice, temperature=temperature or self.temperature)
 
+    def replacing(self, form: Replacement, space: LabelSpace, paired: PairedScores) -> Proposal:
+        """The proposal of another head and evaluation set, which must not change any more."""
+        return self._proposal(space, form.head.weights, paired, form)
+
     def becoming(self, after: TaskModel, paired: PairedScores) -> Proposal:
-        """The proposal to take over what another model has learned, which must not change any more."""
-        space = after.space
-        form = Replacement(after.head, after.evaluation)
-        proposal = self._proposal(space, after.head.weights, paired, form)
-        return replace(proposal, regularisation=after.regularisation)
+        """The proposal to take over what another model, a copy of this one, has learned since."""
+        return self.replacing(Replacement(after.head, after.evaluation), after.space, paired)
 
     def apply(self, proposal: Proposal) -> None:
         """Takes a proposal over. Raises `ValueError` where the model has changed since it was made."""
@@ -155,12 +156,30 @@ class TaskModel:
         if isinstance(form, RankKStep):
             gram = self.head.corner(dimension, form.update.change)
             z = torch.cat([rows.features[:, :dimension] for rows in (self.evaluation, form.new)])
-            weights = self._balance.item_weights(form.rows, counts, form.stay)
-            scores = self._balance.leave_one_out(form.scores, form.rows, counts, form.stay)
+            weights = self.balance.item_weights(form.rows, counts, form.stay)
+            scores = self.balance.leave_one_out(form.scores, form.rows, counts, form.stay)
             return measure(gram, z[form.stay], weights[form.stay], scores[form.stay])
-        scores = self._balance.leave_one_out(form.evaluation.scores(form.head.classes), form.evaluation.rows, counts)
-        weights = self._balance.item_weights(form.evaluation.rows, counts)
+        scores = self.balance.leave_one_out(form.evaluation.scores(form.head.classes), form.evaluation.rows, counts)
+        weights = self.balance.item_weights(form.evaluation.rows, counts)
         return measure(form.head.corner(dimension), form.evaluation.features[:, :dimension], weights, scores)
+
+    def restore(self, counts: Mapping[str, int], temperature: float, regularisation_chosen_at: int) -> None:
+        """Labels, with how many samples each has, of an empty model whose statistics are about to be filled in."""
+        self.labels, self.counts = list(counts), list(counts.values())
+        self.temperature, self.regularisation_chosen_at = temperature, regularisation_chosen_at
+        self._revision += 1
+
+    def absorb(self, examples: Sequence[LabelledFeatures]) -> None:
+        """Adds samples that `restore` has counted to the statistics; `refit` must follow."""
+        if examples:
+            index, levels = self.space.index, [self.level(count) for count in self.counts]
+            self.head.absorb(ModelChange(examples).rows(index, levels, levels), len(self.labels))
+            self._revision += 1
+
+    def refit(self) -> None:
+        """Makes the head of its statistics; O(p^3)."""
+        self.head.refit()
+        self._revision += 1
 
     def seat(self, examples: Sequence[LabelledFeatures]) -> None:
         """Puts learned samples into the evaluation set after a restart, and golden ones, which are never learned."""
@@ -180,7 +199,7 @@ class TaskModel:
 
     def leave_one_out(self, scores: EvaluationScores | None = None) -> Tensor:
         """Leave-one-out scores (m, C) of the evaluation set, by its own scores or by those of another head."""
-        return self._balance.leave_one_out(
+        return self.balance.leave_one_out(
             scores or self.evaluation.scores(self.head.classes), self.evaluation.rows, self.counts
         )
 
@@ -189,7 +208,7 @@ class TaskModel:
         gain = self.head.gain(moved.features)  # for emphasis, evaluation and step: A^-1 is read once
         emphasis: dict[str, float] = {}
         if self.samples:
-            emphasis = emphasis_of(change, self.head, gain.leverages, space, self._balance, self._emphasis_limit)
+            emphasis = emphasis_of(change, self.head, gain.leverages, space, self.balance, self._emphasis_limit)
         if emphasis:
             change = change.emphasised(emphasis)
             moved = self._moved(change, space)
@@ -247,8 +266,8 @@ class TaskModel:
         padded = self.space.widened(len(space.labels))
         present = torch.arange(len(rows.items), device=rows.targets.device) < len(self.evaluation)
         stay = _staying(rows, change)
-        live = self._balance.leave_one_out(scores[0], rows, padded, present)
-        candidate = self._balance.leave_one_out(scores[1], rows, space.counts, stay)
+        live = self.balance.leave_one_out(scores[0], rows, padded, present)
+        candidate = self.balance.leave_one_out(scores[1], rows, space.counts, stay)
         targets, features = torch.zeros(0, dtype=torch.int64), weights.new_zeros(0, len(weights))
         if change.adds:
             features = torch.stack([example.features for example in change.adds]).to(weights)

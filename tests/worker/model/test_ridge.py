@@ -150,3 +150,12 @@ def test_two_thousand_updates_do_not_drift() -> None:
         head.apply(head.propose(part(change, [index]), 3))
         head.apply(head.propose(part(change, [index], -1.0), 3))
     assert relative_error(head.weights, direct(change, list(range(100)), 3, 0.03)) <= 1e-8
+
+
+def test_a_head_is_made_again_of_its_statistics() -> None:
+    change = rows(14, 12, 6, 3)
+    head, other = RidgeHead(6, 0.1), RidgeHead(6, 0.1)
+    head.apply(head.propose(part(change, list(range(12))), 3))
+    other.restore(*head.statistics())
+    assert torch.equal(other.gram, head.gram)
+    assert relative_error(other.weights, head.weights) <= 1e-10
