@@ -163,10 +163,13 @@ class TaskModel:
         weights = self.balance.item_weights(form.evaluation.rows, counts)
         return measure(form.head.corner(dimension), form.evaluation.features[:, :dimension], weights, scores)
 
-    def restore(self, counts: Mapping[str, int], temperature: float, regularisation_chosen_at: int) -> None:
-        """Labels, with how many samples each has, of an empty model whose statistics are about to be filled in."""
+    def restore(self, counts: Mapping[str, int], chosen_at: int = 0, temperature: float | None = None) -> None:
+        """Gives an empty model its labels, each with its number of samples; `head.restore` or `absorb` fills the head.
+
+        `chosen_at` is the number of samples at which lambda was chosen.
+        """
         self.labels, self.counts = list(counts), list(counts.values())
-        self.temperature, self.regularisation_chosen_at = temperature, regularisation_chosen_at
+        self.regularisation_chosen_at, self.temperature = chosen_at, temperature or self.temperature
         self._revision += 1
 
     def absorb(self, examples: Sequence[LabelledFeatures]) -> None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-import torch
 
 from pawl.classifier.classifier import load_classifier
 from pawl.domain.encoders import EncoderOrigin
@@ -22,7 +21,6 @@ from pawl.versions.lineage import trained_samples
 from worker.model.change import LabelledFeatures
 from worker.model.hyperparameters import DEFAULT
 from worker.model.proposal import RegularisationChoice
-from worker.model.ridge import RowChange
 from worker.model.task_model import TaskModel
 from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_ports import LearnerPorts
@@ -117,18 +115,17 @@ class Recovery:
             records = await self._ports.labels.records(task)
             former = {name for name, record in records.items() if record.state is not LabelState.ACTIVE}
             known = [name for name in version.labels.get(task, ()) if name not in former]
-            model.labels = [*known, *(label for label in sorted(counts) if label not in known)]
-            model.counts = [counts[label] for label in model.labels]
+            labels = [*known, *(label for label in sorted(counts) if label not in known)]
+            chosen_at = int(_numbers(version, "regularisation_chosen_at").get(task, 0))
+            temperature = version.heads[task].temperature if task in version.heads else None
+            model.restore({label: counts[label] for label in labels}, chosen_at, temperature)
             seats: list[LabelledFeatures] = []
             async for page in self._learned.in_head(state, task):
                 examples = await self._learned.features(state, page)
-                await asyncio.to_thread(_absorb, model, examples)
+                await asyncio.to_thread(model.absorb, examples)
                 seats = model.best_seats([*seats, *(example for example in examples if example.eligible)])
-            await asyncio.to_thread(model.head.refit)
+            await asyncio.to_thread(model.refit)
             await asyncio.to_thread(model.seat, seats)
-            model.regularisation_chosen_at = int(_numbers(version, "regularisation_chosen_at").get(task, 0))
-            if task in version.heads:
-                model.temperature = version.heads[task].temperature
         state = replace(state, tasks=tasks, version=version.number, watermark=version.watermark)
         await self.seat_golden(state)
         return state
@@ -210,16 +207,3 @@ def _retune(task: str, model: TaskModel, version: Version) -> None:
 def _numbers(version: Version, metric: str) -> dict[str, float]:
     """A metric that has a number for each task."""
     return {str(task): float(value) for task, value in version.metrics.get(metric, {}).items()}
-
-
-def _absorb(model: TaskModel, examples: Sequence[LabelledFeatures]) -> None:
-    if not examples:
-        return
-    index = {label: column for column, label in enumerate(model.labels)}
-    levels = [model.level(count) for count in model.counts]
-    rows = RowChange(
-        torch.stack([example.features for example in examples]),
-        torch.tensor([index[example.label] for example in examples], dtype=torch.int64),
-        torch.tensor([e.weight * levels[index[e.label]] for e in examples], dtype=torch.float64),
-    )
-    model.head.absorb(rows, len(model.labels))

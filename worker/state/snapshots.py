@@ -50,16 +50,9 @@ class Snapshot:
         models = {}
         for task, each in self.about["tasks"].items():
             model = models[task] = new_model(float(each["regularisation"]))
-            head = model.head
-            upper = torch.triu_indices(head.dimension, head.dimension)
-            packed = self.tensors[f"{task}/gram"].to(head.device)
-            head.gram[upper[0], upper[1]] = packed
-            head.gram[upper[1], upper[0]] = packed
-            head.moments = self.tensors[f"{task}/moments"].to(head.device)
-            head.refit()
-            model.labels, model.counts = list(each["labels"]), [int(count) for count in each["counts"]]
-            model.temperature = float(each["temperature"])
-            model.regularisation_chosen_at = int(each["chosen_at"])
+            model.head.restore(self.tensors[f"{task}/gram"], self.tensors[f"{task}/moments"])
+            counts = dict(zip(each["labels"], map(int, each["counts"]), strict=True))
+            model.restore(counts, int(each["chosen_at"]), float(each["temperature"]))
         return models
 
 
@@ -111,9 +104,7 @@ def pack(state: LearnerState) -> Snapshot:
     tasks: dict[str, Any] = {}
     for task, learner in state.tasks.items():
         head = learner.head
-        upper = torch.triu_indices(head.dimension, head.dimension)
-        tensors[f"{task}/gram"] = head.gram[upper[0], upper[1]].cpu()
-        tensors[f"{task}/moments"] = head.moments.cpu().clone(memory_format=torch.contiguous_format)
+        tensors[f"{task}/gram"], tensors[f"{task}/moments"] = head.statistics()
         tasks[task] = {
             "labels": list(learner.labels),
             "counts": list(learner.counts),

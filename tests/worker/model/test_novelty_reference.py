@@ -34,7 +34,7 @@ def test_a_known_text_is_as_strange_as_it_was_before_it_was_known() -> None:
     for item in task.evaluation.items:
         own = next(e for e in known if e.sample_id == item.sample_id)
         fresh = learner()
-        fresh.restore(dict.fromkeys(task.labels, 0), temperature=0.1, regularisation_chosen_at=0)
+        fresh.restore(dict.fromkeys(task.labels, 0))
         teach(fresh, [e for e in known if e is not own], [], bulk=True)
         expected.append(_strangeness(fresh, fresh.novelty(_PART), [own])[0])
     found = task.novelty(_PART)

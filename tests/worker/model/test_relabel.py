@@ -82,7 +82,7 @@ def test_any_interleaving_equals_the_direct_solve(
     # Leave-one-out scores divide by 1 - w h, which is near 0 for a class of one sample: float32 has no digits for that.
     if known and dtype is torch.float64:
         fresh = learner()
-        fresh.restore(dict.fromkeys(task.labels, 0), temperature=0.1, regularisation_chosen_at=0)
+        fresh.restore(dict.fromkeys(task.labels, 0))
         teach(fresh, known, [], bulk=True)
         order = {item.sample_id: row for row, item in enumerate(fresh.evaluation.items)}
         rows = [order[item.sample_id] for item in task.evaluation.items]

@@ -59,7 +59,7 @@ def test_leave_one_out_is_what_a_head_without_the_sample_says() -> None:
         rest = [e for e in known if e.sample_id != item.sample_id]
         own = next(e for e in known if e.sample_id == item.sample_id)
         fresh = learner()
-        fresh.restore(dict.fromkeys(task.labels, 0), temperature=0.1, regularisation_chosen_at=0)
+        fresh.restore(dict.fromkeys(task.labels, 0))
         teach(fresh, rest, [], bulk=True)
         expected = own.features.double() @ fresh.head.weights + fresh.offsets(fresh.counts)
         assert torch.allclose(scores[row], expected, atol=1e-9)
