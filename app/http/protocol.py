@@ -16,7 +16,7 @@ Allowed = Callable[[str], Sequence[str]]
 class Protocol(HttpToolsProtocol):
     """uvicorn's, but for requests that its parser refuses. `allowed` gives the methods that a path takes."""
 
-    allowed: Allowed = staticmethod(lambda path: ())
+    allowed: Allowed = staticmethod(lambda _path: ())
     _data = b""
 
     def data_received(self, data: bytes) -> None:
@@ -25,7 +25,7 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         self._data = b""
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called while the parser's error is handled. A method it does not know is a 405, not a 400."""
         problem = self._problem(sys.exception())
         response = problem.response()

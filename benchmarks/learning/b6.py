@@ -71,12 +71,12 @@ def _data(given: Given) -> tuple[Size, Callable[[int], Split]]:
     """How large a stream is, and the texts of each seed's."""
     if given.quick:
         invented = invented_split(8, 30, 6, random.Random(0))
-        return Size(120, 5, 20, 8), lambda seed: invented
+        return Size(120, 5, 20, 8), lambda _seed: invented
     if given.split == VALIDATION:  # 100 texts a class: fewer requests, and a burst that leaves its class some
         found = load_split(VALIDATION, given.source)
         return Size(given.limit or 5000, burst=60), lambda seed: found.part(_CLASSES, random.Random(seed))
     banking = load_split("banking77", given.source)
-    return Size(given.limit or Size().requests), lambda seed: banking
+    return Size(given.limit or Size().requests), lambda _seed: banking
 
 
 async def _run_all(

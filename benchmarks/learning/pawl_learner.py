@@ -71,12 +71,12 @@ class WatchedLedger(SqlVersionLedger):
         """See `VersionLedger.promote`."""
         promoted = await super().promote(version, change)
         if version.kind is not VersionKind.ROLLBACK:  # no gate has judged it
-            self.verdicts.append(Verdict(True, tuple(change.learned)))
+            self.verdicts.append(Verdict(accepted=True, adds=tuple(change.learned)))
         return promoted
 
     async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
         """See `VersionLedger.refuse`."""
-        self.verdicts.append(Verdict(False, tuple(change.learned)))
+        self.verdicts.append(Verdict(accepted=False, adds=tuple(change.learned)))
         return await super().refuse(version, change, harmful)
 
 

@@ -50,8 +50,8 @@ def _consolidated(
 
 
 ROWS = (
-    Row("ngram", "n-gram ridge", lambda shop, seed: NGramRidge()),
-    Row("class_mean", "frozen encoder + nearest class mean", lambda shop, seed: NearestClassMean(shop.encoder())),
+    Row("ngram", "n-gram ridge", lambda _shop, _seed: NGramRidge()),
+    Row("class_mean", "frozen encoder + nearest class mean", lambda shop, _seed: NearestClassMean(shop.encoder())),
     _pawl("embedding_only", "Pawl without random features (M = 0)", random_features=0),
     _pawl("one_layer", "Pawl on the last layer alone (M = 2,048)", pooled_layers=1, random_features=2048),
     _pawl("no_young", "Pawl without weights for young classes", young_class_size=1),

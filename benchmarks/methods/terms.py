@@ -69,7 +69,7 @@ class Mixup(Method):
     def __init__(self, alpha: float) -> None:
         self._alpha = alpha
 
-    def on_loss(self, loss: Tensor, output: TaskOutput, /) -> Tensor:
+    def on_loss(self, _loss: Tensor, output: TaskOutput, /) -> Tensor:
         """Replaces the cross entropy by that of pairs of rows, mixed by a share from Beta(alpha, alpha)."""
         z, targets = output.z, output.targets
         share = float(torch.distributions.Beta(self._alpha, self._alpha).sample())

@@ -82,7 +82,7 @@ class FolderArtefactStore:
         for name in files:
             check_path(name, self.path(number))
         with self._locked():
-            self._check_free(number, exclusive)
+            self._check_free(number, exclusive=exclusive)
             return self._assemble(number, manifest, files)
 
     def link(self, number: int, source: int, manifest: Manifest, *, exclusive: bool = False) -> VersionFolder:
@@ -97,7 +97,7 @@ class FolderArtefactStore:
             raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
         self.open(source)  # heals it where it is damaged
         with self._locked():
-            self._check_free(number, exclusive)
+            self._check_free(number, exclusive=exclusive)
             folder = self._read(source)
             return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
 
@@ -221,7 +221,7 @@ class FolderArtefactStore:
         self._clear_tmp()
         return VersionFolder(number, final, manifest)
 
-    def _check_free(self, number: int, exclusive: bool) -> None:
+    def _check_free(self, number: int, *, exclusive: bool) -> None:
         if exclusive and self.path(number).exists():
             raise FileExistsError(f"there is a version {number} already")
 

@@ -27,12 +27,12 @@ class SqlAlone:
     async def announce(self, sample_ids: Sequence[str]) -> None:
         """See `FeedbackStream.announce`: the sweep finds them."""
 
-    async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:
+    async def read(self, consumer: str, count: int, block_ms: int) -> list[StreamEntry]:  # noqa: ARG002 - the port's
         """See `FeedbackStream.read`: nothing, after the pause between two sweeps."""
         await asyncio.sleep(min(block_ms / 1000, _LOOK_SECONDS))
         return []
 
-    async def reclaim(self, consumer: str, min_idle_ms: int, count: int) -> list[StreamEntry]:
+    async def reclaim(self, consumer: str, min_idle_ms: int, count: int) -> list[StreamEntry]:  # noqa: ARG002 - as above
         """See `FeedbackStream.reclaim`."""
         return []
 

@@ -111,7 +111,7 @@ class Habit:
     items: float = 0.0
     confirmed: float = 0.0
 
-    def count(self, is_confirmed: bool, memory: int) -> None:
+    def count(self, *, is_confirmed: bool, memory: int) -> None:
         """One more label; earlier ones fade over `memory` of them."""
         keep = 1.0 - 1.0 / max(memory, 1)
         self.items, self.confirmed = keep * self.items + 1.0, keep * self.confirmed + is_confirmed
@@ -198,7 +198,8 @@ class Probation:
             live = _answerer(learner, None).answers(features)
             habit = self._habits.setdefault(task, Habit())
             for sample, now in zip(own, live, strict=True):
-                habit.count((sample.served_label or now) == sample.label, self._settings.probation_window)
+                is_confirmed = (sample.served_label or now) == sample.label
+                habit.count(is_confirmed=is_confirmed, memory=self._settings.probation_window)
             for reference in self._references:
                 head = reference.heads.get(task)
                 if head is None or head.accuracy is None:

@@ -12,7 +12,7 @@ from model import BATCH_WAIT_SECONDS, LARGEST_BATCH, Model
 class Api(litserve.LitAPI):
     """Texts in, labels out."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's signature
         """Loads the model in the worker."""
         self.model = Model()
 

@@ -68,7 +68,7 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
         EncoderRejected: not found, weights that are not safetensors (others would have to be unpickled), no fast
             tokenizer, a wrong digest, or modules that Pawl does not have.
     """
-    folder = _locate(source, here_only)
+    folder = _locate(source, here_only=here_only)
     for name, problem in (
         (CONFIG_FILE, "it has no config.json"),
         (TOKENIZER_FILE, "it has no tokenizer.json (a fast tokenizer); save one with its tokenizer's library"),
@@ -95,7 +95,7 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
     )
 
 
-def _locate(source: str, here_only: bool) -> Path:
+def _locate(source: str, *, here_only: bool) -> Path:
     """Returns the folder that a source names. A hub id is taken from the local cache or downloaded."""
     if source == DEFAULT_ENCODER:
         try:
@@ -109,10 +109,10 @@ def _locate(source: str, here_only: bool) -> Path:
         return folder.resolve()
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise EncoderRejected(path=source, problem="there is no such folder")
-    return _download(source, here_only)
+    return _download(source, here_only=here_only)
 
 
-def _download(hub_id: str, here_only: bool) -> Path:
+def _download(hub_id: str, *, here_only: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError

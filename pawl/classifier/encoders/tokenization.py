@@ -57,7 +57,7 @@ class TextTokenizer:
         self._last = threading.local()  # what this thread tokenized last, for `read`
         self._unknown = _unknown_id(self._tokenizer)
         prompt = self._tokenizer.encode(spec.prompt, add_special_tokens=False) if spec.prompt else None
-        self._extra = self._tokenizer.num_special_tokens_to_add(False) + (len(prompt.ids) if prompt else 0)
+        self._extra = self._tokenizer.num_special_tokens_to_add(is_pair=False) + (len(prompt.ids) if prompt else 0)
         self._extra_unknown = prompt.ids.count(self._unknown) if prompt and self._unknown is not None else 0
 
     @property
@@ -73,9 +73,9 @@ class TextTokenizer:
         kept: tuple[Sequence[str], list[Encoded]] | None = getattr(self._last, "call", None)
         self._last.call = None
         encoded = kept[1] if kept is not None and kept[0] is texts else self._encode(texts)
-        return [self._reading(*pair) for pair in encoded]
+        return [self._reading(ids, is_cut=is_cut) for ids, is_cut in encoded]
 
-    def _reading(self, ids: list[int], is_cut: bool) -> TextReading:
+    def _reading(self, ids: list[int], *, is_cut: bool) -> TextReading:
         unknown = 0 if self._unknown is None else max(0, ids.count(self._unknown) - self._extra_unknown)
         cut = hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).hexdigest() if is_cut else None
         return TextReading(max(len(ids) - self._extra, 0), unknown, cut)

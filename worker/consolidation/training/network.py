@@ -60,7 +60,7 @@ def freeze(encoder: nn.Module, policy: str) -> int:
     layers = layers_of(encoder)
     frozen = max(0, len(layers) - int(policy.removeprefix("top-")))
     for layer in layers[frozen:]:
-        layer.requires_grad_(True)
+        layer.requires_grad_(requires_grad=True)
     return frozen
 
 
