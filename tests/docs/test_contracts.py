@@ -15,12 +15,19 @@ PACKAGES = ("app", "worker", "pawl", "migrations")
 BROKEN_BY = {
     "app and worker rest on pawl and do not know each other": ("worker/health/told.py", "import app.errors"),
     "the layers of pawl": ("pawl/unplaced.py", ""),
+    "the layers of worker": ("worker/unplaced.py", ""),
+    "the layers of app": ("app/unplaced.py", ""),
+    "no circles, between packages or within one": ("pawl/ports/stores.py", "import pawl.artefacts.healing"),
     "pawl is no web service": ("pawl/versions/routes.py", "import fastapi"),
     "the domain imports itself and a little of the standard library": ("pawl/domain/arrays.py", "import numpy"),
     "an adapter is named where a process is put together": ("app/serving/direct.py", "import pawl.db.engine"),
     "a backend that serves is opened where backends are chosen": (
         "worker/updates/fast.py",
         "import pawl.classifier.encoders.backends.onnx",
+    ),
+    "the child knows neither the loop nor its state nor what is released": (
+        "worker/consolidation/followed.py",
+        "import worker.loop",
     ),
 }
 """Contract -> a new file that breaks it."""

@@ -15,13 +15,14 @@ from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected, TrainingFailed
 from tests.tiny_encoder import WORDS, exported_tiny_encoder
 from worker.consolidation.data.batches import Example, Target
+from worker.consolidation.training.linear_probe import probe
 from worker.consolidation.training.methods.adversarial import FastGradient
 from worker.consolidation.training.methods.distillation import Distillation
 from worker.consolidation.training.methods.l2_sp import L2SP
 from worker.consolidation.training.methods.lora import LowRankAdapters
 from worker.consolidation.training.methods.method import Method
 from worker.consolidation.training.methods.token_dropout import TokenDropout
-from worker.consolidation.training.network import Network, freeze, layers_of, probe
+from worker.consolidation.training.network import Network, freeze, layers_of
 from worker.consolidation.training.recipe import Recipe
 from worker.consolidation.training.trainer import Trainer, TrainingOutcome
 

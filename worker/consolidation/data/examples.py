@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-from torch import nn
-
 from pawl.classifier.classifier import Classifier
 from pawl.domain.samples import Sample
 from pawl.ports import Floats
 from worker.consolidation.data.batches import Example, Target
-from worker.consolidation.training.network import probe
 
 Tokenise = Callable[[Sequence[str]], list[list[int]]]
 LabelSpaces = dict[str, dict[str, int]]
@@ -61,13 +57,3 @@ def live_probabilities(classifier: Classifier, samples: Sequence[Sample], z: Flo
             probabilities = head.probabilities(classifier.features.expand(z[part]))
             answers.update((samples[row].id, p) for row, p in zip(part, probabilities, strict=True))
     return answers
-
-
-def fitted_heads(samples: Sequence[Sample], z: Floats, spaces: LabelSpaces) -> list[nn.Linear]:
-    """A head for each task, fitted to the samples' embeddings z, shape (n, d)."""
-    heads: list[nn.Linear] = []
-    for task, columns in spaces.items():
-        rows = np.array([row for row, sample in enumerate(samples) if sample.task == task])
-        mine = [samples[row] for row in rows]
-        heads.append(probe(z[rows], [columns[s.label] for s in mine], [s.weight for s in mine], len(columns)))
-    return heads

@@ -9,10 +9,10 @@ from pawl.classifier.encoders.choice import Backends
 from pawl.domain.samples import Sample
 from pawl.ports import Floats, SampleStore, VersionFolder
 from pawl.settings import Settings
+from worker.consolidation.data.embeddings import known_embeddings
 from worker.consolidation.data.examples import LabelSpaces, label_spaces, live_probabilities
 from worker.consolidation.data.inputs import Inputs, read_samples
 from worker.consolidation.data.replay import Selection, select
-from worker.consolidation.re_embedding import known_embeddings
 
 _VALIDATION_LIMIT = 1000
 

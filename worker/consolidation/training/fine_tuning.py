@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.settings import Settings
-from worker.consolidation.data.examples import fitted_heads, make_examples
+from worker.consolidation.data.examples import make_examples
 from worker.consolidation.data.material import Material
 from worker.consolidation.training.callbacks import SILENT, Callbacks
+from worker.consolidation.training.linear_probe import fitted_heads
 from worker.consolidation.training.methods.method import Method
 from worker.consolidation.training.methods.registry import methods_of
 from worker.consolidation.training.network import Network

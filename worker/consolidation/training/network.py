@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pawl.domain.errors import EncoderRejected
-from pawl.ports import Floats
 from worker.consolidation.data.batches import Batch
-from worker.consolidation.training.losses import TaskOutput, weighted_cross_entropy
-
-_PROBE_PENALTY = 0.5
-_PROBE_STEPS = 100
+from worker.consolidation.training.losses import TaskOutput
 
 
 class Network(nn.Module):
@@ -62,28 +57,3 @@ def freeze(encoder: nn.Module, policy: str) -> int:
     for layer in layers[frozen:]:
         layer.requires_grad_(requires_grad=True)
     return frozen
-
-
-def probe(z: Floats, labels: Sequence[int], weights: Sequence[float], classes: int) -> nn.Linear:
-    """A head fitted to the encoder as it is: weighted multinomial logistic regression by L-BFGS.
-
-    Starting there keeps the first steps from wrecking the encoder to make up for a random head (linear probing, then
-    fine-tuning: Kumar et al., ICLR 2022). The columns of labels without a sample start at zero. `z` is (n, d).
-    """
-    head = nn.Linear(z.shape[1], classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    inputs, targets = torch.from_numpy(z), torch.tensor(labels)
-    shares = torch.tensor(weights, dtype=torch.float32)
-    shares = shares / shares.sum()
-    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=_PROBE_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        penalty = _PROBE_PENALTY / len(labels) * head.weight.square().sum() / 2
-        loss = weighted_cross_entropy(head(inputs), targets, shares) + penalty
-        torch.autograd.backward(loss)
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]  # torch does not annotate it
-    return head
