@@ -44,7 +44,7 @@ async def replace_encoder(
         shutil.copytree(source, folder / ENCODER_FOLDER)
         encoder = Backends.of(settings).open(folder / ENCODER_FOLDER, encoder_digest(folder / ENCODER_FOLDER))
     inputs = await read_inputs(stores.samples, stores.ledger, job.version, job.watermark)
-    ids = [candidate.id for candidate in (*inputs.learned, *inputs.golden)]
+    ids = [sample.id for sample in (*inputs.learned, *inputs.golden)]
     with progress.phase("embedding", len(ids)):
         computed = await embed_into(stores.samples, encoder, ids, progress)
     log.info("embedded", samples=len(ids), computed=computed)

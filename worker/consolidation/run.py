@@ -72,11 +72,11 @@ async def consolidate(folder: Path, stores: TrainingStores, settings: Settings, 
             folder / ENCODER_FOLDER,
         )
     chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
-    chosen += [candidate.id for candidate in inputs.golden]
+    chosen += [sample.id for sample in inputs.golden]
     with progress.phase("embedding", len(chosen)):
         serving = Backends.of(settings).open(folder / ENCODER_FOLDER, digest)
         write_embeddings(folder, *await embed_again(stores.samples, serving, chosen, progress))
-    new = sum(candidate.id in trained for candidate in selection.new)
+    new = sum(sample.id in trained for sample in selection.new)
     result = Result(
         encoder_digest=digest,
         trained=tuple(sorted(trained)),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from pawl.artefacts.folders import FolderArtefactStore
 from pawl.db.engine import connect
 from pawl.db.migrate import check_current
 from pawl.db.samples import SqlSampleStore
@@ -17,7 +18,8 @@ from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import PawlError
 from pawl.processes.logs import configure_logs
 from pawl.settings import Settings, load_settings
-from worker.tune.apart import NEEDED, set_apart
+from worker.consolidation.data.inputs import TrainingStores
+from worker.tune.split import NEEDED, split_store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,11 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings()
         configure_logs("error")
-        unseen = asyncio.run(_unseen(settings))
-        notes.print(f"{unseen} samples that the encoder has not seen (at least {NEEDED} are needed)", markup=False)
-        from worker.tune.run import run  # torch and all that: seconds
-
-        return run(settings, given.trials, given.minutes, notes)
+        with asyncio.Runner() as runner:
+            return _tune(runner, settings, given.trials, given.minutes, notes)
     except PawlError as error:
         notes.print("[red]error:[/] ", end="")
         notes.print(str(error), markup=False, soft_wrap=True)
@@ -44,15 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-async def _unseen(settings: Settings) -> int:
-    """How many samples can be searched on. Raises `PawlError` where there are too few."""
+def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: float, notes: Console) -> int:
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
-        await check_current(engine)
+        runner.run(check_current(engine))
         samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
-        return len((await set_apart(samples, SqlVersionLedger(engine), settings)).fresh)
+        stores = TrainingStores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
+        split = runner.run(split_store(stores.samples, stores.ledger, settings))
+        unseen = len(split.fresh)
+        notes.print(f"{unseen} samples that the encoder has not seen (at least {NEEDED} are needed)", markup=False)
+        from worker.tune.run import Limits, run  # torch and all that: seconds
+
+        return run(runner, stores, split, settings, Limits(trials, minutes), notes)
     finally:
-        await engine.dispose()
+        runner.run(engine.dispose())
 
 
 if __name__ == "__main__":

@@ -10,24 +10,24 @@ from rich.table import Table
 
 from pawl.settings import PREFIX
 from worker.model.exact_tests import McNemar
-from worker.tune.search import Search, Tried, Value
+from worker.tune.search import SettingsSearch, Trial, Value
 from worker.tune.trials import accuracy
 
 _CERTAIN = 0.05
 
 
-def show(console: Console, search: Search, untouched: Sequence[bool]) -> None:
+def show(console: Console, search: SettingsSearch, untouched: Sequence[bool]) -> None:
     """The table of trials, best first, and how much each setting mattered."""
-    table = Table(title=f"{len(search.tried)} trials, accuracy on {len(untouched)} samples none was trained on")
+    table = Table(title=f"{len(search.trials)} trials, accuracy on {len(untouched)} samples none was trained on")
     for name in ("trial", "accuracy, %", *search.space, "seconds"):
         table.add_column(name, justify="right", overflow="fold")  # a number that is cut short says something else
     table.add_row("encoder as it is", f"{accuracy([*untouched]):.2f}")
-    order = sorted(search.tried, key=lambda tried: (-(tried.accuracy or 0.0), tried.number))
-    for tried in order:
-        name = f"{tried.number}, present settings" if tried.number == 0 else str(tried.number)
-        reached = tried.state if tried.accuracy is None else f"{tried.accuracy:.2f}"
-        values = (_written(tried.values[setting], 3) for setting in search.space)
-        table.add_row(name, reached, *values, f"{tried.seconds:.0f}")
+    order = sorted(search.trials, key=lambda trial: (-(trial.accuracy or 0.0), trial.number))
+    for trial in order:
+        name = f"{trial.number}, present settings" if trial.number == 0 else str(trial.number)
+        reached = trial.state if trial.accuracy is None else f"{trial.accuracy:.2f}"
+        values = (_written(trial.values[setting], 3) for setting in search.space)
+        table.add_row(name, reached, *values, f"{trial.seconds:.0f}")
     console.print(table)
     importances = search.importances()
     if importances:
@@ -35,9 +35,9 @@ def show(console: Console, search: Search, untouched: Sequence[bool]) -> None:
         console.print(f"what decided: {parts}", markup=False, soft_wrap=True)
 
 
-def verdict(search: Search, untouched: Sequence[bool]) -> str:
+def verdict(search: SettingsSearch, untouched: Sequence[bool]) -> str:
     """What to make of the best trial, in a sentence or two."""
-    best, first = search.best, next((tried for tried in search.tried if tried.number == 0), None)
+    best, first = search.best, next((trial for trial in search.trials if trial.number == 0), None)
     if best is None or best.right is None:
         return "no trial was completed; nothing is recommended"
     text = f"trial {best.number}: {best.accuracy:.2f} %, the encoder as it is {accuracy([*untouched]):.2f} %"
@@ -48,10 +48,10 @@ def verdict(search: Search, untouched: Sequence[bool]) -> str:
     return text if p < _CERTAIN else text + "; so small a difference may be chance"
 
 
-def environment(search: Search, best: Tried, untouched: Sequence[bool]) -> str:
+def environment(search: SettingsSearch, best: Trial, untouched: Sequence[bool]) -> str:
     """The contents of `recommended.env`."""
     lines = [
-        f"# Written by `pawl tune` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC after {len(search.tried)} trials.",
+        f"# Written by `pawl tune` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC after {len(search.trials)} trials.",
         f"# {verdict(search, untouched)}.",
         *(f"{PREFIX}{name.upper()}={_written(value)}" for name, value in best.values.items()),
     ]

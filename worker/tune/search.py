@@ -24,7 +24,7 @@ class TimeUsedUp(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Trial:
     """One trial as it is shown. `right` says which of the dev samples were; None where it did not come so far."""
 
     number: int
@@ -36,7 +36,7 @@ class Tried:
 
 
 @dataclass(slots=True)
-class Search:
+class SettingsSearch:
     """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Akiba et al., Optuna, KDD 2019), median pruning.
 
     `space` is what is searched, by setting. The first trial has the present settings: what is recommended is then
@@ -46,7 +46,7 @@ class Search:
     space: dict[str, optuna.distributions.BaseDistribution]
     present: Settings
     seed: int
-    tried: list[Tried] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     study: optuna.Study = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,46 +59,46 @@ class Search:
         now = {name: getattr(self.present, name) for name in self.space}
         self.study.enqueue_trial({name: _inside(self.space[name], value) for name, value in now.items()})
 
-    def step(self, train: Callable[[Settings, Callable[[Evaluation], None]], list[bool]]) -> Tried:
+    def step(self, train: Callable[[Settings, Callable[[Evaluation], None]], list[bool]]) -> Trial:
         """One trial. `train` takes settings and whom to tell of evaluations, and says which of dev are right."""
-        trial, begun = self.study.ask(self.space), time.monotonic()
+        asked, begun = self.study.ask(self.space), time.monotonic()
         count = 0
 
         def evaluated(evaluation: Evaluation) -> None:
             nonlocal count
-            trial.report(evaluation.accuracy, count)
+            asked.report(evaluation.accuracy, count)
             count += 1
-            if trial.should_prune():
+            if asked.should_prune():
                 raise optuna.TrialPruned
 
-        values, right, state = dict(trial.params), None, "complete"
+        values, right, state = dict(asked.params), None, "complete"
         try:
             right = train(self.present.model_copy(update=values), evaluated)
-            self.study.tell(trial, accuracy(right))
+            self.study.tell(asked, accuracy(right))
         except optuna.TrialPruned:
-            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            self.study.tell(asked, state=optuna.trial.TrialState.PRUNED)
             state = "given up early"
         except TrainingFailed as error:  # the loss became infinite: a result about these settings, not a failure
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self.study.tell(asked, state=optuna.trial.TrialState.FAIL)
             state = str(error)
         except BaseException:
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self.study.tell(asked, state=optuna.trial.TrialState.FAIL)
             raise
         reached = None if right is None else accuracy(right)
         kept = None if right is None else tuple(right)
-        tried = Tried(trial.number, values, state, reached, time.monotonic() - begun, kept)
-        self.tried.append(tried)
-        return tried
+        trial = Trial(asked.number, values, state, reached, time.monotonic() - begun, kept)
+        self.trials.append(trial)
+        return trial
 
     @property
-    def best(self) -> Tried | None:
+    def best(self) -> Trial | None:
         """The trial with the highest accuracy, the earliest of equal ones; None as long as none is complete."""
-        complete = [tried for tried in self.tried if tried.accuracy is not None]
-        return max(complete, key=lambda tried: (tried.accuracy, -tried.number)) if complete else None
+        complete = [trial for trial in self.trials if trial.accuracy is not None]
+        return max(complete, key=lambda trial: (trial.accuracy, -trial.number)) if complete else None
 
     def importances(self) -> dict[str, float]:
         """How much each setting decides about being among the better half (PED-ANOVA, Watanabe et al., IJCAI 2023)."""
-        if sum(tried.accuracy is not None for tried in self.tried) < _STARTUP_TRIALS:
+        if sum(trial.accuracy is not None for trial in self.trials) < _STARTUP_TRIALS:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5)
         with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,19 +19,18 @@ from pawl.ports import Floats, VersionFolder
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import Inputs, TrainingStores, read_samples
 from worker.consolidation.data.material import Material, choose, gather
-from worker.consolidation.data.replay import balanced
+from worker.consolidation.data.replay import SampleRef, balanced
 from worker.consolidation.ridge_evaluation import right_answers
 from worker.consolidation.training.callbacks import Callbacks
 from worker.consolidation.training.fine_tuning import fine_tune
-from worker.tune.apart import set_apart
+from worker.tune.split import TuneSplit
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class TrialRunner:
     """Where trials run. `dev` are samples no encoder was trained on, none held out or golden; no trial trains on one.
 
-    `inputs` are all others, `heldout` those of them that are held out; `replayable` says whether the encoder was
-    trained before, so that there is replay.
+    `inputs` are all others, `heldout` those of them that are held out.
     """
 
     stores: TrainingStores
@@ -47,21 +45,11 @@ class Bench:
         """Whether some of the samples were trained on before."""
         return bool(self.inputs.seen)
 
-    def material(self, runner: asyncio.Runner, settings: Settings) -> Material:
+    async def material(self, settings: Settings) -> Material:
         """What these settings train with."""
+        return await gather(self.live, choose(self.inputs, settings, self.seed), self.stores.samples, settings)
 
-        async def read() -> Material:
-            selection = choose(self.inputs, settings, self.seed)
-            return await gather(self.live, selection, self.stores.samples, settings)
-
-        return runner.run(read())
-
-    def train(
-        self,
-        material: Material,
-        settings: Settings,
-        callbacks: Callbacks,
-    ) -> list[bool]:
+    def train(self, material: Material, settings: Settings, callbacks: Callbacks) -> list[bool]:
         """Which of dev are right after a training with these settings and a refit of the heads."""
         folder, digest = Path(self.live.path) / ENCODER_FOLDER, self.live.manifest.encoder_digest
         encoder = TorchEncoder(folder, device=str(choose_device(settings.device)), digest=digest)
@@ -86,17 +74,24 @@ class Bench:
         return RandomFeatures.from_file(folder / FEATURES_FILE, dimension)
 
 
-async def open_bench(stores: TrainingStores, settings: Settings) -> Bench:
-    """Reads the store and sets dev aside. Raises `VersionNotFound`, and `InvalidInput` where there is too little."""
-    found = await set_apart(stores.samples, stores.ledger, settings)
-    inputs, chosen = found.inputs, {c.text_digest for c in found.dev}
-    rest = replace(inputs, learned=tuple(c for c in inputs.learned if c.text_digest not in chosen))
-    held_back = [c for c in rest.learned if c.split is Split.HELDOUT and c.text_digest not in found.golden]
+async def open_trial_runner(stores: TrainingStores, split: TuneSplit, settings: Settings) -> TrialRunner:
+    """Reads the samples that judge: dev, which no trial has, and the held-out ones."""
+    dev_texts = {sample.text_digest for sample in split.dev}
+    learned = tuple(sample for sample in split.inputs.learned if sample.text_digest not in dev_texts)
+    held_back = [s for s in learned if s.split is Split.HELDOUT and s.text_digest not in split.golden]
     judges = balanced(held_back, settings.gate_items, settings.seed)
-    dev, heldout = [
-        tuple((await read_samples(stores.samples, [c.id for c in some])).values()) for some in (found.dev, judges)
-    ]
-    return Bench(stores, stores.artefacts.open(found.live), rest, heldout, dev, settings.seed)
+    return TrialRunner(
+        stores=stores,
+        live=stores.artefacts.open(split.live),
+        inputs=replace(split.inputs, learned=learned),
+        heldout=await _texts(stores, judges),
+        dev=await _texts(stores, split.dev),
+        seed=settings.seed,
+    )
+
+
+async def _texts(stores: TrainingStores, samples: Sequence[SampleRef]) -> tuple[Sample, ...]:
+    return tuple((await read_samples(stores.samples, [sample.id for sample in samples])).values())
 
 
 def accuracy(right: list[bool]) -> float:

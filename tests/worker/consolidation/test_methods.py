@@ -10,7 +10,7 @@ from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.domain.errors import EncoderRejected
 from pawl.settings import Settings
 from tests.tiny_encoder import exported_tiny_encoder
-from worker.consolidation.data.batches import Batch
+from worker.consolidation.data.batches import TrainingBatch
 from worker.consolidation.training.methods.adversarial import FastGradient, word_embeddings
 from worker.consolidation.training.methods.distillation import Distillation
 from worker.consolidation.training.methods.l2_sp import L2SP
@@ -92,7 +92,7 @@ class Probe:
     def attack(self, method: FastGradient, encoder: nn.Module) -> None:
         """One step with the method."""
         method.before_training(Network(encoder, []))
-        method.on_batch(Batch(_TOKENS, _MASK, None, {}, 1.0))
+        method.on_batch(TrainingBatch(_TOKENS, _MASK, None, {}, 1.0))
         method.on_backward(self)(1.0)
 
     def __call__(self, share: float) -> Tensor:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pawl.domain.samples import Split, digest_text, split_of
-from worker.consolidation.data.replay import Candidate, at_most_per_class, balanced, coreset, select, stratified
+from worker.consolidation.data.replay import SampleRef, at_most_per_class, balanced, coreset, select, stratified
 
 _TASKS = ("sentiment", "topic")
 
 
 @st.composite
-def _stores(draw: st.DrawFn) -> list[Candidate]:
+def _stores(draw: st.DrawFn) -> list[SampleRef]:
     """A store in which a text may have labels in two tasks; splits follow the text, as in the real one."""
     count = draw(st.integers(0, 120))
     candidates = []
@@ -22,7 +22,7 @@ def _stores(draw: st.DrawFn) -> list[Candidate]:
         text = f"text {draw(st.integers(0, 80))}"
         task, label = draw(st.sampled_from(_TASKS)), draw(st.sampled_from("abcd"))
         digest = digest_text(text)
-        candidates.append(Candidate(f"fb_{number}", task, label, digest, split_of(digest, 0.3)))
+        candidates.append(SampleRef(f"fb_{number}", task, label, digest, split_of(digest, 0.3)))
     return candidates
 
 
@@ -30,7 +30,7 @@ def _stores(draw: st.DrawFn) -> list[Candidate]:
     learned=_stores(), data=st.data(), limit=st.integers(0, 60), per_class=st.integers(0, 10), seed=st.integers(0, 9)
 )
 def test_held_out_and_golden_texts_are_never_trained_on(
-    learned: list[Candidate], data: st.DataObject, limit: int, per_class: int, seed: int
+    learned: list[SampleRef], data: st.DataObject, limit: int, per_class: int, seed: int
 ) -> None:
     ids, texts = [c.id for c in learned], sorted({c.text_digest for c in learned})
     seen = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
@@ -58,7 +58,7 @@ def test_held_out_and_golden_texts_are_never_trained_on(
 
 @given(learned=_stores(), limit=st.integers(0, 130), seed=st.integers(0, 9), order=st.randoms())
 def test_balanced_gives_every_class_its_share_whatever_the_order(
-    learned: list[Candidate], limit: int, seed: int, order: object
+    learned: list[SampleRef], limit: int, seed: int, order: object
 ) -> None:
     chosen = balanced(learned, limit, seed)
     shuffled = list(learned)
@@ -73,7 +73,7 @@ def test_balanced_gives_every_class_its_share_whatever_the_order(
 
 
 @given(learned=_stores(), limit=st.integers(1, 130), seed=st.integers(0, 9))
-def test_coreset_is_whole_below_its_limit_and_full_above(learned: list[Candidate], limit: int, seed: int) -> None:
+def test_coreset_is_whole_below_its_limit_and_full_above(learned: list[SampleRef], limit: int, seed: int) -> None:
     ids = coreset(learned, limit=limit, heldout_share=0.3, seed=seed)
     assert len(set(ids)) == len(ids)
     heldout = {c.id for c in learned if c.split is Split.HELDOUT}
@@ -84,8 +84,8 @@ def test_coreset_is_whole_below_its_limit_and_full_above(learned: list[Candidate
         assert len(ids) == min(limit, len(heldout & set(ids)) + len(learned) - len(heldout))
 
 
-def _class(label: str, count: int) -> list[Candidate]:
-    return [Candidate(f"{label}{k}", "default", label, digest_text(f"{label} {k}"), Split.TRAIN) for k in range(count)]
+def _class(label: str, count: int) -> list[SampleRef]:
+    return [SampleRef(f"{label}{k}", "default", label, digest_text(f"{label} {k}"), Split.TRAIN) for k in range(count)]
 
 
 def test_replay_is_the_same_for_the_same_seed_and_another_for_another() -> None:

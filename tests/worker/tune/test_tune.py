@@ -20,21 +20,27 @@ from tests.worker.consolidation.world import World, labelled, open_world
 from worker.consolidation.data.material import choose
 from worker.consolidation.training.schedule import Evaluation
 from worker.tune.report import environment, verdict
-from worker.tune.search import Search, search_space
-from worker.tune.trials import Bench, open_bench
+from worker.tune.search import SettingsSearch, search_space
+from worker.tune.split import split_store
+from worker.tune.trials import TrialRunner, open_trial_runner
 
 Evaluated = Callable[[Evaluation], None]
 
 
-def _selected(bench: Bench, world: World) -> set[str]:
-    selection = choose(bench.inputs, world.settings, bench.seed)
+async def _trial_runner(world: World) -> TrialRunner:
+    split = await split_store(world.samples, world.ledger, world.settings)
+    return await open_trial_runner(world.stores, split, world.settings)
+
+
+def _selected(runner: TrialRunner, world: World) -> set[str]:
+    selection = choose(runner.inputs, world.settings, runner.seed)
     return {c.text_digest for c in (*selection.new, *selection.replayed, *selection.validation)}
 
 
 async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
-    bench = await open_bench(world.stores, world.settings)
-    seen = _selected(bench, world)
-    dev = {sample.text_digest for sample in bench.dev}
+    runner = await _trial_runner(world)
+    seen = _selected(runner, world)
+    dev = {sample.text_digest for sample in runner.dev}
     golden = {sample.text_digest for sample in await world.samples.golden("default", 100)}
     learned = [s for task in ("default", "mood") for s in await world.samples.learned(task)]
     heldout = {s.text_digest for s in learned if s.split is Split.HELDOUT}
@@ -43,28 +49,28 @@ async def test_no_trial_sees_dev_held_out_or_golden_texts(world: World) -> None:
     assert golden
     assert not seen & (dev | golden | heldout)
     assert not dev & (golden | heldout)
-    assert {sample.text_digest for sample in bench.heldout} == heldout, (
+    assert {sample.text_digest for sample in runner.heldout} == heldout, (
         "the heads know them, and lambda is chosen on them"
     )
-    assert not bench.replayable
+    assert not runner.replayable
 
 
 async def test_dev_is_new_to_the_encoder_and_what_it_knows_is_replayed(world: World) -> None:
     old = [s for task in ("default", "mood") for s in await world.samples.learned(task) if s.split is Split.TRAIN]
     await world.learn(labelled(400, seed=5), trained=tuple(s.id for s in old))
-    bench = await open_bench(world.stores, world.settings)
-    assert bench.replayable
-    assert not {s.id for s in bench.dev} & {s.id for s in old}
-    assert _selected(bench, world) & {s.text_digest for s in old}
+    runner = await _trial_runner(world)
+    assert runner.replayable
+    assert not {s.id for s in runner.dev} & {s.id for s in old}
+    assert _selected(runner, world) & {s.text_digest for s in old}
 
 
 async def test_too_little_to_compare_on_and_no_version_are_said(tmp_path: Path) -> None:
     world = await open_world(tmp_path / "home")
     with pytest.raises(VersionNotFound):
-        await open_bench(world.stores, world.settings)
+        await _trial_runner(world)
     await world.learn(labelled(60))
     with pytest.raises(InvalidInput, match="too few to compare settings on"):
-        await open_bench(world.stores, world.settings)
+        await _trial_runner(world)
     await world.engine.dispose()
     code = "import sys; from worker.tune.__main__ import main; print(main([]), 'torch' in sys.modules)"
     home = {**world.environment(), "PAWL_HOME": str(tmp_path / "home")}
@@ -112,8 +118,8 @@ async def test_ctrl_c_keeps_what_was_found(world: World) -> None:
     assert (world.home / "recommended.env").is_file()
 
 
-def _search() -> Search:
-    return Search(search_space(replayable=False), Settings(), seed=0)
+def _search() -> SettingsSearch:
+    return SettingsSearch(search_space(replayable=False), Settings(), seed=0)
 
 
 def test_the_present_settings_come_first_and_the_best_trial_is_recommended() -> None:
@@ -125,7 +131,7 @@ def test_the_present_settings_come_first_and_the_best_trial_is_recommended() -> 
 
     for _ in range(25):
         search.step(train)
-    first, best = search.tried[0], search.best
+    first, best = search.trials[0], search.best
     assert first.values["learning_rate"] == Settings().learning_rate
     assert first.values["epochs"] == Settings().epochs
     assert first.values["adversarial"] == "off"
@@ -157,10 +163,10 @@ def test_a_trial_that_falls_behind_is_given_up_and_one_that_diverges_is_noted() 
     search, finished = _search(), []
 
     def train(_: Settings, evaluated: Evaluated) -> list[bool]:
-        level = 0.2 if len(search.tried) == 5 else 0.8
+        level = 0.2 if len(search.trials) == 5 else 0.8
         for step in range(4):
             evaluated(Evaluation(step, level, 1.0))
-        finished.append(len(search.tried))
+        finished.append(len(search.trials))
         return [True] * 5
 
     def diverge(_: Settings, evaluated: Evaluated) -> list[bool]:
@@ -170,8 +176,8 @@ def test_a_trial_that_falls_behind_is_given_up_and_one_that_diverges_is_noted() 
         search.step(train)
     search.step(diverge)
     assert finished == [0, 1, 2, 3, 4]
-    assert search.tried[5].state == "given up early"
-    assert "the loss is nan" in search.tried[6].state
+    assert search.trials[5].state == "given up early"
+    assert "the loss is nan" in search.trials[6].state
     states = [trial.state for trial in search.study.trials]
     assert states[5:] == [optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL]
     assert search.best is not None

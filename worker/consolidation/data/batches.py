@@ -55,7 +55,7 @@ class TaskTargets:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """`tokens` and `mask` are (B, T); `states` is (B, T, d) or None; `targets` has one entry for each task present."""
 
     tokens: Tensor
@@ -64,7 +64,7 @@ class Batch:
     targets: dict[int, TaskTargets]
     weight: float
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         """The batch on the device; on CUDA from pinned memory and without waiting for the copy."""
         pin = device.type == "cuda"
 
@@ -76,7 +76,7 @@ class Batch:
             for task, t in self.targets.items()
         }
         states = None if self.states is None else move(self.states)
-        return Batch(move(self.tokens), move(self.mask), states, targets, self.weight)
+        return TrainingBatch(move(self.tokens), move(self.mask), states, targets, self.weight)
 
 
 def bucketed(
@@ -114,7 +114,7 @@ def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
 
 
-def collate(examples: Sequence[Example], padding: int) -> Batch:
+def collate(examples: Sequence[Example], padding: int) -> TrainingBatch:
     """Pads examples to the longest of them. `padding` is the id of the padding token."""
     longest = max(len(example.tokens) for example in examples)
     tokens = np.full((len(examples), longest), padding, dtype=np.int64)
@@ -123,7 +123,9 @@ def collate(examples: Sequence[Example], padding: int) -> Batch:
         tokens[row, : len(example.tokens)] = example.tokens
         mask[row, : len(example.tokens)] = 1
     weight = sum(target.weight for example in examples for target in example.targets)
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(mask), _pad_states(examples), _targets(examples), weight)
+    return TrainingBatch(
+        torch.from_numpy(tokens), torch.from_numpy(mask), _pad_states(examples), _targets(examples), weight
+    )
 
 
 def _pad_states(examples: Sequence[Example]) -> Tensor | None:

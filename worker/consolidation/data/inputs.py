@@ -9,7 +9,7 @@ from pawl.domain.samples import Sample, SampleState
 from pawl.domain.versions import Version
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from pawl.versions.lineage import trained_samples
-from worker.consolidation.data.replay import Candidate
+from worker.consolidation.data.replay import SampleRef
 
 _PAGE = 5000
 _ALL = 10_000_000
@@ -29,8 +29,8 @@ class Inputs:
     """`learned` and `golden` are in the order of tasks and `seq`; `seen` are ids the encoder was trained on before."""
 
     version: Version
-    learned: tuple[Candidate, ...]
-    golden: tuple[Candidate, ...]
+    learned: tuple[SampleRef, ...]
+    golden: tuple[SampleRef, ...]
     seen: frozenset[str]
 
 
@@ -40,13 +40,13 @@ async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, 
     Samples whose retraction was asked for are left out: nothing may be trained on them.
     """
     version = await ledger.get(number)
-    learned: list[Candidate] = []
-    golden: list[Candidate] = []
+    learned: list[SampleRef] = []
+    golden: list[SampleRef] = []
     for task in sorted({*version.heads, *await samples.tasks()}):
-        golden.extend(Candidate.of(sample) for sample in await samples.golden(task, _ALL))
+        golden.extend(SampleRef.of(sample) for sample in await samples.golden(task, _ALL))
         after = 0
         while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= watermark]:
-            learned.extend(Candidate.of(sample) for sample in page if not sample.retract_requested)
+            learned.extend(SampleRef.of(sample) for sample in page if not sample.retract_requested)
             after = page[-1].seq
     return Inputs(version, tuple(learned), tuple(golden), await trained_samples(ledger, version.encoder_digest, number))
 

@@ -42,7 +42,7 @@ def choose(inputs: Inputs, settings: Settings, seed: int) -> Selection:
     return select(
         inputs.learned,
         inputs.seen,
-        frozenset(candidate.text_digest for candidate in inputs.golden),
+        frozenset(sample.text_digest for sample in inputs.golden),
         replay_per_class=settings.replay_per_class,
         validation_share=settings.validation_share,
         validation_limit=_VALIDATION_LIMIT,
@@ -53,10 +53,10 @@ def choose(inputs: Inputs, settings: Settings, seed: int) -> Selection:
 
 async def gather(live: VersionFolder, selection: Selection, store: SampleStore, settings: Settings) -> Material:
     """Reads the selected samples and asks the live model about them."""
-    replayed = await read_samples(store, [c.id for c in selection.replayed])
-    training = await read_samples(store, [c.id for c in selection.new]) | replayed
+    replayed = await read_samples(store, [sample.id for sample in selection.replayed])
+    training = await read_samples(store, [sample.id for sample in selection.new]) | replayed
     tasks = {sample.task for sample in training.values()}
-    held_back = await read_samples(store, [c.id for c in selection.validation])
+    held_back = await read_samples(store, [sample.id for sample in selection.validation])
     validation = tuple(sample for sample in held_back.values() if sample.task in tasks)
 
     classifier = load_classifier(live, backends=Backends.of(settings))  # let go with this call: some 300 MB

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.consolidation.data.batches import Batch, Example, by_length, collate
+from worker.consolidation.data.batches import Example, TrainingBatch, by_length, collate
 from worker.consolidation.training.network import Network, layers_of
 
 _BYTES = 4
@@ -91,7 +91,7 @@ class FrozenPrefix:
         finally:
             setattr(owner, name, self._layers)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeds from the batch's cached states: z, shape (B, d); inside `resumed` only."""
         states = batch.states
         if states is None or self._embeddings is None:
@@ -106,7 +106,7 @@ class FrozenPrefix:
         finally:
             handle.remove()
 
-    def _states(self, batch: Batch) -> Tensor:
+    def _states(self, batch: TrainingBatch) -> Tensor:
         reached: list[Tensor] = []
 
         def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> None:

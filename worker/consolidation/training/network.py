@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pawl.domain.errors import EncoderRejected
-from worker.consolidation.data.batches import Batch
+from worker.consolidation.data.batches import TrainingBatch
 from worker.consolidation.training.losses import TaskOutput
 
 
@@ -21,11 +21,11 @@ class Network(nn.Module):
         self.dimension = heads[0].in_features if heads else 0
         self.heads = nn.ModuleList(heads)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: TrainingBatch) -> Tensor:
         """z, shape (B, d), float32: the heads and the losses are computed in full precision also under autocast."""
         return functional.normalize(self.encoder(batch.tokens, batch.mask).float(), dim=1)
 
-    def outputs(self, batch: Batch, z: Tensor) -> Iterator[TaskOutput]:
+    def outputs(self, batch: TrainingBatch, z: Tensor) -> Iterator[TaskOutput]:
         """What the heads say of the batch's targets, one task at a time. `z` is (B, d)."""
         for task, targets in batch.targets.items():
             rows = z[targets.rows]

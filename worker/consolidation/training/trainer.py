@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pawl.domain.errors import TrainingFailed
-from worker.consolidation.data.batches import Batch, Example, bucketed, by_length, collate
+from worker.consolidation.data.batches import Example, TrainingBatch, bucketed, by_length, collate
 from worker.consolidation.training.callbacks import SILENT, Callbacks
 from worker.consolidation.training.frozen_cache import FrozenPrefix, WholeEncoder
 from worker.consolidation.training.losses import weighted_cross_entropy
@@ -181,7 +181,7 @@ class Trainer:
             total += backward(1.0)
         return total
 
-    def _backward(self, batch: Batch, weight: float, share: float) -> Tensor:
+    def _backward(self, batch: TrainingBatch, weight: float, share: float) -> Tensor:
         """Adds the gradients of `share` of the batch's loss over `weight`; returns that whole loss, shape ()."""
         z = self._embed(batch)
         loss = z.new_zeros(())
@@ -195,10 +195,10 @@ class Trainer:
         torch.autograd.backward(loss * share)
         return loss.detach()
 
-    def _collate(self, examples: Sequence[Example]) -> Batch:
+    def _collate(self, examples: Sequence[Example]) -> TrainingBatch:
         return collate(examples, self.recipe.padding).to(self.device)
 
-    def _embed(self, batch: Batch) -> Tensor:
+    def _embed(self, batch: TrainingBatch) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16):
             return self._encoder.embed(batch)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pawl.domain.errors import EncoderRejected
 from pawl.settings import Settings
-from worker.consolidation.data.batches import Batch
+from worker.consolidation.data.batches import TrainingBatch
 from worker.consolidation.training.methods.method import Backward, Method
 from worker.consolidation.training.network import Network
 
@@ -46,7 +46,7 @@ class FastGradient(Method):
         self.embeddings = word_embeddings(network.encoder)
         self.length = self._radius * float(self.embeddings.weight.detach().norm(dim=1).mean())
 
-    def on_batch(self, batch: Batch, /) -> Batch:
+    def on_batch(self, batch: TrainingBatch, /) -> TrainingBatch:
         """Notes where the batch has tokens: padding is not shifted."""
         self.mask = batch.mask
         return batch

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from pawl.settings import Settings
-from worker.consolidation.data.batches import Batch
+from worker.consolidation.data.batches import TrainingBatch
 from worker.consolidation.training.losses import TaskOutput
 from worker.consolidation.training.network import Network
 
@@ -36,7 +36,7 @@ class Method:
     def before_training(self, network: Network, /) -> None:
         """Called once, after layers are frozen and before the optimiser is made of the parameters that train."""
 
-    def on_batch(self, batch: Batch, /) -> Batch:
+    def on_batch(self, batch: TrainingBatch, /) -> TrainingBatch:
         """Returns the batch to train on."""
         return batch
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pawl.settings import Settings
-from worker.consolidation.data.batches import Batch
+from worker.consolidation.data.batches import TrainingBatch
 from worker.consolidation.training.methods.method import Method
 
 
@@ -31,7 +31,7 @@ class TokenDropout(Method):
         """`PAWL_TOKEN_DROPOUT`."""
         return cls(settings.token_dropout) if settings.token_dropout else None
 
-    def on_batch(self, batch: Batch, /) -> Batch:
+    def on_batch(self, batch: TrainingBatch, /) -> TrainingBatch:
         """The batch with other tokens hidden each time."""
         return replace(batch, mask=drop_tokens(batch.mask, self._share))
 
