@@ -91,9 +91,9 @@ def test_on_another_machine_all_is_proven_and_measured_anew(
     kept = tmp_path / "backends.json"
     Backends("auto", 1, kept).open(*tiny)
     if other == "another processor":
-        monkeypatch.setattr(backend_record, "_processor", lambda: "another")
+        monkeypatch.setattr(backend_record, "processor_field", lambda name: "another")
     elif other == "another version":
-        monkeypatch.setattr(backend_record, "_version", lambda name: "99")
+        monkeypatch.setattr(backend_record, "installed_version", lambda name: "99")
     Backends("auto", 2 if other == "other threads" else 1, kept).open(*tiny)
     record = json.loads(kept.read_text())
     assert len(record["choices"]) == 2
