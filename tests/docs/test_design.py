@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -53,3 +54,24 @@ def headings(page: Path) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_functions_that_the_walks_name_exist() -> None:
+    walks = DESIGN[DESIGN.index("### The walk of") : DESIGN.index("## 7. ")]
+    steps = re.findall(rf"`({_TREE}[\w/]+\.py)::([\w.]+)`", walks)
+    assert len(steps) > 20
+    assert [f"{path}::{name}" for path, name in steps if name not in definitions(ROOT / path)] == []
+
+
+@cache
+def definitions(path: Path) -> set[str]:
+    """Functions, classes, and methods as `Class.method`."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {
+                f"{node.name}.{it.name}" for it in node.body if isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
+    return names

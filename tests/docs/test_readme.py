@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,8 +81,11 @@ def test_blocks_do_what_the_readme_shows(up: Up) -> None:
             assert "predictions" in json.loads(done.stdout)
 
 
-def test_the_first_screen_is_about_ones_own_data(short_folder: Path) -> None:
-    """Nothing of the demo gets into it: what the commands of the README print, on a home of its own."""
+def test_the_first_screen_is_about_ones_own_data(up: Up, short_folder: Path) -> None:
+    """Nothing of the demo gets into it: what the commands of the README print, on a home of its own.
+
+    The encoder that the demo's home has exported is there already.
+    """
     assert "$ pawl up --no-demo " in "\n".join(README.splitlines()[:12])
     folder = _own_files(short_folder / "own data")
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -90,6 +94,7 @@ def test_the_first_screen_is_about_ones_own_data(short_folder: Path) -> None:
     pawl.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -P -m app.cli "$@"\n')
     pawl.chmod(0o755)
     env |= {"PAWL_HOME": str(short_folder / "own"), "PATH": f"{pawl.parent}{os.pathsep}{env['PATH']}"}
+    shutil.copytree(up.home / "encoders", short_folder / "own" / "encoders")
     first = README[: README.index("## Install")]
     own = README[README.index("## Your own data") : README.index("## Command line")]
     with Up(env, "--no-demo") as running:
