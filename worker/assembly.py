@@ -32,7 +32,6 @@ from pawl.settings import Settings
 from pawl.streams.sql_alone import open_stream
 from pawl.versions.contradictions import refuse_contradictions
 from worker.consolidator import Consolidator
-from worker.health.encoder_check import EncoderCheck
 from worker.health.environment import Environment
 from worker.loop import LearnerLoop, LearnerParts
 from worker.maintenance import Filing, Maintenance
@@ -43,6 +42,7 @@ from worker.state.learner_ports import LearnerPorts
 from worker.state.recovery import Recovery
 from worker.state.snapshots import Snapshots
 from worker.updates.bootstrap import Bootstrap
+from worker.updates.encoder_check import EncoderCheck
 from worker.updates.encoder_swap import EncoderSwap
 from worker.updates.head_update import HeadUpdate
 from worker.updates.label_change import LabelChanger

@@ -23,7 +23,6 @@ from pawl.json_values import Json
 from pawl.ports import StreamEntry, StreamUnavailable
 from pawl.settings import Settings
 from worker.consolidator import Consolidator
-from worker.health.encoder_check import EncoderCheck
 from worker.health.environment import DeviceLost, Environment
 from worker.health.faults import is_damage, is_device_lost, is_of_environment, sentence
 from worker.health.heartbeat import Heartbeat
@@ -34,6 +33,7 @@ from worker.state.learner_ports import LearnerPorts
 from worker.state.recovery import Recovery
 from worker.state.snapshots import Snapshots
 from worker.updates.bootstrap import Bootstrap
+from worker.updates.encoder_check import EncoderCheck
 from worker.updates.head_update import HeadUpdate
 from worker.updates.label_change import LabelChanger
 from worker.updates.rebuild import Rebuild

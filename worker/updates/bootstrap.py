@@ -14,7 +14,6 @@ from pawl.domain.errors import EncoderRejected, ParentNotLive, StoreUnavailable
 from pawl.domain.samples import Sample
 from pawl.domain.versions import Version, VersionKind
 from pawl.settings import Settings
-from worker.health.encoder_check import EncoderCheck
 from worker.health.environment import Environment
 from worker.health.faults import is_device_lost, sentence
 from worker.model.hyperparameters import choose_regularisation, choose_temperature
@@ -25,6 +24,7 @@ from worker.screening.truncation import find_alike
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
+from worker.updates.encoder_check import EncoderCheck
 from worker.updates.step_runner import StepRunner
 
 MOST_SAMPLES = 20_000

@@ -23,7 +23,7 @@ from tests.pawl.classifier.unusable import UNUSABLE, missing
 from tests.polling import eventually
 from tests.processes import PATIENCE, Installation
 from worker.assembly import open_learner
-from worker.health.encoder_check import check_pruning
+from worker.updates.encoder_check import check_pruning
 
 _CANNOT_BE_PRUNED = {"distilbert", "modernbert", "qwen2", "gpt2"}
 
