@@ -34,7 +34,7 @@ async def database(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-# `auto` measures for two seconds in each new home; tests/pawl/classifier/test_backends.py is about that.
+# `auto` measures for two seconds in each new home; tests/pawl/classifier/encoders/test_backends.py is about that.
 os.environ.setdefault("PAWL_BACKEND", "onnxruntime")
 
 # As in the product, tracebacks are text: a pretty one prints every local variable of every frame, and takes seconds.
