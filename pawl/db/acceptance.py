@@ -1,218 +1,207 @@
-"""What becomes of admitted items: the one rule that the SQL store and its in-memory twin share.
-
-An item of a text and label that are known is that sample. What it says of weight, pin or golden is done all the same:
-a sample in (or on its way to) the head is replaced by the item, so that the head loses the one and learns the other
-exactly; what is in no head is changed in place. A source never changes, and nothing that was not said does.
-"""
+"""Samples accepted into SQL: looked at, made one with what is known, stored; all in one transaction, all or none."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from pawl.domain.identifiers import SAMPLE_PREFIX, new_identifier
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from pawl.clock import Clock
+from pawl.db.engine import LockSpace, among, chunked, insert_many, reading, serialise, writing
+from pawl.db.imports import add_imports, release_to_imports
+from pawl.db.labels import lock_labels
+from pawl.db.sample_rows import lock_samples, move_samples
+from pawl.db.tables import ACTIVE_STATES_SQL, idempotency_keys
+from pawl.db.tables import samples as table
+from pawl.db.task_facts import facts_of, is_live
+from pawl.db.tasks import known_tasks
+from pawl.domain.acceptance import Acceptance, AcceptedItem, ActiveSample, insisted, plan_acceptance, told_of_labels
+from pawl.domain.admission import Admission, admit, clean_all
+from pawl.domain.errors import IdempotencyConflict
+from pawl.domain.forms import Fault
 from pawl.domain.imports import NewImport
-from pawl.domain.samples import NewSample, Receipt, SampleState, Split, digest_text, split_of
-
-BECAME_GOLDEN = "its text is golden now, so it judges candidates and is not learned"
-_IN_PLACE = (SampleState.QUARANTINED, SampleState.GOLDEN)
-"""States whose samples are in no head and on no way to one."""
-
-
-@dataclass(slots=True)
-class Standing:
-    """An active sample of a text, as far as acceptance cares. `leaving`: its retraction was requested."""
-
-    id: str
-    task: str
-    text_digest: str
-    label: str
-    state: SampleState
-    leaving: bool
-    superseded: bool
-    weight: float = 1.0
-    pinned: bool = False
-    source: str | None = None
+from pawl.domain.samples import (
+    IdempotencyKey,
+    LockedSample,
+    Move,
+    NewSample,
+    Receipt,
+    SampleState,
+    Split,
+    digest_text,
+)
 
 
-@dataclass(slots=True)
-class Arrival:
-    """An item that becomes a new sample."""
+class AcceptingTable:
+    """The part of `SampleStore` that takes samples in."""
 
-    standing: Standing
-    item: NewSample
-    split: Split
+    _engine: AsyncEngine
+    _clock: Clock
+    _heldout_fraction: float
+    _idempotency_life: timedelta
+    _closed_labels: bool
+    _most_bytes: int | None
 
+    async def examine(self, items: Sequence[NewSample]) -> Admission:
+        """See `SampleStore.examine`."""
+        clean, faults = clean_all(items, self._most_bytes)
+        async with reading(self._engine) as connection:
+            return await self._admitted(connection, clean, faults)
 
-@dataclass(slots=True)
-class Acceptance:
-    """What one call of `accept` does: a receipt per item, and the rows to add and to change.
+    async def accept(
+        self,
+        items: Sequence[NewSample],
+        key: IdempotencyKey | None = None,
+        imports: Sequence[NewImport] = (),
+    ) -> list[Receipt]:
+        """See `SampleStore.accept`."""
+        clean, faults = clean_all(items, self._most_bytes)
+        tasks = _tasks(clean, faults)
+        async with writing(self._engine) as connection:
+            if key is not None:
+                await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
+                if (first := await self._first_receipts(connection, key)) is not None:
+                    return first
+            # A change of a label waits for those who still accept its old name, and they for it.
+            await lock_labels(connection, tasks, shared=True)
+            admission = await self._admitted(connection, clean, faults)
+            admission.check()
+            digests = {(item.task, digest_text(item.text)) for item in clean}
+            # From here to the commit nobody else decides about these texts: two submissions make one row.
+            await serialise(connection, LockSpace.TEXT, (f"{task} {digest}" for task, digest in digests))
+            chosen = {digest for _, digest in digests}
+            plan = await self._plan(connection, admission.items, chosen, insisted(imports))
+            receipts = told_of_labels(items, admission.items, plan.receipts, admission.warnings)
+            await self._store(connection, plan)
+            await add_imports(connection, self._clock, imports)
+            await release_to_imports(connection, self._clock, plan.released, imports)
+            if key is not None:
+                await self._remember(connection, key, receipts)
+        return receipts
 
-    superseded  ids that leave their identity to a later sample.
-    leaving     id -> reason of learned samples that the learner is to take out.
-    retracted   id -> reason of samples in no head that leave at once.
-    changed     known samples in no head whose state, weight or pin changes.
-    released    id -> import that a quarantined sample is queued again for.
-    """
+    async def _admitted(
+        self, connection: AsyncConnection, clean: Sequence[NewSample], faults: Sequence[Fault]
+    ) -> Admission:
+        facts = {task: await facts_of(connection, task) for task in _tasks(clean, faults)}
+        everyone = all(known.exists(task) for task, known in facts.items())
+        tasks = () if everyone else await known_tasks(connection)
+        closed = self._closed_labels and await is_live(connection)
+        return admit(clean, faults, facts, tasks, closed=closed)
 
-    receipts: list[Receipt] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    superseded: list[str] = field(default_factory=list)
-    leaving: dict[str, str] = field(default_factory=dict)
-    retracted: dict[str, str] = field(default_factory=dict)
-    changed: dict[str, Standing] = field(default_factory=dict)
-    released: dict[str, str] = field(default_factory=dict)
+    async def _plan(
+        self,
+        connection: AsyncConnection,
+        items: Sequence[NewSample],
+        digests: Collection[str],
+        insisting: Collection[str],
+    ) -> Acceptance:
+        """What to do; planned anew where the learner moved a sample that it concerns before that was locked."""
+        while True:
+            active = await _active(connection, digests)
+            before = {row.id: row.state for row in active}
+            plan = plan_acceptance(items, active, self._heldout_fraction, insisting)
+            settled = {*plan.changed, *plan.leaving, *plan.retracted, *plan.released} & before.keys()
+            concerned = {*plan.superseded, *settled} & before.keys()
+            now: dict[str, LockedSample] = {}
+            # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
+            for ids in chunked(sorted(concerned)):
+                now |= await lock_samples(connection, ids)
+            if all(now[id].state is before[id] for id in settled):
+                return plan
 
+    async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
+        expired = self._clock.now() - self._idempotency_life
+        await connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at <= expired))
+        query = select(idempotency_keys).where(idempotency_keys.c.key == key.key)
+        known = (await connection.execute(query)).one_or_none()
+        if known is None:
+            return None
+        if known.body_digest != key.body_digest:
+            raise IdempotencyConflict(key=key.key)
+        return [
+            Receipt(id, SampleState(state), is_new, label, tuple(warnings), *more)
+            for id, state, is_new, label, warnings, *more in known.receipts
+        ]
 
-def plan_acceptance(
-    items: Sequence[NewSample],
-    active: Iterable[Standing],
-    heldout_fraction: float,
-    insisted: Collection[str] = (),
-) -> Acceptance:
-    """Decides item by item, as if each had been sent alone.
+    async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
+        row = {
+            "key": key.key,
+            "body_digest": key.body_digest,
+            "receipts": [
+                (one.id, one.state.value, one.is_new, one.label, one.warnings, one.replaces) for one in receipts
+            ],
+            "created_at": self._clock.now(),
+        }
+        await connection.execute(insert(idempotency_keys).values(row))
 
-    `active` holds the active samples of these texts in the order of arrival. An item is a repeat when the newest
-    sample of its text that stays has its label. Otherwise it is new, and an older sample of the same label, which
-    another label or a requested retraction is about to remove, leaves the uniqueness to it.
-    `insisted` are the imports whose owner wants them learned whatever was found: what they repeat leaves quarantine.
-    """
-    return _Plan(active, heldout_fraction, insisted).decided(items)
-
-
-class _Plan:
-    def __init__(self, active: Iterable[Standing], heldout_fraction: float, insisted: Collection[str]) -> None:
-        self._heldout_fraction = heldout_fraction
-        self._insisted = insisted
-        self._texts: defaultdict[tuple[str, str], list[Standing]] = defaultdict(list)
-        for row in active:
-            self._texts[row.task, row.text_digest].append(row)
-        self._added: dict[str, Arrival] = {}
-        self._plan = Acceptance()
-
-    def decided(self, items: Sequence[NewSample]) -> Acceptance:
-        for item in items:
-            text_digest = digest_text(item.text)
-            rows = self._texts[item.task, text_digest]
-            newest = next((row for row in reversed(rows) if not row.leaving), None)
-            if newest is not None and newest.label == item.label:
-                self._plan.receipts.append(self._repeated(item, newest, rows))
-            else:
-                receipt = self._arrived(item, text_digest, rows)
-                self._plan.receipts.append(replace(receipt, replaces=newest.label if newest else None))
-        self._plan.arrivals = list(self._added.values())
-        return self._plan
-
-    def _repeated(self, item: NewSample, known: Standing, rows: list[Standing]) -> Receipt:
-        if known.state is SampleState.QUARANTINED and item.import_id and item.import_id in self._insisted:
-            self._plan.released[known.id] = item.import_id
-            known.state = SampleState.QUEUED
-        turns_golden = item.golden and known.state is not SampleState.GOLDEN
-        weight = item.weight if item.weight is not None else known.weight
-        pinned = item.pinned or known.pinned
-        changes = turns_golden or (weight, pinned) != (known.weight, known.pinned)
-        in_place = known.state in _IN_PLACE or (turns_golden and known.state is SampleState.QUEUED)
-        if changes and not in_place:
-            told = (f"it takes the place of {known.id}", *_differences(known, weight, pinned=pinned))
-            if turns_golden:
-                told = (f"{known.id} leaves the head with the next version; this one judges candidates instead",)
-            full = replace(item, weight=weight, pinned=pinned, source=item.source or known.source)
-            receipt = self._arrived(full, known.text_digest, rows)
-            return replace(receipt, warnings=("; ".join(told), *receipt.warnings))
-        stays = tuple(_stays(item, known))
-        if changes:
-            known.weight, known.pinned = weight, pinned
-            if turns_golden:
-                known.state = SampleState.GOLDEN
-                self._clear(known, rows)
-            self._change(known)
-        return Receipt(known.id, known.state, is_new=False, warnings=stays)
-
-    def _arrived(self, item: NewSample, text_digest: str, rows: list[Standing]) -> Receipt:
-        for row in rows:
-            if row.label == item.label and not row.superseded:
-                self._supersede(row)
-        state = SampleState.GOLDEN if item.golden else SampleState.QUEUED
-        if item.hold is not None:
-            state = SampleState.QUARANTINED
-        split = Split.GOLDEN if item.golden else split_of(text_digest, self._heldout_fraction)
-        weight = 1.0 if item.weight is None else item.weight
-        new = Standing(
-            id=new_identifier(SAMPLE_PREFIX),
-            task=item.task,
-            text_digest=text_digest,
-            label=item.label,
-            state=state,
-            leaving=False,
-            superseded=False,
-            weight=weight,
-            pinned=item.pinned,
-            source=item.source,
-        )
-        judges = [row for row in rows if row.state is SampleState.GOLDEN and not row.leaving]
-        rows.append(new)
-        self._added[new.id] = Arrival(new, item, split)
-        if item.golden:
-            self._clear(new, rows)
-            judges = []
-        warnings = tuple(f"{one.id}, golden, says {one.label!r} of this text and stays" for one in judges)
-        return Receipt(new.id, new.state, is_new=True, warnings=warnings)
-
-    def _clear(self, golden: Standing, rows: list[Standing]) -> None:
-        """A text that judges is in no head and on no way to one, whatever label it had there."""
-        for row in rows:
-            if row is golden or row.leaving:
-                continue
-            self._plan.changed.pop(row.id, None)
-            leaves = self._plan.leaving if row.state is SampleState.LEARNED else self._plan.retracted
-            leaves[row.id] = BECAME_GOLDEN
-            row.leaving = True
-
-    def _supersede(self, row: Standing) -> None:
-        row.superseded = True
-        if row.id not in self._added:
-            self._plan.superseded.append(row.id)
-
-    def _change(self, row: Standing) -> None:
-        arrival = self._added.get(row.id)
-        if arrival is None:
-            self._plan.changed[row.id] = row
-        elif row.state is SampleState.GOLDEN:
-            arrival.split = Split.GOLDEN
+    async def _store(self, connection: AsyncConnection, plan: Acceptance) -> None:
+        now = self._clock.now()
+        for ids in chunked(plan.superseded):
+            await connection.execute(update(table).where(among(connection, table.c.id, ids)).values(superseded=True))
+        for id, sample in plan.changed.items():
+            await connection.execute(update(table).where(table.c.id == id).values(**_changed(sample), updated_at=now))
+        await insert_many(connection, insert(table), (_row(added, now) for added in plan.added))
+        for id, reason in plan.leaving.items():
+            marked = update(table).where(table.c.id == id)
+            await connection.execute(marked.values(retract_requested=True, reason=reason, updated_at=now))
+        moves = {id: Move(SampleState.RETRACTED, reason) for id, reason in plan.retracted.items()}
+        await move_samples(connection, moves, now)
 
 
-def insisted(imports: Sequence[NewImport]) -> frozenset[str]:
-    """Ids of the imports whose owner wants them learned whatever was found."""
-    return frozenset(one.id for one in imports if one.accept_reason is not None)
+def _tasks(items: Sequence[NewSample], faults: Sequence[Fault]) -> list[str]:
+    """The tasks of the items whose form is right."""
+    bad = {fault.index for fault in faults}
+    return sorted({item.task for index, item in enumerate(items) if index not in bad})
 
 
-def _differences(known: Standing, weight: float, *, pinned: bool) -> Iterator[str]:
-    if weight != known.weight:
-        yield f"weight {known.weight:g} becomes {weight:g}"
-    if pinned != known.pinned:
-        yield "it is pinned from now on"
+def _changed(sample: ActiveSample) -> Mapping[str, Any]:
+    values: dict[str, Any] = {"weight": sample.weight, "pinned": sample.pinned}
+    if sample.state is SampleState.GOLDEN:
+        values |= {"state": sample.state.value, "split": Split.GOLDEN.value, "reason": None}
+    return values
 
 
-def _stays(item: NewSample, known: Standing) -> Iterator[str]:
-    """What a repeat says of a sample, or leaves unsaid, that does not come about."""
-    if known.state is SampleState.GOLDEN and not item.golden:
-        yield f"{known.id} stays golden: it judges candidates and is not learned, unless it is retracted first"
-    if item.source is not None and item.source != known.source:
-        yield f"the source of {known.id} stays {known.source!r}" if known.source else f"{known.id} stays without source"
+def _row(added: AcceptedItem, now: datetime) -> dict[str, Any]:
+    sample, item = added.sample, added.item
+    return {
+        "id": sample.id,
+        "task": sample.task,
+        "text": item.text,
+        "text_digest": sample.text_digest,
+        "label": sample.label,
+        "weight": sample.weight,
+        "source": sample.source,
+        "origin": item.origin.value,
+        "prediction_id": item.prediction_id,
+        "served_version": item.served_version,
+        "served_label": item.served_label,
+        "split": added.split.value,
+        "pinned": sample.pinned,
+        "import_id": item.import_id,
+        "emphasis": item.emphasis,
+        "reason": item.hold.reason if item.hold else None,
+        "quarantined_by": item.hold.kind.value if item.hold else None,
+        "state": sample.state.value,
+        "retract_requested": False,
+        "superseded": sample.superseded,
+        "created_at": now,
+        "updated_at": now,
+    }
 
 
-def told_of_labels(
-    sent: Sequence[NewSample], present: Sequence[NewSample], receipts: Sequence[Receipt], warnings: Sequence[list[str]]
-) -> list[Receipt]:
-    """The receipts, which name the label an item was stored under where that is not the one it came with, with all
-    that is to be said about each item.
-    """
+async def _active(connection: AsyncConnection, digests: Collection[str]) -> list[ActiveSample]:
+    columns = (table.c.id, table.c.task, table.c.text_digest, table.c.label, table.c.state)
+    rest = (table.c.retract_requested, table.c.superseded, table.c.weight, table.c.pinned, table.c.source)
+    rows: list[Row[*tuple[Any, ...]]] = []
+    for chunk in chunked(digests):
+        query = select(table.c.seq, *columns, *rest)
+        query = query.where(among(connection, table.c.text_digest, chunk), table.c.state.in_(ACTIVE_STATES_SQL))
+        rows += await connection.execute(query)
+    rows.sort(key=lambda row: int(row.seq))
     return [
-        replace(
-            receipt,
-            label=None if before.label == after.label else after.label,
-            warnings=(*receipt.warnings, *more),
-        )
-        for before, after, receipt, more in zip(sent, present, receipts, warnings, strict=True)
+        ActiveSample(id, task, digest, label, SampleState(state), *rest)
+        for _, id, task, digest, label, state, *rest in rows
     ]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pawl.db.accepting import AcceptingTable
+from pawl.db.acceptance import AcceptingTable
 from pawl.db.engine import LockSpace, reading, serialise, writing
 from pawl.db.events import add_events
 from pawl.db.labels import lock_labels
-from pawl.db.sample_rows import lock_samples, select_samples
-from pawl.db.tables import DEAD
+from pawl.db.sample_rows import lock_samples, move_samples, select_newest, select_samples
+from pawl.db.tables import ACTIVE_STATES_SQL, DEAD
 from pawl.db.tables import samples as table
 from pawl.domain.dead_letters import DeadLetterAction, DeadLetterDecision, DeadLetterFilter
-from pawl.domain.errors import NotDead, SampleNotFound, SentAgain
-from pawl.domain.samples import ACTIVE_STATES, NewSample, Sample, SampleState
-from pawl.json_values import Json
-
-DECIDED = "dead_letter_decided"
-_OUTCOMES = {DeadLetterAction.REDRIVE: SampleState.QUEUED, DeadLetterAction.DISCARD: SampleState.REJECTED}
-_WORDS = {DeadLetterAction.REDRIVE: "redriven by ", DeadLetterAction.DISCARD: "discarded by "}
+from pawl.domain.errors import SampleNotFound
+from pawl.domain.review import as_new, check_not_sent_again, decision_changes, decision_event, outcome
+from pawl.domain.samples import Sample
 
 
 class DeadLetterTable(AcceptingTable):
@@ -30,13 +23,9 @@ class DeadLetterTable(AcceptingTable):
 
     async def dead_letters(self, where: DeadLetterFilter, before: int | None, limit: int) -> list[Sample]:
         """See `DeadLetterStore.dead_letters`."""
-        conditions: list[Any] = [DEAD]
         wanted = {"task": where.task, "source": where.source, "label": where.label}
-        conditions += [table.c[name] == value for name, value in wanted.items() if value is not None]
-        if before is not None:
-            conditions.append(table.c.seq < before)
         async with reading(self._engine) as connection:
-            return await select_samples(connection, *conditions, limit=limit, order=table.c.seq.desc())
+            return await select_newest(connection, DEAD, wanted, before, limit)
 
     async def dead_count(self) -> int:
         """See `DeadLetterStore.dead_count`."""
@@ -52,16 +41,14 @@ class DeadLetterTable(AcceptingTable):
             await serialise(connection, LockSpace.TEXT, [f"{known.task} {known.text_digest}"])
             await lock_samples(connection, [sample_id])
             [sample] = await select_samples(connection, table.c.id == sample_id)
-            if not changes_dead(sample, decision):
+            if not decision_changes(sample, decision):
                 return sample
             label = sample.label
             if decision.action is DeadLetterAction.REDRIVE:
                 label = await self._readmitted(connection, sample)
-            state, reason = outcome(decision)
-            now = self._clock.now()
-            change = update(table).where(table.c.id == sample_id)
-            decided = {"decision": decision.action.value, "updated_at": now}
-            await connection.execute(change.values(state=state.value, reason=reason, label=label, **decided))
+            await move_samples(connection, {sample_id: outcome(decision)}, self._clock.now())
+            decided = update(table).where(table.c.id == sample_id)
+            await connection.execute(decided.values(label=label, decision=decision.action.value))
             await add_events(connection, self._clock, [decision_event(sample, decision, label)])
             return (await select_samples(connection, table.c.id == sample_id))[0]
 
@@ -78,46 +65,6 @@ class DeadLetterTable(AcceptingTable):
         admission.check()
         label = admission.items[0].label
         own = (table.c.task == sample.task, table.c.text_digest == sample.text_digest)
-        active = (table.c.state.in_([state.value for state in ACTIVE_STATES]), table.c.superseded.is_(False))
+        active = (table.c.state.in_(ACTIVE_STATES_SQL), table.c.superseded.is_(False))
         check_not_sent_again(sample, label, await select_samples(connection, *own, *active))
         return label
-
-
-def as_new(sample: Sample) -> NewSample:
-    """The sample as it would arrive today."""
-    return NewSample(sample.text, sample.label, sample.task, weight=sample.weight, create_task=True)
-
-
-def changes_dead(sample: Sample, decision: DeadLetterDecision) -> bool:
-    """Whether the decision changes anything; raises `NotDead` where it cannot be made."""
-    if sample.state is SampleState.DEAD:
-        return True
-    if sample.state is _OUTCOMES[decision.action] and sample.decision == decision.action.value:
-        return False
-    raise NotDead(sample_id=sample.id, state=sample.state.value)
-
-
-def check_not_sent_again(sample: Sample, label: str, active: Sequence[Sample]) -> None:
-    """Raises `SentAgain` where an active sample of the text stands in its place: one of its label, or a golden one."""
-    for one in active:
-        if one.label == label or one.state is SampleState.GOLDEN:
-            raise SentAgain(sample_id=sample.id, other=one.id, state=one.state.value)
-
-
-def outcome(decision: DeadLetterDecision) -> tuple[SampleState, str]:
-    """The state and the reason that a decision gives."""
-    return _OUTCOMES[decision.action], f"{_WORDS[decision.action]}{decision.by}: {decision.reason}"
-
-
-def decision_event(sample: Sample, decision: DeadLetterDecision, label: str) -> tuple[str, Json]:
-    """Type and payload of the event that a decision writes; `sample` is as it was before."""
-    return DECIDED, {
-        "id": sample.id,
-        "task": sample.task,
-        "label": label,
-        "source": sample.source,
-        "action": decision.action.value,
-        "by": decision.by,
-        "reason": decision.reason,
-        "was": sample.reason,
-    }

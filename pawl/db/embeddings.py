@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sqlalchemy import delete, select, text, update
@@ -20,15 +19,6 @@ _STORED = np.dtype("<f4")
 
 
 CUT_OF_OLD = text("old.cut IS NOT NULL")
-
-
-def conflicting(rows: Iterable[Any]) -> set[str]:
-    """Ids of the rows (id, cut, task, label) whose cut has several labels in their task."""
-    labels: dict[tuple[str, str], set[str]] = {}
-    rows = list(rows)
-    for _, cut, task, label in rows:
-        labels.setdefault((cut, task), set()).add(label)
-    return {sample_id for sample_id, cut, task, _ in rows if len(labels[cut, task]) > 1}
 
 
 class EmbeddingTable:
@@ -103,7 +93,11 @@ class EmbeddingTable:
         query = select(table.c.sample_id, table.c.cut, samples.c.task, samples.c.label).select_from(joined)
         query = query.where(table.c.encoder_digest == encoder_digest, CUT, samples.c.state == SampleState.LEARNED.value)
         async with reading(self._engine) as connection:
-            return conflicting((await connection.execute(query)).all())
+            rows = (await connection.execute(query)).all()
+        labels: dict[tuple[str, str], set[str]] = {}
+        for _, cut, task, label in rows:
+            labels.setdefault((cut, task), set()).add(label)
+        return {sample_id for sample_id, cut, task, _ in rows if len(labels[cut, task]) > 1}
 
     async def drop_embeddings(self, keep: Sequence[str]) -> int:
         """See `SampleStore.drop_embeddings`."""

@@ -9,11 +9,10 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pawl.clock import Clock
-from pawl.db.encoder_rules import event_of, new_request, replaced_by
 from pawl.db.engine import LockSpace, reading, serialise, writing
 from pawl.db.events import add_events
 from pawl.db.tables import encoder_requests as table
-from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
+from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState, new_request, request_event
 from pawl.domain.errors import EncoderRequestNotFound
 from pawl.json_values import Json
 
@@ -30,12 +29,14 @@ class EncoderRequestTable:
             await serialise(connection, LockSpace.ENCODERS, ["encoders"])
             request = new_request(choice, reason, accept, self._clock.now())
             last = await _last(connection)
-            events = [event_of(request)]
+            events = [request_event(request)]
             if last is not None and last.state is EncoderRequestState.PENDING:
                 if (last.choice, last.accept) == (choice, accept):
                     return last
-                gone = await self._settle(connection, last.id, EncoderRequestState.FAILED, problem=replaced_by(request))
-                events.insert(0, event_of(gone))
+                gone = await self._settle(
+                    connection, last.id, EncoderRequestState.FAILED, problem=f"replaced by {request.id}"
+                )
+                events.insert(0, request_event(gone))
             values = asdict(request) | {"choice": asdict(choice), "state": request.state.value}
             await connection.execute(insert(table).values(values))
             await add_events(connection, self._clock, events)
@@ -68,7 +69,7 @@ class EncoderRequestTable:
             settled = await self._settle(
                 connection, request_id, state, version=version, problem=problem, report=report or {}
             )
-            await add_events(connection, self._clock, [event_of(settled)])
+            await add_events(connection, self._clock, [request_event(settled)])
         return settled
 
     async def _settle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,15 +14,6 @@ from pawl.db.tables import samples as table
 from pawl.db.task_facts import labels_in
 from pawl.domain.labels import FEWEST_LABELS
 from pawl.domain.samples import Sample, SampleState
-
-
-def is_enough(counts: Iterable[tuple[str, int]], least: int) -> bool:
-    """Whether samples make a first version: `least` of them, and two labels in one task, as there is nothing to tell
-    apart with one. `counts` has the task and the number of samples of each label.
-    """
-    known = list(counts)
-    tasks = [task for task, _ in known]
-    return sum(count for _, count in known) >= least and any(tasks.count(task) >= FEWEST_LABELS for task in tasks)
 
 
 class FirstVersionTable:
@@ -42,7 +33,9 @@ class FirstVersionTable:
             if not any([len((await connection.execute(step)).all()) == FEWEST_LABELS for step in steps]):
                 return False
             query = select(table.c.task, func.count()).where(QUEUED, _stands()).group_by(table.c.task, table.c.label)
-            return is_enough([(task, count) for task, count in await connection.execute(query)], least)
+            counts = (await connection.execute(query)).all()
+        labels = Counter(task for task, _ in counts)
+        return sum(count for _, count in counts) >= least and max(labels.values(), default=0) >= FEWEST_LABELS
 
     async def first_samples(self, limit: int) -> list[Sample]:
         """See `SampleStore.first_samples`."""

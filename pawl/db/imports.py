@@ -16,7 +16,6 @@ from pawl.db.tables import imports as table
 from pawl.db.tables import samples
 from pawl.domain.imports import Import, ImportOutcome, NewImport
 from pawl.domain.samples import Sample, SampleState
-from pawl.json_values import Json
 
 ACCEPTED = "import_accepted"
 _COLUMNS = [table.c[field.name] for field in fields(Import)]
@@ -58,7 +57,7 @@ class ImportTable:
                 query = select(*group, func.count()).where(samples.c.import_id == import_id).group_by(*group)
                 rows = await connection.execute(query)
                 found += [ImportOutcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
-        return sorted_outcomes(found)
+        return sorted(found, key=lambda one: (one.task, one.label, one.state, -one.count, one.reason or ""))
 
     async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `ImportStore.of_import`."""
@@ -84,22 +83,11 @@ async def release_to_imports(
         for chunk in chunked(ids):
             await lock_samples(connection, chunk)
             chosen = update(samples).where(among(connection, samples.c.id, chunk))
-            values = {"state": SampleState.QUEUED.value, "reason": accepted_reason(one), "import_id": one.id}
+            values = {
+                "state": SampleState.QUEUED.value,
+                "reason": f"accepted with {one.id}: {one.accept_reason}",
+                "import_id": one.id,
+            }
             await connection.execute(chosen.values(**values, reviewed_at=now, updated_at=now))
         if one.accept_reason is not None:
-            await add_events(connection, clock, [accepted_event(one, len(ids))])
-
-
-def accepted_reason(one: NewImport) -> str:
-    """What a sample says that left quarantine because its owner insists."""
-    return f"accepted with {one.id}: {one.accept_reason}"
-
-
-def accepted_event(one: NewImport, released: int) -> tuple[str, Json]:
-    """Type and payload of the event that an import with `accept_reason` writes."""
-    return ACCEPTED, asdict(one) | {"released": released}
-
-
-def sorted_outcomes(found: Sequence[ImportOutcome]) -> list[ImportOutcome]:
-    """By task and label, then by state; the reason that most samples share first."""
-    return sorted(found, key=lambda one: (one.task, one.label, one.state, -one.count, one.reason or ""))
+            await add_events(connection, clock, [(ACCEPTED, asdict(one) | {"released": len(ids)})])

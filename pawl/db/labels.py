@@ -11,24 +11,23 @@ from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pawl.clock import Clock, SystemClock
-from pawl.db.engine import LockSpace, among, chunked, insert_or, reading, serialise, writing
+from pawl.db.engine import LockSpace, insert_or, reading, serialise, writing
 from pawl.db.events import add_events
-from pawl.db.label_rules import (
-    ACTIVE_STATES_SQL,
+from pawl.db.sample_rows import lock_where, move_samples
+from pawl.db.tables import ACTIVE_STATES_SQL, CHANGE_PENDING, label_changes, labels, samples
+from pawl.db.tasks import TaskTable, drop_samples, has_source, known_tasks
+from pawl.domain.errors import LabelChangeNotFound
+from pawl.domain.label_changes import (
     accepted_change,
     check_pending,
     in_form,
-    leaving_states,
+    leaving_move,
     present_records,
     request_events,
     settlement_event,
     stale_learned,
     summarise,
 )
-from pawl.db.tables import CHANGE_PENDING, label_changes, labels, samples
-from pawl.db.task_names import known_tasks
-from pawl.db.tasks import TaskTable, drop_samples, has_source
-from pawl.domain.errors import LabelChangeNotFound
 from pawl.domain.labels import (
     LabelChange,
     LabelChangeKind,
@@ -158,7 +157,8 @@ async def apply_label_change(
     if change.kind is LabelChangeKind.DROP:
         await drop_samples(connection, change, now)
     elif change.kind is LabelChangeKind.RETIRE:
-        await _retire_samples(connection, change, now)
+        locked = await lock_where(connection, *_active(change.task, [change.label]))
+        await move_samples(connection, {id: leaving_move(change, sample) for id, sample in locked.items()}, now)
     elif change.target is not None:
         await _relabel_samples(connection, change.task, change.label, change.target)
     records = await _records(connection, labels.c.task == change.task)
@@ -169,22 +169,11 @@ async def apply_label_change(
     await _settle(connection, change.id, LabelChangeState.APPLIED, now, version=version)
 
 
-async def _retire_samples(connection: AsyncConnection, change: LabelChange, now: datetime) -> None:
-    rows = await _lock_active(connection, change.task, [change.label])
-    if any(row.state == SampleState.LEARNED.value for row in rows):
-        raise stale_learned(change)
-    for state, (after, reason) in leaving_states(change).items():
-        ids = [row.id for row in rows if row.state == state.value]
-        for chunk in chunked(ids):
-            gone = update(samples).where(among(connection, samples.c.id, chunk))
-            await connection.execute(gone.values(state=after.value, reason=reason, updated_at=now))
-
-
 async def _relabel_samples(connection: AsyncConnection, task: str, old: str, new: str) -> None:
     """Of two active samples of one text that now have one label the older leaves the uniqueness to the newer, and
     the learner takes it out when it learns the newer, as with any correction.
     """
-    await _lock_active(connection, task, [old, new])
+    await lock_where(connection, *_active(task, [old, new]))
     newer = samples.alias("newer")
     both = [old, new]
     has_newer = exists().where(
@@ -202,12 +191,6 @@ async def _relabel_samples(connection: AsyncConnection, task: str, old: str, new
 
 def _active(task: str, names: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
     return samples.c.task == task, samples.c.label.in_(names), samples.c.state.in_(ACTIVE_STATES_SQL)
-
-
-async def _lock_active(connection: AsyncConnection, task: str, names: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Active samples of these labels, locked in the order of ids, as everywhere."""
-    query = select(samples.c.id, samples.c.state).where(*_active(task, names)).order_by(samples.c.id)
-    return (await connection.execute(query.with_for_update())).all()
 
 
 async def _settle(

@@ -8,9 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pawl.db.engine import among, chunked
-from pawl.db.promotion import RESTORED, replaced_since
 from pawl.db.sample_rows import lock_samples, move_samples, select_samples
 from pawl.db.tables import samples as table
+from pawl.domain.promotion import RESTORED, replaced_since
 from pawl.domain.samples import Move, SampleState
 from pawl.domain.versions import LedgerChange, NewVersion
 

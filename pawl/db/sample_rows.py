@@ -7,25 +7,32 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, UnaryExpression, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Row, TextClause, UnaryExpression, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pawl.db.engine import among, chunked
+from pawl.db.tables import ACTIVE_STATES_SQL
 from pawl.db.tables import samples as table
 from pawl.domain.quarantine import Doubt, QuarantineKind
-from pawl.domain.samples import ACTIVE_STATES, Move, Origin, Sample, SampleState, Split
+from pawl.domain.samples import LockedSample, Move, Origin, Sample, SampleState, Split
 
 _SELECT = select(*(table.c[field.name] for field in fields(Sample)))
 
 
-async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Id, state, retract_requested and replaced_by of samples, locked until the transaction ends.
+async def lock_samples(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, LockedSample]:
+    """The samples that exist, by id, locked until the transaction ends. Callers with many ids pass sorted chunks."""
+    return await lock_where(connection, among(connection, table.c.id, ids))
 
-    Callers with many ids come with sorted chunks; rows are locked in the order of ids, so that nobody deadlocks.
+
+async def lock_where(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> dict[str, LockedSample]:
+    """The samples that meet the conditions, by id, locked until the transaction ends.
+
+    Rows are locked in the order of ids everywhere: two transactions that lock several cannot deadlock.
     """
     columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.replaced_by)
-    query = select(*columns).where(among(connection, table.c.id, ids)).order_by(table.c.id).with_for_update()
-    return (await connection.execute(query)).all()
+    query = select(*columns).where(*conditions).order_by(table.c.id).with_for_update()
+    rows = await connection.execute(query)
+    return {id: LockedSample(SampleState(state), *rest) for id, state, *rest in rows}
 
 
 async def move_samples(connection: AsyncConnection, moves: Mapping[str, Move], now: datetime) -> None:
@@ -73,7 +80,7 @@ async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> N
         twin.c.label == table.c.label,
         twin.c.id != table.c.id,
         twin.c.superseded.is_(False),
-        twin.c.state.in_([state.value for state in ACTIVE_STATES]),
+        twin.c.state.in_(ACTIVE_STATES_SQL),
     )
     for chunk in chunked(ids):
         own = update(table).where(among(connection, table.c.id, chunk), taken.exists())
@@ -89,6 +96,20 @@ async def select_samples(
     """Samples that meet the conditions, by `seq` or another order."""
     rows = await connection.execute(_SELECT.where(*conditions).order_by(order).limit(limit))
     return [_sample(row) for row in rows]
+
+
+async def select_newest(
+    connection: AsyncConnection,
+    state: TextClause,
+    wanted: Mapping[str, str | None],
+    before: int | None,
+    limit: int,
+) -> list[Sample]:
+    """A page of samples, newest first, with `seq` below `before`. `wanted` are values of columns; None is any."""
+    conditions = [table.c[name] == value for name, value in wanted.items() if value is not None]
+    if before is not None:
+        conditions.append(table.c.seq < before)
+    return await select_samples(connection, state, *conditions, limit=limit, order=table.c.seq.desc())
 
 
 def _sample(row: Row[*tuple[Any, ...]]) -> Sample:

@@ -19,6 +19,7 @@ from pawl.db.quarantine import QuarantineTable
 from pawl.db.sample_rows import lock_samples, move_samples, select_samples
 from pawl.db.tables import QUEUED, RETRACTION_PENDING, ledger
 from pawl.db.tables import samples as table
+from pawl.db.tasks import tasks_with
 from pawl.domain.errors import SampleNotFound
 from pawl.domain.samples import Backlog, Move, Sample, SampleState, Split
 from pawl.domain.versions import LedgerAction
@@ -110,8 +111,8 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         moved = 0
         async with writing(self._engine) as connection:
             for ids in chunked(sorted(moves)):
-                rows = await lock_samples(connection, ids)
-                queued = {row.id: moves[row.id] for row in rows if row.state == SampleState.QUEUED.value}
+                locked = await lock_samples(connection, ids)
+                queued = {id: moves[id] for id, sample in locked.items() if sample.state is SampleState.QUEUED}
                 await move_samples(connection, queued, self._clock.now())
                 moved += len(queued)
         return moved
@@ -149,16 +150,9 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
             return dict((await connection.execute(query)).all())
 
     async def tasks(self) -> list[str]:
-        """See `SampleStore.tasks`. One short query for each task, so that it does not read a million rows."""
-        found: list[str] = []
-        states = (SampleState.LEARNED.value, SampleState.QUEUED.value)
-        query = select(table.c.task).where(table.c.state.in_(states)).order_by(table.c.task).limit(1)
+        """See `SampleStore.tasks`."""
         async with reading(self._engine) as connection:
-            task = await connection.scalar(query)
-            while task is not None:
-                found.append(task)
-                task = await connection.scalar(query.where(table.c.task > task))
-        return found
+            return await tasks_with(connection, (SampleState.LEARNED.value, SampleState.QUEUED.value))
 
     async def learned(self, task: str, after_seq: int = 0, limit: int = 10_000) -> list[Sample]:
         """See `SampleStore.learned`."""

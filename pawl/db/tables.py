@@ -26,6 +26,9 @@ from sqlalchemy import (
     text,
 )
 
+from pawl.domain.samples import ACTIVE_STATES
+
+ACTIVE_STATES_SQL = tuple(state.value for state in ACTIVE_STATES)
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

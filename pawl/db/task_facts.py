@@ -7,11 +7,9 @@ from typing import Any
 from sqlalchemy import Select, func, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pawl.db.label_rules import ACTIVE_STATES_SQL
 from pawl.db.labels import records_of
-from pawl.db.tables import LIVE, samples, versions
-from pawl.db.task_names import live_heads
-from pawl.db.tasks import pending_drop
+from pawl.db.tables import ACTIVE_STATES_SQL, LIVE, samples, versions
+from pawl.db.tasks import live_heads, pending_drop
 from pawl.domain.admission import TaskFacts
 
 

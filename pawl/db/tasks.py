@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pawl.db.engine import among, chunked, reading
-from pawl.db.label_rules import ACTIVE_STATES_SQL, leaving_states, stale_learned
-from pawl.db.tables import CHANGE_PENDING, label_changes, labels, samples
-from pawl.db.task_names import known_tasks, live_heads
+from pawl.db.engine import reading
+from pawl.db.sample_rows import lock_where, move_samples
+from pawl.db.tables import ACTIVE_STATES_SQL, CHANGE_PENDING, LIVE, label_changes, labels, samples, versions
+from pawl.domain.label_changes import leaving_move
 from pawl.domain.labels import LabelChange, LabelChangeKind, TaskSummary
-from pawl.domain.samples import SampleState
+from pawl.domain.samples import DEFAULT_TASK, SampleState
 
 _LEAVING = (*ACTIVE_STATES_SQL, SampleState.DEAD.value)
 """States from which a dropped sample leaves: a dead one could be brought back."""
@@ -76,19 +77,36 @@ async def drop_samples(connection: AsyncConnection, change: LabelChange, now: da
 
     Raises `CandidateStale` where something is in the head still.
     """
-    mine = _of(change.task, change.target, _LEAVING)
-    query = select(samples.c.id, samples.c.state).where(*mine).order_by(samples.c.id).with_for_update()
-    rows = (await connection.execute(query)).all()
-    if any(row.state == SampleState.LEARNED.value for row in rows):
-        raise stale_learned(change)
-    for state, (after, reason) in leaving_states(change).items():
-        for chunk in chunked([row.id for row in rows if row.state == state.value]):
-            gone = update(samples).where(among(connection, samples.c.id, chunk))
-            await connection.execute(gone.values(state=after.value, reason=reason, updated_at=now))
+    locked = await lock_where(connection, *_of(change.task, change.target, _LEAVING))
+    await move_samples(connection, {id: leaving_move(change, sample) for id, sample in locked.items()}, now)
     if not await connection.scalar(select(exists().where(*_of(change.task, None)))):
         await connection.execute(delete(labels).where(labels.c.task == change.task))
 
 
-def _of(task: str, source: str | None, states: Sequence[str] = tuple(ACTIVE_STATES_SQL)) -> list[ColumnElement[bool]]:
+def _of(task: str, source: str | None, states: Sequence[str] = ACTIVE_STATES_SQL) -> list[ColumnElement[bool]]:
     own = [samples.c.task == task, samples.c.state.in_(states)]
     return own if source is None else [*own, samples.c.source == source]
+
+
+async def known_tasks(connection: AsyncConnection) -> list[str]:
+    """Tasks for which samples may come."""
+    decided = await connection.scalars(select(labels.c.task).distinct())
+    used = await tasks_with(connection, ACTIVE_STATES_SQL)
+    return sorted({DEFAULT_TASK, *await live_heads(connection), *decided, *used})
+
+
+async def tasks_with(connection: AsyncConnection, states: Sequence[str]) -> list[str]:
+    """Tasks with samples in these states, sorted. One short query for each task: none reads a million rows."""
+    tasks: list[str] = []
+    query = select(samples.c.task).where(samples.c.state.in_(states)).order_by(samples.c.task).limit(1)
+    task = await connection.scalar(query)
+    while task is not None:
+        tasks.append(task)
+        task = await connection.scalar(query.where(samples.c.task > task))
+    return tasks
+
+
+async def live_heads(connection: AsyncConnection) -> dict[str, Any]:
+    """The heads of the live version, by task; none where there is no version."""
+    heads: dict[str, Any] | None = await connection.scalar(select(versions.c.heads).where(LIVE))
+    return heads or {}

@@ -16,21 +16,20 @@ from pawl.db.engine import among, chunked, insert_many, reading, writing
 from pawl.db.events import EventTable, add_events
 from pawl.db.labels import apply_label_change, lock_labels
 from pawl.db.leases import LeaseTable
-from pawl.db.promotion import (
-    Promotion,
-    Standing,
-    named_samples,
-    plan_promotion,
-    promotion_events,
-    refusal_events,
-)
 from pawl.db.refusals import RefusalTable, forget_refused, keep_refused
 from pawl.db.restoration import restore_replaced
 from pawl.db.sample_rows import keep_doubts, lock_samples, move_samples, yield_identities
 from pawl.db.tables import ledger, samples, versions
 from pawl.domain.errors import CandidateStale, ParentNotLive, VersionNotFound
+from pawl.domain.promotion import (
+    Promotion,
+    named_samples,
+    plan_promotion,
+    promotion_events,
+    refusal_events,
+)
 from pawl.domain.quarantine import QuarantineKind
-from pawl.domain.samples import Move, SampleState
+from pawl.domain.samples import LockedSample, Move, SampleState
 from pawl.domain.versions import (
     HeadInfo,
     LedgerAction,
@@ -85,11 +84,10 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 if change.label is not None:  # before any row is locked, as in every transaction that takes both
                     await lock_labels(connection, [change.label.task])
                 await self._take_over(connection, version)
-                standings: dict[str, Standing] = {}
+                locked: dict[str, LockedSample] = {}
                 for ids in chunked(named_samples(change)):
-                    for id, state, retract_requested, replaced_by in await lock_samples(connection, ids):
-                        standings[id] = Standing(SampleState(state), retract_requested, replaced_by)
-                plan = plan_promotion(version, change, standings)
+                    locked |= await lock_samples(connection, ids)
+                plan = plan_promotion(version, change, locked)
                 await self._insert(connection, version, VersionState.LIVE)
                 await yield_identities(connection, change.restored)
                 await self._apply(connection, version.number, plan)
@@ -116,9 +114,9 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 await keep_refused(connection, refused_rows(version.number, change, before))
                 moves: dict[str, Move] = {}
                 for ids in chunked(sorted(harmful)):
-                    for row in await lock_samples(connection, ids):
-                        if row.state == SampleState.QUEUED.value:
-                            moves[row.id] = Move(SampleState.QUARANTINED, harmful[row.id], QuarantineKind.GATE)
+                    for id, sample in (await lock_samples(connection, ids)).items():
+                        if sample.state is SampleState.QUEUED:
+                            moves[id] = Move(SampleState.QUARANTINED, harmful[id], QuarantineKind.GATE)
                 await move_samples(connection, moves, now)
                 await keep_doubts(connection, {id: change.doubts[id] for id in moves if id in change.doubts})
                 await add_events(connection, self._clock, refusal_events(version, len(moves)))

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pawl.domain.identifiers import ENCODER_REQUEST_PREFIX, new_identifier
 from pawl.json_values import Json
 
 MADE_WITH = "made_with"
@@ -63,6 +64,10 @@ class EncoderOrigin:
             return None
 
 
+REQUESTED, SETTLED = "encoder_requested", "encoder_settled"
+"""Types of the events about requests."""
+
+
 class EncoderRequestState(StrEnum):
     """`pending` is the only one that is not final."""
 
@@ -90,3 +95,27 @@ class EncoderRequest:
     report: Json
     requested_at: datetime
     settled_at: datetime | None
+
+
+def new_request(choice: EncoderChoice, reason: str | None, accept: str | None, now: datetime) -> EncoderRequest:
+    """A request that waits."""
+    return EncoderRequest(
+        id=new_identifier(ENCODER_REQUEST_PREFIX),
+        choice=choice,
+        reason=reason,
+        accept=accept,
+        state=EncoderRequestState.PENDING,
+        version=None,
+        problem=None,
+        report={},
+        requested_at=now,
+        settled_at=None,
+    )
+
+
+def request_event(request: EncoderRequest) -> tuple[str, Json]:
+    """Type and payload of the event of a request that was made or settled just now."""
+    payload: Json = {"id": request.id, "encoder": request.choice.encoder, "state": request.state.value}
+    if request.state is EncoderRequestState.PENDING:
+        return REQUESTED, payload | {"reason": request.reason}
+    return SETTLED, payload | {"version": request.version, "problem": request.problem, "report": request.report}

@@ -145,6 +145,20 @@ class Sample:
         return may_return(self.state, self.replaced_by)
 
 
+@dataclass(frozen=True, slots=True)
+class LockedSample:
+    """What a transaction that has locked a sample decides on: nobody else changes it until the transaction ends."""
+
+    state: SampleState
+    retract_requested: bool
+    replaced_by: str | None
+
+    @property
+    def may_return(self) -> bool:
+        """See `may_return`."""
+        return may_return(self.state, self.replaced_by)
+
+
 def may_return(state: SampleState, replaced_by: str | None) -> bool:
     """Whether a sample that is not learned may be made `learned` by a version that was made when it was to be.
 

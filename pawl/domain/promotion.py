@@ -1,4 +1,4 @@
-"""What a promotion does to samples: the one rule that the SQL ledger and its in-memory twin share."""
+"""What a promotion does to samples, and the events that it writes. Pure rules, no I/O."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pawl.domain.errors import CandidateStale
-from pawl.domain.labels import LabelChange
+from pawl.domain.label_changes import LABEL_CHANGED, label_payload
 from pawl.domain.quarantine import Doubt, QuarantineKind
-from pawl.domain.samples import ACTIVE_STATES, Move, Sample, SampleState, may_return
+from pawl.domain.samples import ACTIVE_STATES, LockedSample, Move, Sample, SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange, LedgerRow, NewVersion, VersionKind
 from pawl.json_values import Json
 
 PROMOTED = "version_promoted"
 REFUSED = "version_refused"
 LEARNED = "feedback_learned"
-LABEL_REQUESTED = "label_change_requested"
-LABEL_CHANGED = "label_changed"
-LABEL_FAILED = "label_change_failed"
 RESTORED = "the label that had replaced it was rolled back"
 RETRACTED = "retracted by the client"
 OVERLAP = "labels_overlap"
 _IDS_IN_EVENT = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A sample at the moment of the promotion."""
-
-    state: SampleState
-    retract_requested: bool
-    replaced_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -54,7 +42,7 @@ def named_samples(change: LedgerChange) -> list[str]:
     return sorted({*_moved(change), *change.trained})
 
 
-def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> Promotion:
+def plan_promotion(version: NewVersion, change: LedgerChange, locked: Mapping[str, LockedSample]) -> Promotion:
     """Checks that every sample is in the state its change starts from; `CandidateStale` when one is not.
 
     A learned sample that a roll-back quarantines is retracted instead when its client had asked for that: released
@@ -63,7 +51,7 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     Raises `ValueError` when a change names a sample twice, or emphasises one that it does not learn.
     """
     _check_change(change)
-    _check_standings(version, change, standings)
+    _check_states(version, change, locked)
     plan = Promotion((*change.learned, *change.restored), change.emphasis, change.weighed)
     plan.doubts = {
         name: doubt for name, doubt in change.doubts.items() if name in {*change.learned, *change.quarantined}
@@ -74,13 +62,13 @@ def plan_promotion(version: NewVersion, change: LedgerChange, standings: Mapping
     for sample_id, newer in (*change.replaced.items(), *change.dropped.items()):
         plan.moves[sample_id] = Move.replaced(newer)
     for sample_id, reason in change.quarantined.items():
-        leaves = standings[sample_id].retract_requested
+        leaves = locked[sample_id].retract_requested
         state = SampleState.RETRACTED if leaves else SampleState.QUARANTINED
         plan.moves[sample_id] = Move(state, reason, change.kinds.get(sample_id, default))
     for sample_id, reason in change.requeued.items():
-        leaves = standings[sample_id].retract_requested
+        leaves = locked[sample_id].retract_requested
         plan.moves[sample_id] = Move(SampleState.RETRACTED, RETRACTED) if leaves else Move(SampleState.QUEUED, reason)
-    rolled_back = [name for name in change.quarantined if standings[name].state is SampleState.LEARNED]
+    rolled_back = [name for name in change.quarantined if locked[name].state is SampleState.LEARNED]
     unlearned = (*change.unlearned, *change.replaced, *rolled_back, *change.requeued, *change.reweighted)
     for action, ids in (
         (LedgerAction.UNLEARN, unlearned),
@@ -107,12 +95,12 @@ def _check_change(change: LedgerChange) -> None:
         raise ValueError("a change emphasises a sample that it does not learn")
 
 
-def _check_standings(version: NewVersion, change: LedgerChange, standings: Mapping[str, Standing]) -> None:
+def _check_states(version: NewVersion, change: LedgerChange, locked: Mapping[str, LockedSample]) -> None:
     def check(ids: Iterable[str], *allowed: SampleState) -> None:
         for sample_id in ids:
-            standing = standings.get(sample_id)
-            if standing is None or standing.state not in allowed:
-                now = "unknown" if standing is None else standing.state.value
+            sample = locked.get(sample_id)
+            if sample is None or sample.state not in allowed:
+                now = "unknown" if sample is None else sample.state.value
                 expected = " or ".join(state.value for state in allowed)
                 raise CandidateStale(
                     live=version.parent, parent=version.parent, problem=f"{sample_id} is {now}, not {expected}"
@@ -125,8 +113,8 @@ def _check_standings(version: NewVersion, change: LedgerChange, standings: Mappi
     check(change.trained, *SampleState)
     check((*change.requeued, *change.reweighted), SampleState.LEARNED)
     for sample_id in change.restored:
-        standing = standings.get(sample_id)
-        if standing is None or not may_return(standing.state, standing.replaced_by):
+        sample = locked.get(sample_id)
+        if sample is None or not sample.may_return:
             problem = f"{sample_id} was taken out meanwhile"
             raise CandidateStale(live=version.parent, parent=version.parent, problem=problem)
 
@@ -182,12 +170,6 @@ def promotion_events(version: NewVersion, change: LedgerChange) -> list[tuple[st
     return events
 
 
-def label_payload(change: LabelChange) -> Json:
-    """What the events about a change of a label say."""
-    names = ("id", "task", "label", "target", "reason", "version")
-    return {"kind": change.kind.value} | {name: getattr(change, name) for name in names}
-
-
 def refusal_events(version: NewVersion, quarantined: int) -> list[tuple[str, Json]]:
     """Type and payload of the events that a refusal writes."""
     return [(REFUSED, _lineage(version) | {"quarantined": quarantined}), *_overlaps(version)]
@@ -195,9 +177,10 @@ def refusal_events(version: NewVersion, quarantined: int) -> list[tuple[str, Jso
 
 def _overlaps(version: NewVersion) -> list[tuple[str, Json]]:
     """One event for all texts that go to labels which are new in a candidate, if there are such."""
-    found = {task: report["overlaps"] for task, report in version.gate.get("tasks", {}).items() if report["overlaps"]}
+    reports = version.gate.get("tasks", {})
+    overlaps = {task: report["overlaps"] for task, report in reports.items() if report["overlaps"]}
     accepted = bool(version.gate.get("accepted"))
-    return [(OVERLAP, {"version": version.number, "accepted": accepted, "tasks": found})] if found else []
+    return [(OVERLAP, {"version": version.number, "accepted": accepted, "tasks": overlaps})] if overlaps else []
 
 
 def _lineage(version: NewVersion) -> Json:

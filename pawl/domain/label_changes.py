@@ -1,4 +1,4 @@
-"""What a change of a label does: the rules that the SQL store and its in-memory twin share."""
+"""How a change of a label is asked for, carried out and told. Pure rules, no I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from pawl.db.promotion import LABEL_CHANGED, LABEL_FAILED, LABEL_REQUESTED, label_payload
 from pawl.domain.errors import CandidateStale, InvalidInput, QueueFull
 from pawl.domain.forms import clean_name, clean_task
 from pawl.domain.identifiers import LABEL_CHANGE_PREFIX, new_identifier
@@ -24,10 +23,12 @@ from pawl.domain.labels import (
     drop_reason,
     retirement_reason,
 )
-from pawl.domain.samples import ACTIVE_STATES, SampleState
+from pawl.domain.samples import ACTIVE_STATES, LockedSample, Move, SampleState
 from pawl.json_values import Json
 
-ACTIVE_STATES_SQL = [state.value for state in ACTIVE_STATES]
+LABEL_REQUESTED = "label_change_requested"
+LABEL_CHANGED = "label_changed"
+LABEL_FAILED = "label_change_failed"
 _MOST_PENDING = 100
 _RETRY_AFTER_SECONDS = 5
 
@@ -79,15 +80,15 @@ def stale_learned(change: LabelChange) -> CandidateStale:
     return CandidateStale(parent=None, live=None, problem=problem)
 
 
-def leaving_states(change: LabelChange) -> dict[SampleState, tuple[SampleState, str]]:
-    """What becomes of the samples of a retired label, or a dropped task, that are in no head."""
+def leaving_move(change: LabelChange, sample: LockedSample) -> Move:
+    """What becomes of a sample of a retired label, or of a dropped task or source.
+
+    Raises `CandidateStale` for a learned one: the promotion that carries the change out does not know of it.
+    """
+    if sample.state is SampleState.LEARNED:
+        raise stale_learned(change)
     reason = drop_reason(change) if change.kind is LabelChangeKind.DROP else retirement_reason(change)
-    return {
-        SampleState.QUEUED: (SampleState.REJECTED, reason),
-        SampleState.QUARANTINED: (SampleState.REJECTED, reason),
-        SampleState.DEAD: (SampleState.REJECTED, reason),
-        SampleState.GOLDEN: (SampleState.RETRACTED, reason),
-    }
+    return Move(SampleState.RETRACTED if sample.state is SampleState.GOLDEN else SampleState.REJECTED, reason)
 
 
 def present_records(
@@ -112,6 +113,12 @@ def present_records(
             replace(one, now=target) for one in records.values() if one.now == change.label and one.name != target
         ]
     return written
+
+
+def label_payload(change: LabelChange) -> Json:
+    """What the events about a change of a label say."""
+    names = ("id", "task", "label", "target", "reason", "version")
+    return {"kind": change.kind.value} | {name: getattr(change, name) for name in names}
 
 
 def request_events(change: LabelChange) -> list[tuple[str, Json]]:
@@ -149,7 +156,7 @@ def summarise(
                 now=record.now if record else None,
                 since_version=(record.since_version if record else None) or since.get(name),
                 reason=record.reason if record else None,
-                samples={state: own.get(state, 0) for state in ACTIVE_STATES_SQL},
+                samples={state.value: own.get(state.value, 0) for state in ACTIVE_STATES},
                 pending=waiting.get(name),
             )
         )
