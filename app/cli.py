@@ -169,7 +169,7 @@ def feedback(
     item |= {"create_task": create_task or None}
     with service_at(url, home) as service:
         sent = {key: value for key, value in item.items() if value is not None}
-        if code := ask.feedback(service, sent, wait, as_json):
+        if code := ask.feedback(service, sent, wait=wait, as_json=as_json):
             raise typer.Exit(code)
 
 
@@ -179,7 +179,7 @@ def status(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
     from app.commands.versions import show
 
     with service_at(url, home) as service:
-        show.status(service, as_json)
+        show.status(service, as_json=as_json)
         if not as_json:
             show.own_contradictions(settings_with(home=home), service)
 
@@ -197,9 +197,9 @@ def versions(
 
     with service_at(url, home) as service:
         if number is None:
-            show.versions(service, limit, as_json)
+            show.versions(service, limit, as_json=as_json)
         else:
-            show.version(service, number, as_json)
+            show.version(service, number, as_json=as_json)
 
 
 @cli.command()
@@ -235,7 +235,7 @@ def consolidate(
     from app.commands.predictions import ask
 
     with service_at(url, home) as service:
-        ask.consolidate(service, wait)
+        ask.consolidate(service, wait=wait)
 
 
 @cli.command()
@@ -265,7 +265,7 @@ def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
     """Check every part and say what to do. Exit status 1 when something does not work."""
     from app.commands.doctor.doctor import examine
 
-    if not asyncio.run(examine(settings_with(home=home), url, as_json)):
+    if not asyncio.run(examine(settings_with(home=home), url, as_json=as_json)):
         raise typer.Exit(1)
 
 

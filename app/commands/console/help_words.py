@@ -55,6 +55,7 @@ def _name(param: Any) -> None:
     if param.param_type_name == "argument":
         if param.metavar is None:
             param.metavar = cast("str", param.name).upper()
-        param.display_type_rich = lambda ctx: None  # its name is the word, and stands in the column before
+        # Its name is the word, and stands in the column before.
+        param.display_type_rich = lambda ctx: None  # noqa: ARG005 - Typer says `ctx=`
     elif param.metavar is None:
         param.metavar = _WORDS.get(param.name, _TYPES.get(kind, "TEXT")) if kind != "bool" else ""

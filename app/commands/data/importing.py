@@ -72,7 +72,7 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         bad = sorted([*bad, *refused], key=lambda row: row.line)
         lines = {one.line for one in refused}
         rows = [row for row in rows if row.line not in lines]
-        rejected = stop_or_write(bad, len(rows), request.path, request.skip_bad, request.max_bad)
+        rejected = stop_or_write(bad, len(rows), request.path, skip=request.skip_bad, most=request.max_bad)
         kept = _latest(request, rows)
         accept = request.accept or await _restored(stores, kept)
         items, imports = _together([_item(request, name, row) for row in kept], kept, name, accept)
@@ -91,7 +91,7 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         if live is not None and not request.golden:
             summary.version = live.number
             summary.served = await wait_until_served(settings, live.number)
-        await tell(stores, summary, request.as_json)
+        await tell(stores, summary, as_json=request.as_json)
         return EXIT_PARTIAL if summary.is_partial else 0
 
 

@@ -121,7 +121,7 @@ class Summary:
         }
 
 
-async def tell(stores: Stores, summary: Summary, as_json: bool) -> None:
+async def tell(stores: Stores, summary: Summary, *, as_json: bool) -> None:
     """Prints the summary."""
     if as_json:
         print_json(summary.as_json())

@@ -14,7 +14,7 @@ from app.commands.data.files.rows import BadRow
 _SHOWN = 20
 
 
-def stop_or_write(bad: Sequence[BadRow], good: int, path: Path, skip: bool, most: float) -> Path | None:
+def stop_or_write(bad: Sequence[BadRow], good: int, path: Path, *, skip: bool, most: float) -> Path | None:
     """Names the bad rows. Raises `CommandFailed` unless they may be skipped; returns the file that holds them then.
 
     `most` is how many percent may be bad: a file with more is not what it was taken for.

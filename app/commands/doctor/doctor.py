@@ -35,7 +35,7 @@ _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30
 
 
-async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
+async def examine(settings: Settings, url: str | None, *, as_json: bool) -> bool:
     """Prints a finding for each part; false when one of them fails."""
     findings = [_python(), _home(settings), _encoder(settings)]
     findings += await _database(settings)
@@ -194,7 +194,7 @@ async def _texts(settings: Settings, stores: Stores) -> Finding:
     return Finding("texts", Outcome.WARN, f"{share}. " + ". ".join(told), remedy)
 
 
-async def _learner(settings: Settings, stores: Stores) -> Finding:
+async def _learner(_settings: Settings, stores: Stores) -> Finding:
     status, backlog = await stores.ledger.learner_status(), await stores.samples.backlog()
     queue = f"{backlog.length} queued" + (f", the oldest for {ago(backlog.oldest_at)}" if backlog.length else "")
     if status is None:
@@ -212,7 +212,7 @@ async def _learner(settings: Settings, stores: Stores) -> Finding:
     return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
 
 
-async def _dead_letters(settings: Settings, stores: Stores) -> Finding:
+async def _dead_letters(_settings: Settings, stores: Stores) -> Finding:
     count = await stores.samples.dead_count()
     if not count:
         return Finding("dead letters", Outcome.OK, "none")

@@ -17,7 +17,7 @@ def encoder_show(as_json: AsJson = False, home: Home = None) -> None:
     """The encoder that serves, what it was made with, and what became of the last request for another one."""
     from app.commands.encoder.encoder import show
 
-    asyncio.run(show(settings_with(home=home), as_json))
+    asyncio.run(show(settings_with(home=home), as_json=as_json))
 
 
 @encoder.command("set")

@@ -51,7 +51,7 @@ def _note(found: Sequence[Contradiction]) -> None:
         notes.print(f"note: {each}", style="yellow", markup=False, soft_wrap=True)
 
 
-async def show(settings: Settings, as_json: bool) -> None:
+async def show(settings: Settings, *, as_json: bool) -> None:
     """What serves, what the settings ask for, and what became of the newest request."""
     async with open_stores(settings) as stores:
         artefacts = FolderArtefactStore(settings.artefacts_path)
@@ -119,7 +119,7 @@ async def set_encoder(
         request = await stores.ledger.request_encoder(choice, reason, accept)
         if wait:
             request = await _follow(settings, stores, request)
-            await _tell_outcome(settings, stores, request, as_json)
+            await _tell_outcome(settings, stores, request, as_json=as_json)
         elif as_json:
             print_json(_plain(describe_request(request)))
         else:
@@ -191,7 +191,7 @@ async def _problem(stores: Stores) -> str:
     return told[-1] if told else "see the learner's log"
 
 
-async def _tell_outcome(settings: Settings, stores: Stores, request: EncoderRequest, as_json: bool) -> None:
+async def _tell_outcome(settings: Settings, stores: Stores, request: EncoderRequest, *, as_json: bool) -> None:
     """Raises `CommandFailed` where it does not serve."""
     served = request.state is EncoderRequestState.APPLIED and request.version is not None
     if served and request.version is not None:

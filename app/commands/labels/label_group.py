@@ -21,7 +21,7 @@ def labels_list(task: Task = DEFAULT_TASK, as_json: AsJson = False, url: Url = N
     from app.commands.labels import labels as run
 
     with service_at(url, home) as service:
-        run.show(service, task, as_json)
+        run.show(service, task, as_json=as_json)
 
 
 @labels.command("add")
@@ -38,7 +38,7 @@ def labels_add(
     from app.commands.labels import labels as run
 
     with service_at(url, home) as service:
-        run.add(service, label, task, reason, create_task, as_json)
+        run.add(service, label, task, reason, create_task=create_task, as_json=as_json)
 
 
 @labels.command("rename")
@@ -56,7 +56,7 @@ def labels_rename(
     from app.commands.labels import labels as run
 
     with service_at(url, home) as service:
-        run.rename(service, label, new, task, reason, wait, as_json)
+        run.rename(service, label, new, task, reason, wait=wait, as_json=as_json)
 
 
 @labels.command("merge")
@@ -74,7 +74,7 @@ def labels_merge(
     from app.commands.labels import labels as run
 
     with service_at(url, home) as service:
-        run.merge(service, label, into, task, reason, wait, as_json)
+        run.merge(service, label, into, task, reason, wait=wait, as_json=as_json)
 
 
 @labels.command("retire")
@@ -91,4 +91,4 @@ def labels_retire(
     from app.commands.labels import labels as run
 
     with service_at(url, home) as service:
-        run.retire(service, label, task, reason, wait, as_json)
+        run.retire(service, label, task, reason, wait=wait, as_json=as_json)

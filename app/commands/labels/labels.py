@@ -13,7 +13,7 @@ from app.commands.predictions.ask import wait_for
 _PATH = "/v1/labels"
 
 
-def show(service: Service, task: str, as_json: bool) -> None:
+def show(service: Service, task: str, *, as_json: bool) -> None:
     """Every label of a task: its state, its samples, since which version."""
     page = service.get("/v1/labels", task=task)
     if as_json:
@@ -36,7 +36,7 @@ def show(service: Service, task: str, as_json: bool) -> None:
         print_line(f"probably the same: {same['label']!r} and {same['into']!r}; to make them one: {same['command']}")
 
 
-def add(service: Service, label: str, task: str, reason: str | None, create_task: bool, as_json: bool) -> None:
+def add(service: Service, label: str, task: str, reason: str | None, *, create_task: bool, as_json: bool) -> None:
     """A label that exists before its first sample, or that comes back."""
     body: dict[str, Any] = _given(name=label, task=task, reason=reason)
     change = service.post(_PATH, body | ({"create_task": True} if create_task else {}))
@@ -44,19 +44,29 @@ def add(service: Service, label: str, task: str, reason: str | None, create_task
     print_json(change) if as_json else print_line(f"{label} can be used in task {task}")
 
 
-def rename(service: Service, label: str, new: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
+def rename(service: Service, label: str, new: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
     """One label under another name."""
-    _tell(service, service.patch(_PATH, _given(name=new, reason=reason), label=label, task=task), wait, as_json)
+    _tell(
+        service,
+        service.patch(_PATH, _given(name=new, reason=reason), label=label, task=task),
+        wait=wait,
+        as_json=as_json,
+    )
 
 
-def merge(service: Service, label: str, into: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
+def merge(service: Service, label: str, into: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
     """Two labels as one."""
-    _tell(service, service.patch(_PATH, _given(merge_into=into, reason=reason), label=label, task=task), wait, as_json)
+    _tell(
+        service,
+        service.patch(_PATH, _given(merge_into=into, reason=reason), label=label, task=task),
+        wait=wait,
+        as_json=as_json,
+    )
 
 
-def retire(service: Service, label: str, task: str, reason: str | None, wait: bool, as_json: bool) -> None:
+def retire(service: Service, label: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
     """A label that is not answered any more."""
-    _tell(service, service.delete(_PATH, **_given(label=label, task=task, reason=reason)), wait, as_json)
+    _tell(service, service.delete(_PATH, **_given(label=label, task=task, reason=reason)), wait=wait, as_json=as_json)
 
 
 def _warn(change: dict[str, Any]) -> None:
@@ -64,7 +74,7 @@ def _warn(change: dict[str, Any]) -> None:
         notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _tell(service: Service, change: dict[str, Any], wait: bool, as_json: bool) -> None:
+def _tell(service: Service, change: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     _warn(change)
     if wait:
         change = follow(service, change["id"])

@@ -22,7 +22,7 @@ def tasks_list(as_json: AsJson = False, url: Url = None, home: Home = None) -> N
     from app.commands.labels import tasks as run
 
     with service_at(url, home) as service:
-        run.show(service, as_json)
+        run.show(service, as_json=as_json)
 
 
 @tasks.command("drop")
@@ -42,7 +42,7 @@ def tasks_drop(
 
     request = run.DropRequest(reason, yes, dry_run, wait)
     with service_at(url, home) as service:
-        run.drop(service, name, source, request, as_json)
+        run.drop(service, name, source, request, as_json=as_json)
 
 
 @demo.command("remove")
@@ -60,4 +60,4 @@ def demo_remove(
 
     request = run.DropRequest(reason, yes, dry_run, wait)
     with service_at(url, home) as service:
-        run.remove_demo(service, request, as_json)
+        run.remove_demo(service, request, as_json=as_json)

@@ -25,7 +25,7 @@ class DropRequest:
     wait: bool
 
 
-def show(service: Service, as_json: bool) -> None:
+def show(service: Service, *, as_json: bool) -> None:
     """Every task: its labels, its samples, whether it is answered."""
     page = service.get("/v1/tasks")
     if as_json:
@@ -41,7 +41,7 @@ def show(service: Service, as_json: bool) -> None:
     out.print(table, markup=False)
 
 
-def drop(service: Service, name: str, source: str | None, request: DropRequest, as_json: bool) -> None:
+def drop(service: Service, name: str, source: str | None, request: DropRequest, *, as_json: bool) -> None:
     """One task, or what a source said in it."""
     found = [one for one in _tasks(service, source) if one["name"] == name]
     if not found:
@@ -49,14 +49,14 @@ def drop(service: Service, name: str, source: str | None, request: DropRequest, 
         what = f"{source!r} has no samples in task {name!r}" if source else f"there is no task {name!r}"
         raise CommandFailed(what, f"The tasks are: {known}", EXIT_USAGE)
     what = f"all of task {name}" if source is None else f"what {source!r} said in task {name}"
-    _drop(service, found, source, what, request, as_json)
+    _drop(service, found, source, what, request, as_json=as_json)
 
 
-def remove_demo(service: Service, request: DropRequest, as_json: bool) -> None:
+def remove_demo(service: Service, request: DropRequest, *, as_json: bool) -> None:
     """The demo's samples in every task."""
     found = _tasks(service, SOURCE)
     if found:
-        _drop(service, found, SOURCE, "the demo", request, as_json)
+        _drop(service, found, SOURCE, "the demo", request, as_json=as_json)
     elif as_json:
         print_json([])
     else:
@@ -64,7 +64,7 @@ def remove_demo(service: Service, request: DropRequest, as_json: bool) -> None:
 
 
 def _drop(
-    service: Service, found: list[dict[str, Any]], source: str | None, what: str, request: DropRequest, as_json: bool
+    service: Service, found: list[dict[str, Any]], source: str | None, what: str, request: DropRequest, *, as_json: bool
 ) -> None:
     for task in () if as_json else found:
         print_line(f"task {task['name']}: {_counted(task)}")

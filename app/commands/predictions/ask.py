@@ -17,7 +17,7 @@ _DESERTED_SECONDS = 60.0
 _SHOWN_CHARACTERS = 100
 
 
-def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: bool) -> None:
+def predict(service: Service, texts: list[str], task: str, top_k: int, *, as_json: bool) -> None:
     """Each text with its labels, novelty and prediction id; or the service's JSON."""
     answer = in_one(service, texts, task, top_k)
     if as_json:
@@ -33,7 +33,7 @@ def predict(service: Service, texts: list[str], task: str, top_k: int, as_json: 
     print_line(f"version {answer['version']}")
 
 
-def feedback(service: Service, item: dict[str, Any], wait: bool, as_json: bool) -> int:
+def feedback(service: Service, item: dict[str, Any], *, wait: bool, as_json: bool) -> int:
     """Sends one label; with `wait`, returns when it is settled, and served where it was learned.
 
     Returns the exit code: `EXIT_PARTIAL` where it was waited for and not learned.
@@ -67,7 +67,7 @@ def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[s
     return wait_for(settled, seconds, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")
 
 
-def consolidate(service: Service, wait: bool) -> None:
+def consolidate(service: Service, *, wait: bool) -> None:
     """Asks for a consolidation; with `wait`, shows its progress and returns when a version came of it.
 
     Raises `CommandFailed` when the gate refused its candidate, or when it failed.

@@ -94,7 +94,7 @@ def predict_file(service: Service, settings: Settings, request: BulkRequest) -> 
         texts = _Texts(contents, request.column)
         for batch in batches(iter(texts)):
             for one, version, prediction in ask(service, batch, request.task, request.top_k):
-                _write(one, version, prediction, request.as_json)
+                _write(one, version, prediction, as_json=request.as_json)
             sys.stdout.flush()
             done += len(batch)
             bar.update(step, completed=done)
@@ -142,7 +142,7 @@ class _Texts:
             notes.print(f"line {record.line}: {problem}", markup=False, soft_wrap=True)
 
 
-def _write(one: Asked, version: int, prediction: dict[str, Any], as_json: bool) -> None:
+def _write(one: Asked, version: int, prediction: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         answer = {"line": one.line, "text": one.text, "version": version, **prediction}
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")

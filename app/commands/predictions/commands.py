@@ -60,7 +60,7 @@ def predict(
         raise CommandFailed(f"{options} go with a file", code=EXIT_USAGE)
     with service_at(url, home) as service:
         if file is None:
-            ask.predict(service, texts or [], task, top_k, as_json)
+            ask.predict(service, texts or [], task, top_k, as_json=as_json)
             return
         request = bulk.BulkRequest(file, text_column, reading, task, top_k, as_json)
         if code := bulk.predict_file(service, settings_with(home=home), request):

@@ -53,7 +53,7 @@ def list_(
     from app.commands.review.decisions import given
 
     with service_at(url, home) as service:
-        run.show_all(service, given(task=task, source=source, label=label), limit, as_json)
+        run.show_all(service, given(task=task, source=source, label=label), limit, as_json=as_json)
 
 
 @dead_letters.command("show")
@@ -67,7 +67,7 @@ def show(
     from app.commands.review import dead_letters as run
 
     with service_at(url, home) as service:
-        run.show(service, sample_id, as_json)
+        run.show(service, sample_id, as_json=as_json)
 
 
 @dead_letters.command("redrive")
@@ -122,6 +122,6 @@ def _decide(
     from app.commands.review.decisions import given, ids_of
 
     with service_at(url, home) as service:
-        chosen = ids_of(service, run.PATH, ids or [], given(**filters), everything)
-        if not run.decide(service, action, chosen, why, as_json):
+        chosen = ids_of(service, run.PATH, ids or [], given(**filters), everything=everything)
+        if not run.decide(service, action, chosen, why, as_json=as_json):
             raise typer.Exit(EXIT_PARTIAL)

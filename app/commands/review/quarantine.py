@@ -11,7 +11,7 @@ from app.commands.review.decisions import ids_of, user_name
 _PATH = "/v1/quarantine"
 
 
-def show(service: Service, filters: dict[str, str], limit: int, as_json: bool) -> None:
+def show(service: Service, filters: dict[str, str], limit: int, *, as_json: bool) -> None:
     """The newest labels in quarantine, and how many there are of each kind."""
     page = service.get(_PATH, limit=limit, **filters)
     if as_json:
@@ -37,13 +37,14 @@ def decide(
     action: str,
     ids: list[str],
     filters: dict[str, str],
+    *,
     everything: bool,
     reason: str,
     by: str | None,
     as_json: bool,
 ) -> None:
     """Releases or discards these ids or, with `everything`, all that the filters leave."""
-    chosen = ids_of(service, _PATH, ids, filters, everything)
+    chosen = ids_of(service, _PATH, ids, filters, everything=everything)
     body = {"action": action, "reason": reason, "by": by or user_name()}
     decided = [service.post(f"{_PATH}/{one}", body) for one in chosen]
     if as_json:

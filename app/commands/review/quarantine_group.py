@@ -53,7 +53,7 @@ def quarantine_list(
     from app.commands.review.decisions import given
 
     with service_at(url, home) as service:
-        review.show(service, given(task=task, source=source, label=label, kind=kind), limit, as_json)
+        review.show(service, given(task=task, source=source, label=label, kind=kind), limit, as_json=as_json)
 
 
 @quarantine.command("release")
@@ -79,7 +79,9 @@ def quarantine_release(
 
     chosen = given(task=task, source=source, label=label, kind=kind)
     with service_at(url, home) as service:
-        review.decide(service, "release", ids or [], chosen, everything, reason, by, as_json)
+        review.decide(
+            service, "release", ids or [], chosen, everything=everything, reason=reason, by=by, as_json=as_json
+        )
 
 
 @quarantine.command("discard")
@@ -105,4 +107,6 @@ def quarantine_discard(
 
     chosen = given(task=task, source=source, label=label, kind=kind)
     with service_at(url, home) as service:
-        review.decide(service, "discard", ids or [], chosen, everything, reason, by, as_json)
+        review.decide(
+            service, "discard", ids or [], chosen, everything=everything, reason=reason, by=by, as_json=as_json
+        )

@@ -30,7 +30,7 @@ def promote(
             print_json(seen)
         else:
             print_line(f"promoting version {number} ({seen['kind']}) in place of version {seen['live'] or '-'}")
-            _tell(seen["effect"], verbose)
+            _tell(seen["effect"], verbose=verbose)
         if dry_run:
             notes.print("nothing was changed")
             return
@@ -41,10 +41,10 @@ def promote(
         return
     print_line(f"version {made['number']} is live, with the model of version {number}")
     if not asks:
-        _tell(made["effect"], verbose)
+        _tell(made["effect"], verbose=verbose)
 
 
-def _tell(effect: dict[str, Any], verbose: bool) -> None:
+def _tell(effect: dict[str, Any], *, verbose: bool) -> None:
     """Counts by state and class; with `verbose` the ids."""
     for name, heading in _HEADINGS.items():
         part = effect[name]

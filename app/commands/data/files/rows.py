@@ -53,7 +53,7 @@ def read_rows(
             yield BadRow(record.line, record.problem, record.raw, record.lines)
             continue
         columns = columns or choose_columns(record.fields, text_column, label_column)
-        yield _check(record, columns, max_bytes, contents.escapes)
+        yield _check(record, columns, max_bytes, escapes=contents.escapes)
 
 
 def as_text(value: Any) -> str | None:
@@ -81,7 +81,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _check(record: Record, columns: Columns, max_bytes: int, escapes: bool) -> Row | BadRow:
+def _check(record: Record, columns: Columns, max_bytes: int, *, escapes: bool) -> Row | BadRow:
     fields = record.fields or {}
     missing = [name for name in (columns.text, columns.label) if name not in fields]
     if missing:
