@@ -57,7 +57,6 @@ async def replace_encoder(
         metrics={"wall_s": progress.wall_s, "embedded": len(ids), "origin": origin.to_json()},
     )
     result.write(folder)
-    progress.write("done", 1, 1)
 
 
 async def embed_into(samples: SampleStore, encoder: Encoder, ids: Sequence[str], progress: Progress) -> int:

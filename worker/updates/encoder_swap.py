@@ -13,8 +13,9 @@ import torch
 from pawl.classifier.encoders.home_encoder import features_for
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.domain.encoders import EncoderOrigin, EncoderRequest
+from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import SampleState
-from pawl.domain.versions import LedgerAction, LedgerChange, Version, VersionKind
+from pawl.domain.versions import LedgerAction, LedgerChange, NewVersion, Version, VersionKind
 from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.settings.consolidation import ConsolidationSettings
@@ -79,38 +80,11 @@ class EncoderSwap:
         Raises `ParentNotLive` when the live version changed meanwhile.
         """
         live = runner.live
-        version = await self._ledger.get(live.version)
-        inherited = live.trained if cause.request is None else frozenset[str]()  # a chosen one was trained on nothing
-        new = LearnerState(
-            live.version,
-            encoder,
-            folder,
-            live.features if cause.request is None else features_for(folder, cause.request.choice),
-            self._settings,
-            trained=inherited | await self._recovery.digests(result.trained),
-            made_with=_made_with(live, result, cause, folder),
-        )
         begun = time.perf_counter()
-        if cause.request is None:
-            await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
-        await self._fold_in(new, cause.version)
-        new = await self._recovery.rebuild(new, version)
-        for learner in new.tasks.values():
-            choice = await asyncio.to_thread(choose_regularisation, learner)
-            learner.apply(await asyncio.to_thread(learner.propose_settings, regularisation=choice))
-            temperature = await asyncio.to_thread(choose_temperature, learner)
-            learner.apply(learner.propose_settings(temperature=temperature))
-        new = replace(new, novelty=await asyncio.to_thread(new.next_novelty, {}), encoder_watermark=result.watermark)
+        new = await self._refitted(live, encoder, folder, result, cause)
         refit = time.perf_counter() - begun
         written = await self._publisher.write(self._draft(live, new, result, cause, refit))
-        evidence = {
-            task: Evidence(_compare(old, new.tasks[task]), old.temperature, new.tasks[task].temperature, [])
-            for task, old in live.tasks.items()
-            if task in new.tasks
-        }
-        ratio = await self._latency_ratio(live, new)
-        accept = None if cause.request is None else cause.request.accept
-        report = judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
+        report = await self._judged(live, new, written, cause)
         change = LedgerChange(trained=result.trained)
         if not report.accepted:
             if cause.request is None:
@@ -121,19 +95,57 @@ class EncoderSwap:
         log.info("encoder_replaced", version=promoted.number, trained=len(result.trained))
         return promoted
 
-    async def _fold_in(self, new: LearnerState, since: int) -> None:
+    async def _refitted(
+        self, live: LearnerState, encoder: Encoder, folder: Path, result: Result, cause: Cause
+    ) -> LearnerState:
+        """The state of the live version with all heads fitted on the new encoder's features."""
+        state = LearnerState(
+            live.version,
+            encoder,
+            folder,
+            live.features if cause.request is None else features_for(folder, cause.request.choice),
+            self._settings,
+            # Also what only the live encoder was trained on: both are judged on samples that neither has seen.
+            trained=live.trained | await self._recovery.digests(result.trained),
+            made_with=_made_with(live, result, cause, folder),
+        )
+        if cause.request is None:
+            await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
+        await self._embed_late(state, cause.version)
+        state = await self._recovery.rebuild(state, await self._ledger.get(live.version))
+        for model in state.tasks.values():
+            choice = await asyncio.to_thread(choose_regularisation, model)
+            model.apply(await asyncio.to_thread(model.propose_settings, regularisation=choice))
+            temperature = await asyncio.to_thread(choose_temperature, model)
+            model.apply(model.propose_settings(temperature=temperature))
+        novelty = await asyncio.to_thread(state.next_novelty, {})
+        return replace(state, novelty=novelty, encoder_watermark=result.watermark)
+
+    async def _judged(self, live: LearnerState, new: LearnerState, written: NewVersion, cause: Cause) -> GateReport:
+        """The gate's report on the heads of both encoders and on their speed."""
+        evidence = {
+            task: Evidence(_compare(old, new.tasks[task]), old.temperature, new.tasks[task].temperature, [])
+            for task, old in live.tasks.items()
+            if task in new.tasks
+        }
+        ratio = await self._latency_ratio(live, new)
+        accept = None if cause.request is None else cause.request.accept
+        return judge(evidence, self._settings, size_bytes=written.size_bytes, latency_ratio=ratio, forced=accept)
+
+    async def _embed_late(self, new: LearnerState, since: int) -> None:
         """Embeds what was learned since the child read the store: in a store above `coreset` it would be left out."""
         rows = await self._ledger.ledger(since)
         learned = [row.sample_id for row in rows if row.action is LedgerAction.LEARN]
-        present = [one for one in await self._samples.get_many(learned) if one.state is SampleState.LEARNED]
+        samples = await self._samples.get_many(learned)
+        present = [sample for sample in samples if sample.state is SampleState.LEARNED]
         await embeddings_of(new, self._samples, present)
 
     def _draft(
         self, live: LearnerState, new: LearnerState, result: Result, cause: Cause, refit_seconds: float
     ) -> Draft:
         chosen = {
-            "regularisation": {name: one.head.regularisation for name, one in new.tasks.items()},
-            "regularisation_chosen_at": {name: one.regularisation_chosen_at for name, one in new.tasks.items()},
+            "regularisation": {task: model.head.regularisation for task, model in new.tasks.items()},
+            "regularisation_chosen_at": {task: model.regularisation_chosen_at for task, model in new.tasks.items()},
         }
         training = {*ConsolidationSettings.model_fields}
         request = cause.request
@@ -145,7 +157,7 @@ class EncoderSwap:
             encoder_digest=new.encoder.digest,
             heads=new.heads({}),
             features=new.features,
-            novelty={task: one.novelty for task, one in new.novelty.items()},
+            novelty={task: ranked.novelty for task, ranked in new.novelty.items()},
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
             watermark=live.watermark,
             made_with=new.made_with,
@@ -160,7 +172,7 @@ class EncoderSwap:
 
     async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
         """Time per text of the new artefact against the live one's, both in this process, in turn."""
-        ids = [item.sample_id for one in live.tasks.values() for item in one.evaluation.items][:_TIMED_TEXTS]
+        ids = [item.sample_id for model in live.tasks.values() for item in model.evaluation.items][:_TIMED_TEXTS]
         texts = [sample.text for sample in await self._samples.get_many(ids)]
         return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None
 
@@ -175,7 +187,7 @@ def _made_with(live: LearnerState, result: Result, cause: Cause, folder: Path) -
 
 
 def _compare(old: TaskModel, new: TaskModel) -> PairedScores:
-    """Both heads on the samples that neither encoder was trained on and that both panels hold."""
+    """Both heads on the samples that neither encoder was trained on and that both evaluation sets hold."""
     places = {item.sample_id: row for row, item in enumerate(old.evaluation.items)}
     rows = [row for row, item in enumerate(new.evaluation.items) if item.sample_id in places]
     items = [new.evaluation.items[row] for row in rows]
