@@ -21,6 +21,7 @@ from pawl.processes.children import module_command
 from tests.packaging.installed import Installed, correct_and_ask_again, foreign_project
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("app", "worker", "pawl", "migrations")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,19 @@ def test_it_holds_all_that_is_needed(wheel: Path) -> None:
     assert license_text == (ROOT / "LICENSE").read_bytes()
     needed = {
         str(path.relative_to(ROOT))
-        for package in ("app", "worker", "migrations")
+        for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert {"app/demo/support.csv", "app/py.typed", "worker/py.typed", "migrations/script.py.mako"} <= needed
+    assert {
+        "app/demo/support.csv",
+        "app/py.typed",
+        "worker/py.typed",
+        "pawl/py.typed",
+        "migrations/script.py.mako",
+    } <= needed
     assert needed <= names
-    assert {name.split("/")[0] for name in names} - {"app", "worker", "migrations"} == {
+    assert {name.split("/")[0] for name in names} - set(PACKAGES) == {
         next(name.split("/")[0] for name in names if ".dist-info/" in name)
     }
 
@@ -107,7 +114,7 @@ def test_every_python_child_is_started_with_a_safe_path() -> None:
     assert module_command("worker", "--drain") == [sys.executable, "-P", "-m", "worker", "--drain"]
     places = {
         str(path.relative_to(ROOT))
-        for package in ("app", "worker")
+        for package in ("app", "worker", "pawl")
         for path in (ROOT / package).rglob("*.py")
         if re.search(r"\[\s*sys\.executable|sys\.executable,\s*\"-m\"", path.read_text())
     }
