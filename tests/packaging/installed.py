@@ -20,7 +20,7 @@ _FOREIGN = "raise RuntimeError('the package of the working folder was imported i
 
 def foreign_project(folder: Path) -> Path:
     """A folder with somebody's own packages, which raise when they are imported."""
-    for package in ("app", "worker", "migrations"):
+    for package in ("app", "worker", "pawl", "migrations"):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text(_FOREIGN)
         (folder / package / "cli.py").write_text(_FOREIGN)
