@@ -26,7 +26,7 @@ if __package__ in {None, ""}:  # run as a file: the project is not on the path y
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import CommandFailed, progress_bar
 from benchmarks.datasets import Labelled, one_of_each, read_labelled, read_phrasebank, shuffled, write_csv
 from benchmarks.harness import (
@@ -72,7 +72,7 @@ def run(train: Sequence[Labelled], test: Sequence[Labelled]) -> Json:
             number = consolidate(url)
             seconds = time.perf_counter() - begun
             after = asyncio.run(_ask(url, test, "after the consolidation", number))
-            with Service(url) as service:
+            with ServiceClient(url) as service:
                 version = service.get(f"/v1/versions/{number}")
     results = {
         "train": len(train),
@@ -94,7 +94,7 @@ def run(train: Sequence[Labelled], test: Sequence[Labelled]) -> Json:
 def consolidate(url: str) -> int:
     """Asks for a consolidation and waits for what comes of it; the version's number. Raises `BenchmarkFailed`."""
     asked = False
-    with Service(url) as service, progress_bar() as bar:
+    with ServiceClient(url) as service, progress_bar() as bar:
         step = bar.add_task("consolidating", total=1)
         for kind, data in service.events():
             if not asked:  # only now, when nothing it does can be missed

@@ -50,7 +50,7 @@ class ServiceAway(CommandFailed):
     """{problem}"""
 
 
-class Service:
+class ServiceClient:
     """A running service. Every method raises `CommandFailed` with what went wrong and what to do."""
 
     def __init__(self, url: str, timeout: float = 60.0) -> None:

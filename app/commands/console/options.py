@@ -40,6 +40,6 @@ def settings_with(**overrides: Any) -> Settings:
 
 def service_at(url: str | None, home: Path | None) -> Any:
     """A client of the service at the URL, or of the one that runs on the home."""
-    from app.commands.console.client import Service, service_url
+    from app.commands.console.client import ServiceClient, service_url
 
-    return Service(service_url(settings_with(home=home), url))
+    return ServiceClient(service_url(settings_with(home=home), url))

@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.table import Table
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import CommandFailed, notes, out, print_json, print_line
 from app.commands.predictions.ask import wait_for
 
 _PATH = "/v1/labels"
 
 
-def show(service: Service, task: str, *, as_json: bool) -> None:
+def show(service: ServiceClient, task: str, *, as_json: bool) -> None:
     """Every label of a task: its state, its samples, since which version."""
     page = service.get("/v1/labels", task=task)
     if as_json:
@@ -36,7 +36,7 @@ def show(service: Service, task: str, *, as_json: bool) -> None:
         print_line(f"probably the same: {same['label']!r} and {same['into']!r}; to make them one: {same['command']}")
 
 
-def add(service: Service, label: str, task: str, reason: str | None, *, create_task: bool, as_json: bool) -> None:
+def add(service: ServiceClient, label: str, task: str, reason: str | None, *, create_task: bool, as_json: bool) -> None:
     """A label that exists before its first sample, or that comes back."""
     body: dict[str, Any] = _given(name=label, task=task, reason=reason)
     change = service.post(_PATH, body | ({"create_task": True} if create_task else {}))
@@ -44,7 +44,9 @@ def add(service: Service, label: str, task: str, reason: str | None, *, create_t
     print_json(change) if as_json else print_line(f"{label} can be used in task {task}")
 
 
-def rename(service: Service, label: str, new: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
+def rename(
+    service: ServiceClient, label: str, new: str, task: str, reason: str | None, *, wait: bool, as_json: bool
+) -> None:
     """One label under another name."""
     _tell(
         service,
@@ -54,7 +56,9 @@ def rename(service: Service, label: str, new: str, task: str, reason: str | None
     )
 
 
-def merge(service: Service, label: str, into: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
+def merge(
+    service: ServiceClient, label: str, into: str, task: str, reason: str | None, *, wait: bool, as_json: bool
+) -> None:
     """Two labels as one."""
     _tell(
         service,
@@ -64,7 +68,7 @@ def merge(service: Service, label: str, into: str, task: str, reason: str | None
     )
 
 
-def retire(service: Service, label: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
+def retire(service: ServiceClient, label: str, task: str, reason: str | None, *, wait: bool, as_json: bool) -> None:
     """A label that is not answered any more."""
     _tell(service, service.delete(_PATH, **_given(label=label, task=task, reason=reason)), wait=wait, as_json=as_json)
 
@@ -74,7 +78,7 @@ def _warn(change: dict[str, Any]) -> None:
         notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
-def _tell(service: Service, change: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def _tell(service: ServiceClient, change: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     _warn(change)
     if wait:
         change = follow(service, change["id"])
@@ -90,7 +94,7 @@ def _tell(service: Service, change: dict[str, Any], *, wait: bool, as_json: bool
     print_line(f"{change['label']} {outcome}{where}{waiting}")
 
 
-def follow(service: Service, change_id: str, seconds: float = 120.0) -> dict[str, Any]:
+def follow(service: ServiceClient, change_id: str, seconds: float = 120.0) -> dict[str, Any]:
     """Waits until a change is settled and its version answers."""
 
     def settled() -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed, confirm, out, print_json, print_line
 from app.commands.labels.labels import follow
 from app.demo import SOURCE
@@ -25,7 +25,7 @@ class DropRequest:
     wait: bool
 
 
-def show(service: Service, *, as_json: bool) -> None:
+def show(service: ServiceClient, *, as_json: bool) -> None:
     """Every task: its labels, its samples, whether it is answered."""
     page = service.get("/v1/tasks")
     if as_json:
@@ -41,7 +41,7 @@ def show(service: Service, *, as_json: bool) -> None:
     out.print(table, markup=False)
 
 
-def drop(service: Service, name: str, source: str | None, request: DropRequest, *, as_json: bool) -> None:
+def drop(service: ServiceClient, name: str, source: str | None, request: DropRequest, *, as_json: bool) -> None:
     """One task, or what a source said in it."""
     found = [one for one in _tasks(service, source) if one["name"] == name]
     if not found:
@@ -52,7 +52,7 @@ def drop(service: Service, name: str, source: str | None, request: DropRequest, 
     _drop(service, found, source, what, request, as_json=as_json)
 
 
-def remove_demo(service: Service, request: DropRequest, *, as_json: bool) -> None:
+def remove_demo(service: ServiceClient, request: DropRequest, *, as_json: bool) -> None:
     """The demo's samples in every task."""
     found = _tasks(service, SOURCE)
     if found:
@@ -64,7 +64,13 @@ def remove_demo(service: Service, request: DropRequest, *, as_json: bool) -> Non
 
 
 def _drop(
-    service: Service, found: list[dict[str, Any]], source: str | None, what: str, request: DropRequest, *, as_json: bool
+    service: ServiceClient,
+    found: list[dict[str, Any]],
+    source: str | None,
+    what: str,
+    request: DropRequest,
+    *,
+    as_json: bool,
 ) -> None:
     for task in () if as_json else found:
         print_line(f"task {task['name']}: {_counted(task)}")
@@ -90,7 +96,7 @@ def _drop(
     print_line(f"what is left: {', '.join(left) or 'nothing'}")
 
 
-def _tasks(service: Service, source: str | None) -> list[dict[str, Any]]:
+def _tasks(service: ServiceClient, source: str | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = service.get("/v1/tasks", **({"source": source} if source else {}))["items"]
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from app.commands.console.client import Service, ServiceAway
+from app.commands.console.client import ServiceAway, ServiceClient
 from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes, print_json, print_line
 from app.commands.predictions.bulk import in_one
 
@@ -17,7 +17,7 @@ _DESERTED_SECONDS = 60.0
 _SHOWN_CHARACTERS = 100
 
 
-def predict(service: Service, texts: list[str], task: str, top_k: int, *, as_json: bool) -> None:
+def predict(service: ServiceClient, texts: list[str], task: str, top_k: int, *, as_json: bool) -> None:
     """Each text with its labels, novelty and prediction id; or the service's JSON."""
     answer = in_one(service, texts, task, top_k)
     if as_json:
@@ -33,7 +33,7 @@ def predict(service: Service, texts: list[str], task: str, top_k: int, *, as_jso
     print_line(f"version {answer['version']}")
 
 
-def feedback(service: Service, item: dict[str, Any], *, wait: bool, as_json: bool) -> int:
+def feedback(service: ServiceClient, item: dict[str, Any], *, wait: bool, as_json: bool) -> int:
     """Sends one label; with `wait`, returns when it is settled, and served where it was learned.
 
     Returns the exit code: `EXIT_PARTIAL` where it was waited for and not learned.
@@ -54,7 +54,7 @@ def feedback(service: Service, item: dict[str, Any], *, wait: bool, as_json: boo
     return code
 
 
-def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[str, Any]:
+def follow(service: ServiceClient, feedback_id: str, seconds: float = 120.0) -> dict[str, Any]:
     """Waits until a feedback has a final state and, where it was learned, until its version answers."""
 
     def settled() -> dict[str, Any] | None:
@@ -67,7 +67,7 @@ def follow(service: Service, feedback_id: str, seconds: float = 120.0) -> dict[s
     return wait_for(settled, seconds, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")
 
 
-def consolidate(service: Service, *, wait: bool) -> None:
+def consolidate(service: ServiceClient, *, wait: bool) -> None:
     """Asks for a consolidation; with `wait`, shows its progress and returns when a version came of it.
 
     Raises `CommandFailed` when the gate refused its candidate, or when it failed.
@@ -101,7 +101,7 @@ def consolidate(service: Service, *, wait: bool) -> None:
 class _Deserted:
     """Notices, at most every few seconds, that no learner has been alive for a while."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServiceClient) -> None:
         self._service = service
         self._seen = self._asked = time.monotonic()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes, progress_bar
 from app.commands.data.files.columns import choose_text_column, known_columns
 from app.commands.data.files.formats import STANDARD_INPUT_NAME, kind_of, opened, read_contents
@@ -51,7 +51,9 @@ def batches(texts: Sequence[Asked] | Iterator[Asked], most: int = MOST_TEXTS) ->
         yield batch
 
 
-def ask(service: Service, texts: Sequence[Asked], task: str, top_k: int) -> Iterator[tuple[Asked, int, dict[str, Any]]]:
+def ask(
+    service: ServiceClient, texts: Sequence[Asked], task: str, top_k: int
+) -> Iterator[tuple[Asked, int, dict[str, Any]]]:
     """Each text with the version that answered it and the answer. A busy service is asked again, a little later."""
     backoff = Backoff(first=0.5, longest=8.0)
     while True:
@@ -84,7 +86,7 @@ class BulkRequest:
     as_json: bool
 
 
-def predict_file(service: Service, settings: Settings, request: BulkRequest) -> int:
+def predict_file(service: ServiceClient, settings: Settings, request: BulkRequest) -> int:
     """A line for each text: labels with their scores, a tab, the text; or JSON. Returns the exit code."""
     done = 0
     with opened(request.path) as source, progress_bar() as bar:
@@ -154,7 +156,7 @@ def _write(one: Asked, version: int, prediction: dict[str, Any], *, as_json: boo
     sys.stdout.write(f"{scores}\t{shown}\n")
 
 
-def in_one(service: Service, texts: Sequence[str], task: str, top_k: int) -> dict[str, Any]:
+def in_one(service: ServiceClient, texts: Sequence[str], task: str, top_k: int) -> dict[str, Any]:
     """The answers to any number of texts as one, all of one version."""
     asked = [Asked(number, text) for number, text in enumerate(texts, 1)]
     for _ in range(_MOST_TRIES):

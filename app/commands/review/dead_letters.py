@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.table import Table
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import CommandFailed, ago, notes, out, print_json, print_line
 from app.commands.review.decisions import user_name
 
 PATH = "/v1/dead-letters"
 
 
-def show_all(service: Service, chosen: dict[str, str], limit: int, *, as_json: bool) -> None:
+def show_all(service: ServiceClient, chosen: dict[str, str], limit: int, *, as_json: bool) -> None:
     """The newest ones, and how many there are."""
     page = service.get(PATH, limit=limit, **chosen)
     if as_json:
@@ -33,7 +33,7 @@ def show_all(service: Service, chosen: dict[str, str], limit: int, *, as_json: b
         notes.print("there are more; narrow it with --source, --label or --task, or raise --limit")
 
 
-def show(service: Service, sample_id: str, *, as_json: bool) -> None:
+def show(service: ServiceClient, sample_id: str, *, as_json: bool) -> None:
     """One with all its fields."""
     one = service.get(f"{PATH}/{sample_id}")
     if as_json:
@@ -44,7 +44,7 @@ def show(service: Service, sample_id: str, *, as_json: bool) -> None:
             print_line(f"{name:<15} {value}")
 
 
-def decide(service: Service, action: str, ids: list[str], why: tuple[str, str | None], *, as_json: bool) -> bool:
+def decide(service: ServiceClient, action: str, ids: list[str], why: tuple[str, str | None], *, as_json: bool) -> bool:
     """Redrives or discards; false where some could not be, each of which is named with the reason."""
     reason, by = why
     body = {"action": action, "reason": reason, "by": by or user_name()}

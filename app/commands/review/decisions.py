@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed
 
 _PAGE = 500
@@ -16,7 +16,9 @@ def given(**filters: str | None) -> dict[str, str]:
     return {name: value for name, value in filters.items() if value is not None}
 
 
-def ids_of(service: Service, path: str, ids: list[str], filters: dict[str, str], *, everything: bool) -> list[str]:
+def ids_of(
+    service: ServiceClient, path: str, ids: list[str], filters: dict[str, str], *, everything: bool
+) -> list[str]:
     """The ids that were given or, with `everything`, all that the list at `path` has. Raises `CommandFailed`."""
     if bool(ids) == everything:
         raise CommandFailed("give either ids or --all (with filters)", code=EXIT_USAGE)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import ago, notes, out, print_json, print_line
 from app.commands.review.decisions import ids_of, user_name
 
 _PATH = "/v1/quarantine"
 
 
-def show(service: Service, filters: dict[str, str], limit: int, *, as_json: bool) -> None:
+def show(service: ServiceClient, filters: dict[str, str], limit: int, *, as_json: bool) -> None:
     """The newest labels in quarantine, and how many there are of each kind."""
     page = service.get(_PATH, limit=limit, **filters)
     if as_json:
@@ -33,7 +33,7 @@ def show(service: Service, filters: dict[str, str], limit: int, *, as_json: bool
 
 
 def decide(
-    service: Service,
+    service: ServiceClient,
     action: str,
     ids: list[str],
     filters: dict[str, str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import confirm, notes, print_json, print_line
 
 _HEADINGS = {
@@ -16,7 +16,7 @@ _HEADINGS = {
 
 
 def promote(
-    service: Service, number: int, reason: str | None, *, dry_run: bool, yes: bool, verbose: bool, as_json: bool
+    service: ServiceClient, number: int, reason: str | None, *, dry_run: bool, yes: bool, verbose: bool, as_json: bool
 ) -> None:
     """Makes version `number`'s model live. On a terminal it shows what that does and asks first, unless `yes`.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from app.commands.console.client import Service
+from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import CommandFailed, ago, notes, out, print_json, print_line
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.settings import Settings
@@ -15,7 +15,7 @@ from pawl.versions.contradictions import ServedVersion, compare
 _STALE_SECONDS = 5.0
 
 
-def status(service: Service, *, as_json: bool) -> None:
+def status(service: ServiceClient, *, as_json: bool) -> None:
     """The live version, its labels, the queue and the learner."""
     number = service.served()
     model = service.get("/v1/model") if number is not None else None
@@ -42,7 +42,7 @@ def status(service: Service, *, as_json: bool) -> None:
     _learning(model)
 
 
-def own_contradictions(settings: Settings, service: Service) -> None:
+def own_contradictions(settings: Settings, service: ServiceClient) -> None:
     """What the settings of this command ask for that the service does not have, if it has not said so itself."""
     try:
         report = service.get("/v1/encoder")
@@ -92,7 +92,7 @@ def _unwell(part: dict[str, Any]) -> str:
     return f"{part['name']} {again}; ends in a row: {part['failures']}, the last with {part['last_end']}"
 
 
-def versions(service: Service, limit: int, *, as_json: bool) -> None:
+def versions(service: ServiceClient, limit: int, *, as_json: bool) -> None:
     """The newest versions, one line each."""
     page = service.get("/v1/versions", limit=limit)
     if as_json:
@@ -117,7 +117,7 @@ def versions(service: Service, limit: int, *, as_json: bool) -> None:
         notes.print(f"older ones: pawl versions --limit {limit * 2}")
 
 
-def version(service: Service, number: int, *, as_json: bool) -> None:
+def version(service: ServiceClient, number: int, *, as_json: bool) -> None:
     """One version: lineage, the gate's verdict with its checks, and recall per class."""
     v = service.get(f"/v1/versions/{number}")
     if as_json:
