@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from app.commands.console.terminal import CommandFailed
+from app.commands.console.terminal import CommandFailed, ServiceAway
 from pawl.client import Client, RequestRefused, ServiceUnreachable
 from pawl.json_values import Json
 from pawl.settings import Settings
@@ -44,10 +44,6 @@ def running_url(home: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return url if isinstance(url, str) else None
-
-
-class ServiceAway(CommandFailed):
-    """{problem}"""
 
 
 class ServiceClient:

@@ -41,6 +41,10 @@ class CommandFailed(PawlError):
         self.code = code
 
 
+class ServiceAway(CommandFailed):
+    """{problem}"""
+
+
 def report(error: PawlError) -> int:
     """Prints an error and what to do about it; returns the exit code."""
     if isinstance(error, SettingInvalid):

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
-from app.commands.console.client import ServiceClient
+from app.commands.console.options import AsJson, ChangeReason, Home, Url, given, service_at
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed, confirm, out, print_json, print_line
 from app.commands.labels.labels import follow
 from app.demo import SOURCE
+from pawl.json_values import Json
+
+if TYPE_CHECKING:
+    from app.commands.console.client import ServiceClient
+
+tasks = typer.Typer(name="tasks", help="List and drop tasks (label sets).", no_args_is_help=True)
+demo = typer.Typer(name="demo", help="The demo that an empty home begins with.", no_args_is_help=True)
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when a version without them is served.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")]
 
 _STATES = ("learned", "queued", "quarantined", "golden")
 
 
 @dataclass(frozen=True, slots=True)
 class DropRequest:
-    """How something is to be dropped."""
+    """What is to be dropped, in words too, and how."""
 
+    what: str
+    source: str | None
     reason: str | None
     yes: bool
     dry_run: bool
     wait: bool
+    as_json: bool
 
 
-def show(service: ServiceClient, *, as_json: bool) -> None:
-    """Every task: its labels, its samples, whether it is answered."""
-    page = service.get("/v1/tasks")
+@tasks.command("list")
+def tasks_list(as_json: AsJson = False, url: Url = None, home: Home = None) -> None:
+    """Every task, with its labels and samples."""
+    with service_at(url, home) as service:
+        page = service.get("/v1/tasks")
     if as_json:
         print_json(page)
         return
@@ -41,67 +57,81 @@ def show(service: ServiceClient, *, as_json: bool) -> None:
     out.print(table, markup=False)
 
 
-def drop(service: ServiceClient, name: str, source: str | None, request: DropRequest, *, as_json: bool) -> None:
-    """One task, or what a source said in it."""
-    found = [one for one in _tasks(service, source) if one["name"] == name]
-    if not found:
-        known = ", ".join(one["name"] for one in _tasks(service, None))
-        what = f"{source!r} has no samples in task {name!r}" if source else f"there is no task {name!r}"
-        raise CommandFailed(what, f"The tasks are: {known}", EXIT_USAGE)
-    what = f"all of task {name}" if source is None else f"what {source!r} said in task {name}"
-    _drop(service, found, source, what, request, as_json=as_json)
-
-
-def remove_demo(service: ServiceClient, request: DropRequest, *, as_json: bool) -> None:
-    """The demo's samples in every task."""
-    found = _tasks(service, SOURCE)
-    if found:
-        _drop(service, found, SOURCE, "the demo", request, as_json=as_json)
-    elif as_json:
-        print_json([])
-    else:
-        print_line("no sample is of the demo; there is nothing to remove")
-
-
-def _drop(
-    service: ServiceClient,
-    found: list[dict[str, Any]],
-    source: str | None,
-    what: str,
-    request: DropRequest,
-    *,
-    as_json: bool,
+@tasks.command("drop")
+def tasks_drop(
+    name: Annotated[str, typer.Argument(help="The task.", metavar="NAME")],
+    source: Annotated[str | None, typer.Option(help="Drop only what this source said.")] = None,
+    reason: ChangeReason = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
 ) -> None:
-    for task in () if as_json else found:
+    """Take a task out with all its samples, exactly, golden ones too. Asks on a terminal. Not to be undone."""
+    what = f"all of task {name}" if source is None else f"what {source!r} said in task {name}"
+    with service_at(url, home) as service:
+        dropped = [task for task in _tasks(service, source) if task["name"] == name]
+        if not dropped:
+            known = ", ".join(task["name"] for task in _tasks(service, None))
+            missing = f"{source!r} has no samples in task {name!r}" if source else f"there is no task {name!r}"
+            raise CommandFailed(missing, f"The tasks are: {known}", EXIT_USAGE)
+        _drop(service, dropped, DropRequest(what, source, reason, yes, dry_run, wait, as_json))
+
+
+@demo.command("remove")
+def demo_remove(
+    reason: ChangeReason = "the demo is not needed any more",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    wait: Wait = True,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """Take the demo's samples out, exactly, with the labels and tasks that only it used. Your own stay."""
+    with service_at(url, home) as service:
+        with_demo = _tasks(service, SOURCE)
+        if with_demo:
+            _drop(service, with_demo, DropRequest("the demo", SOURCE, reason, yes, dry_run, wait, as_json))
+        elif as_json:
+            print_json([])
+        else:
+            print_line("no sample is of the demo; there is nothing to remove")
+
+
+def _drop(service: ServiceClient, dropped: list[Json], request: DropRequest) -> None:
+    for task in () if request.as_json else dropped:
         print_line(f"task {task['name']}: {_counted(task)}")
     if request.dry_run:
-        print_json(found) if as_json else print_line("nothing was changed (--dry-run)")
+        print_json(dropped) if request.as_json else print_line("nothing was changed (--dry-run)")
         return
-    confirm(f"Take {what} out for good?", yes=request.yes)
-    more = {name: value for name, value in (("source", source), ("reason", request.reason)) if value is not None}
-    changes = [service.delete(f"/v1/tasks/{task['name']}", **more) for task in found]
+    confirm(f"Take {request.what} out for good?", yes=request.yes)
+    query = given(source=request.source, reason=request.reason)
+    changes = [service.delete(f"/v1/tasks/{task['name']}", **query) for task in dropped]
     if request.wait:
         changes = [follow(service, change["id"]) for change in changes]
     for change in changes:
         if change["state"] == "failed":
             raise CommandFailed(f"task {change['task']} could not be changed: {change['problem']}")
-    if as_json:
+    if request.as_json:
         print_json(changes)
         return
     for change in changes:
         where = f" in version {change['version']}" if change["version"] is not None else ""
         waits = "" if change["state"] == "applied" else f" as soon as the learner has made a version ({change['id']})"
         print_line(f"task {change['task']}: {'taken out' if not waits else 'will be taken out'}{where}{waits}")
-    left = [f"{one['name']} ({_counted(one)})" for one in _tasks(service, None) if any(one["samples"].values())]
+    left = [f"{task['name']} ({_counted(task)})" for task in _tasks(service, None) if any(task["samples"].values())]
     print_line(f"what is left: {', '.join(left) or 'nothing'}")
 
 
-def _tasks(service: ServiceClient, source: str | None) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.get("/v1/tasks", **({"source": source} if source else {}))["items"]
-    return found
+def _tasks(service: ServiceClient, source: str | None) -> list[Json]:
+    items: list[Json] = service.get("/v1/tasks", **given(source=source or None))["items"]
+    return items
 
 
-def _counted(task: dict[str, Any]) -> str:
+def _counted(task: Json) -> str:
     counts = ", ".join(f"{task['samples'][name]} {name}" for name in _STATES if task["samples"][name])
     labels = "1 label" if task["labels"] == 1 else f"{task['labels']} labels"
     return f"{labels}, {counts or 'no samples'}"

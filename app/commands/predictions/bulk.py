@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from app.commands.console.client import ServiceClient
 from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes, progress_bar
@@ -18,6 +17,7 @@ from app.commands.data.files.records import Contents, Reading, Source
 from app.commands.data.files.rows import as_text
 from pawl.backoff import Backoff
 from pawl.domain.forms import clean_text
+from pawl.json_values import Json
 from pawl.settings import Settings
 
 MOST_TEXTS = 256
@@ -51,9 +51,7 @@ def batches(texts: Sequence[Asked] | Iterator[Asked], most: int = MOST_TEXTS) ->
         yield batch
 
 
-def ask(
-    service: ServiceClient, texts: Sequence[Asked], task: str, top_k: int
-) -> Iterator[tuple[Asked, int, dict[str, Any]]]:
+def ask(service: ServiceClient, texts: Sequence[Asked], task: str, top_k: int) -> Iterator[tuple[Asked, int, Json]]:
     """Each text with the version that answered it and the answer. A busy service is asked again, a little later."""
     backoff = Backoff(first=0.5, longest=8.0)
     while True:
@@ -96,7 +94,7 @@ def predict_file(service: ServiceClient, settings: Settings, request: BulkReques
         texts = _Texts(contents, request.column)
         for batch in batches(iter(texts)):
             for one, version, prediction in ask(service, batch, request.task, request.top_k):
-                _write(one, version, prediction, as_json=request.as_json)
+                _write(one, version, prediction, request.as_json)
             sys.stdout.flush()
             done += len(batch)
             bar.update(step, completed=done)
@@ -144,7 +142,7 @@ class _Texts:
             notes.print(f"line {record.line}: {problem}", markup=False, soft_wrap=True)
 
 
-def _write(one: Asked, version: int, prediction: dict[str, Any], *, as_json: bool) -> None:
+def _write(one: Asked, version: int, prediction: Json, as_json: bool) -> None:
     if as_json:
         answer = {"line": one.line, "text": one.text, "version": version, **prediction}
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
@@ -156,7 +154,7 @@ def _write(one: Asked, version: int, prediction: dict[str, Any], *, as_json: boo
     sys.stdout.write(f"{scores}\t{shown}\n")
 
 
-def in_one(service: ServiceClient, texts: Sequence[str], task: str, top_k: int) -> dict[str, Any]:
+def in_one(service: ServiceClient, texts: Sequence[str], task: str, top_k: int) -> Json:
     """The answers to any number of texts as one, all of one version."""
     asked = [Asked(number, text) for number, text in enumerate(texts, 1)]
     for _ in range(_MOST_TRIES):

@@ -1,69 +1,137 @@
-"""`pawl dead-letters`: what could not be learned, and the decisions about it."""
+"""`pawl dead-letters`: labels that could not be learned, and the decisions about them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from rich.table import Table
+import typer
 
-from app.commands.console.client import ServiceClient
-from app.commands.console.terminal import CommandFailed, ago, notes, out, print_json, print_line
-from app.commands.review.decisions import user_name
+from app.commands.console.options import (
+    AsJson,
+    By,
+    Everything,
+    Home,
+    Limit,
+    OnlyLabel,
+    OnlySource,
+    OnlyTask,
+    Reason,
+    Url,
+    given,
+    service_at,
+)
+from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes, print_json, print_line
+from app.commands.review.decisions import decision, ids_of, print_samples
+from pawl.json_values import Json
 
-PATH = "/v1/dead-letters"
+dead_letters = typer.Typer(
+    name="dead-letters",
+    help="Labels that could not be learned: list them, try them again, or discard them.\n\n"
+    "A label is dead when learning failed with it alone, again and again, and went well without it. "
+    "Without a command: `list`.",
+    invoke_without_command=True,
+)
+Ids = Annotated[list[str] | None, typer.Argument(help="Feedback ids.", metavar="[ID]...")]
+
+_PATH = "/v1/dead-letters"
+_COLUMNS = {
+    "id": "id",
+    "task": "task",
+    "label": "label",
+    "source": "source",
+    "when": "when",
+    "text": "text",
+    "error": "reason",
+}
 
 
-def show_all(service: ServiceClient, chosen: dict[str, str], limit: int, *, as_json: bool) -> None:
-    """The newest ones, and how many there are."""
-    page = service.get(PATH, limit=limit, **chosen)
+@dead_letters.callback()
+def listed_by_default(context: typer.Context) -> None:
+    """Lists, where no command is given."""
+    if context.invoked_subcommand is None:
+        dead_letters_list()
+
+
+@dead_letters.command("list")
+def dead_letters_list(
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """The newest ones, each with the error."""
+    with service_at(url, home) as service:
+        page = service.get(_PATH, limit=limit, **given(task=task, source=source, label=label))
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "task", "label", "source", "when", "text", "error"):
-        table.add_column(heading, no_wrap=heading in {"id", "when"}, overflow="fold")
-    for one in page["items"]:
-        when = f"{ago(one['updated_at'])} ago"
-        cells = (one["id"], one["task"], one["label"], one["source"], when, one["text"], one["reason"])
-        table.add_row(*("-" if cell is None else " ".join(str(cell).split()) for cell in cells))
-    if page["items"]:
-        out.print(table, markup=False)
+    print_samples(page["items"], _COLUMNS)
     notes.print(f"dead letters: {page['count'] or 'none'}")
     if page["next"]:
         notes.print("there are more; narrow it with --source, --label or --task, or raise --limit")
 
 
-def show(service: ServiceClient, sample_id: str, *, as_json: bool) -> None:
-    """One with all its fields."""
-    one = service.get(f"{PATH}/{sample_id}")
+@dead_letters.command("show")
+def dead_letters_show(
+    sample_id: Annotated[str, typer.Argument(help="Feedback id.", metavar="ID")],
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """One with all that is known of it."""
+    with service_at(url, home) as service:
+        sample = service.get(f"{_PATH}/{sample_id}")
     if as_json:
-        print_json(one)
+        print_json(sample)
         return
-    for name, value in one.items():
+    for name, value in sample.items():
         if value is not None:
             print_line(f"{name:<15} {value}")
 
 
-def decide(service: ServiceClient, action: str, ids: list[str], why: tuple[str, str | None], *, as_json: bool) -> bool:
-    """Redrives or discards; false where some could not be, each of which is named with the reason."""
-    reason, by = why
-    body = {"action": action, "reason": reason, "by": by or user_name()}
-    decided: list[dict[str, Any]] = []
-    refused: dict[str, str] = {}
-    for one in ids:
-        try:
-            decided.append(service.post(f"{PATH}/{one}", body))
-        except CommandFailed as error:
-            if len(ids) == 1:
-                raise
-            refused[one] = str(error)
-    if as_json:
-        print_json({"decided": decided, "refused": refused})
-    else:
-        for found in decided:
-            print_line(f"{found['id']} {found['state']}")
-        for sample_id, problem in refused.items():
-            notes.print(f"{sample_id}: {problem}", markup=False, soft_wrap=True)
-        if not ids:
-            notes.print("nothing to decide about")
-    return not refused
+def _add_decision(action: str, help: str) -> None:
+    """Adds the command that makes one decision."""
+
+    @dead_letters.command(action, help=help)
+    def decide(
+        reason: Reason,
+        ids: Ids = None,
+        everything: Everything = False,
+        task: OnlyTask = None,
+        source: OnlySource = None,
+        label: OnlyLabel = None,
+        by: By = None,
+        as_json: AsJson = False,
+        url: Url = None,
+        home: Home = None,
+    ) -> None:
+        filters = given(task=task, source=source, label=label)
+        decided: list[Json] = []
+        refused: dict[str, str] = {}
+        with service_at(url, home) as service:
+            chosen = ids_of(service, _PATH, ids, filters, everything=everything)
+            for sample_id in chosen:
+                try:
+                    decided.append(service.post(f"{_PATH}/{sample_id}", decision(action, reason, by)))
+                except CommandFailed as error:
+                    if len(chosen) == 1:
+                        raise
+                    refused[sample_id] = str(error)
+        if as_json:
+            print_json({"decided": decided, "refused": refused})
+        else:
+            for sample in decided:
+                print_line(f"{sample['id']} {sample['state']}")
+            for sample_id, problem in refused.items():
+                notes.print(f"{sample_id}: {problem}", markup=False, soft_wrap=True)
+            if not chosen:
+                notes.print("nothing to decide about")
+        if refused:
+            raise typer.Exit(EXIT_PARTIAL)
+
+
+_add_decision("redrive", "Queue them again, to be learned after all. Exit status 3 when some could not be.")
+_add_decision("discard", "Reject them for good. Exit status 3 when some could not be.")

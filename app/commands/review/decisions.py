@@ -1,23 +1,24 @@
-"""What the commands share that decide about samples: which of them, and who decides."""
+"""What the commands share that decide about samples: which of them, who decides, and how they are listed."""
 
 from __future__ import annotations
 
 import getpass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from app.commands.console.client import ServiceClient
-from app.commands.console.terminal import EXIT_USAGE, CommandFailed
+from rich.table import Table
+
+from app.commands.console.terminal import EXIT_USAGE, CommandFailed, ago, out
+from pawl.json_values import Json
+
+if TYPE_CHECKING:
+    from app.commands.console.client import ServiceClient
 
 _PAGE = 500
 
 
-def given(**filters: str | None) -> dict[str, str]:
-    """The filters that were given."""
-    return {name: value for name, value in filters.items() if value is not None}
-
-
 def ids_of(
-    service: ServiceClient, path: str, ids: list[str], filters: dict[str, str], *, everything: bool
+    service: ServiceClient, path: str, ids: list[str] | None, filters: dict[str, str], *, everything: bool
 ) -> list[str]:
     """The ids that were given or, with `everything`, all that the list at `path` has. Raises `CommandFailed`."""
     if bool(ids) == everything:
@@ -26,19 +27,36 @@ def ids_of(
         if filters:
             raise CommandFailed("filters go with --all, not with ids", code=EXIT_USAGE)
         return ids
-    found: list[str] = []
+    listed: list[str] = []
     position: dict[str, Any] = {}
     while True:
         page = service.get(path, limit=_PAGE, **filters, **position)
-        found += [one["id"] for one in page["items"]]
+        listed += [item["id"] for item in page["items"]]
         if page["next"] is None:
-            return found
+            return listed
         position = {"before": page["next"]}
 
 
-def user_name() -> str:
-    """Who runs the command, for the audit log."""
+def decision(action: str, reason: str, by: str | None) -> Json:
+    """The body of a decision. Without a name it is the user who runs the command who decides."""
+    return {"action": action, "reason": reason, "by": by or _user_name()}
+
+
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "pawl"
+
+
+def print_samples(items: Sequence[Json], columns: Mapping[str, str]) -> None:
+    """A table of samples; `columns` are headings and the fields below them. Nothing where there are none."""
+    table = Table(box=None, pad_edge=False)
+    for heading in columns:
+        table.add_column(heading, no_wrap=heading in {"id", "kind", "when"}, overflow="fold")
+    for item in items:
+        shown = item | {"when": f"{ago(item['updated_at'])} ago"}
+        cells = (shown[field] for field in columns.values())
+        table.add_row(*("-" if cell is None else " ".join(str(cell).split()) for cell in cells))
+    if items:
+        out.print(table, markup=False)

@@ -1,56 +1,117 @@
-"""`pawl quarantine`: what waits for a look, and the decisions about it."""
+"""`pawl quarantine`: labels that were held back, and the decisions about them."""
 
 from __future__ import annotations
 
-from rich.table import Table
+from typing import Annotated
 
-from app.commands.console.client import ServiceClient
-from app.commands.console.terminal import ago, notes, out, print_json, print_line
-from app.commands.review.decisions import ids_of, user_name
+import typer
+
+from app.commands.console.options import (
+    AsJson,
+    By,
+    Everything,
+    Home,
+    Limit,
+    OnlyLabel,
+    OnlySource,
+    OnlyTask,
+    Reason,
+    Url,
+    given,
+    service_at,
+)
+from app.commands.console.terminal import notes, print_json, print_line
+from app.commands.review.decisions import decision, ids_of, print_samples
+
+quarantine = typer.Typer(
+    name="quarantine",
+    help="List labels that were held back, release them to be learned after all, or discard them.\n\n"
+    "Without a command it lists them.",
+    invoke_without_command=True,
+)
+Ids = Annotated[list[str] | None, typer.Argument(help="The feedback's ids, as `pawl quarantine` shows them.")]
+Kind = Annotated[str | None, typer.Option(help="Only what this put there: gate, flow, source, duplicates, ...")]
 
 _PATH = "/v1/quarantine"
+_COLUMNS = {
+    "id": "id",
+    "kind": "quarantined_by",
+    "label": "label",
+    "source": "source",
+    "when": "when",
+    "text": "text",
+    "reason": "reason",
+}
 
 
-def show(service: ServiceClient, filters: dict[str, str], limit: int, *, as_json: bool) -> None:
-    """The newest labels in quarantine, and how many there are of each kind."""
-    page = service.get(_PATH, limit=limit, **filters)
+@quarantine.callback()
+def listed_by_default(context: typer.Context) -> None:
+    """Without a command: the list."""
+    if context.invoked_subcommand is None:
+        quarantine_list()
+
+
+@quarantine.command("list")
+def quarantine_list(
+    task: OnlyTask = None,
+    source: OnlySource = None,
+    label: OnlyLabel = None,
+    kind: Kind = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    home: Home = None,
+) -> None:
+    """The newest labels in quarantine, each with the sentence that says why it was held back."""
+    with service_at(url, home) as service:
+        page = service.get(_PATH, limit=limit, **given(task=task, source=source, label=label, kind=kind))
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "kind", "label", "source", "when", "text", "reason"):
-        table.add_column(heading, no_wrap=heading in {"id", "kind", "when"}, overflow="fold")
-    for one in page["items"]:
-        when = f"{ago(one['updated_at'])} ago"
-        cells = (one["id"], one["quarantined_by"], one["label"], one["source"], when, one["text"], one["reason"])
-        table.add_row(*("-" if cell is None else " ".join(str(cell).split()) for cell in cells))
-    if page["items"]:
-        out.print(table, markup=False)
+    print_samples(page["items"], _COLUMNS)
     counts = ", ".join(f"{count} by {kind}" for kind, count in sorted(page["counts"].items()))
     notes.print(f"in quarantine: {counts or 'nothing'}")
     if page["next"]:
         notes.print("there are more; narrow it with --source, --label, --kind or --task, or raise --limit")
 
 
-def decide(
-    service: ServiceClient,
-    action: str,
-    ids: list[str],
-    filters: dict[str, str],
-    *,
-    everything: bool,
-    reason: str,
-    by: str | None,
-    as_json: bool,
-) -> None:
-    """Releases or discards these ids or, with `everything`, all that the filters leave."""
-    chosen = ids_of(service, _PATH, ids, filters, everything=everything)
-    body = {"action": action, "reason": reason, "by": by or user_name()}
-    decided = [service.post(f"{_PATH}/{one}", body) for one in chosen]
-    if as_json:
-        print_json(decided)
-        return
-    for one in decided:
-        print_line(f"{one['id']} {one['state']}")
-    if not decided:
-        notes.print("nothing to decide about")
+def _add_decision(action: str, help: str) -> None:
+    """Adds the command that makes one decision."""
+
+    @quarantine.command(action, help=help)
+    def decide(
+        reason: Reason,
+        ids: Ids = None,
+        everything: Everything = False,
+        task: OnlyTask = None,
+        source: OnlySource = None,
+        label: OnlyLabel = None,
+        kind: Kind = None,
+        by: By = None,
+        as_json: AsJson = False,
+        url: Url = None,
+        home: Home = None,
+    ) -> None:
+        filters = given(task=task, source=source, label=label, kind=kind)
+        with service_at(url, home) as service:
+            chosen = ids_of(service, _PATH, ids, filters, everything=everything)
+            decided = [service.post(f"{_PATH}/{sample_id}", decision(action, reason, by)) for sample_id in chosen]
+        if as_json:
+            print_json(decided)
+            return
+        for sample in decided:
+            print_line(f"{sample['id']} {sample['state']}")
+        if not decided:
+            notes.print("nothing to decide about")
+
+
+_add_decision(
+    "release",
+    "Let labels be learned after all. They are not screened a second time; the gate still judges them.\n\n"
+    'Example: `pawl quarantine release fb_01a2... --reason "the new product line"`',
+)
+_add_decision(
+    "discard",
+    "Reject labels for good: they will not be learned.\n\n"
+    'Example: `pawl quarantine discard --all --source crawler --reason "guessed, not read"`',
+)

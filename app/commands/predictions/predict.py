@@ -1,7 +1,8 @@
-"""`pawl predict`, as the command line shows it."""
+"""`pawl predict`: texts labelled by the running service."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +20,11 @@ from app.commands.console.options import (
     service_at,
     settings_with,
 )
-from app.commands.console.terminal import EXIT_USAGE, CommandFailed
+from app.commands.console.terminal import EXIT_USAGE, CommandFailed, print_json, print_line
 from pawl.domain.samples import DEFAULT_TASK
+from pawl.json_values import Json
+
+_SHOWN_CHARACTERS = 100
 
 
 def predict(
@@ -48,7 +52,7 @@ def predict(
     """
     from app.commands.data.files.formats import STANDARD_INPUT
     from app.commands.data.files.records import Reading
-    from app.commands.predictions import ask, bulk
+    from app.commands.predictions.bulk import BulkRequest, in_one, predict_file
 
     if file is None and texts == [str(STANDARD_INPUT)]:
         file, texts = STANDARD_INPUT, None
@@ -60,8 +64,21 @@ def predict(
         raise CommandFailed(f"{options} go with a file", code=EXIT_USAGE)
     with service_at(url, home) as service:
         if file is None:
-            ask.predict(service, texts or [], task, top_k, as_json=as_json)
+            answer = in_one(service, texts or [], task, top_k)
+            print_json(answer) if as_json else _print_answers(texts or [], answer)
             return
-        request = bulk.BulkRequest(file, text_column, reading, task, top_k, as_json)
-        if code := bulk.predict_file(service, settings_with(home=home), request):
+        request = BulkRequest(file, text_column, reading, task, top_k, as_json)
+        if code := predict_file(service, settings_with(home=home), request):
             raise typer.Exit(code)
+
+
+def _print_answers(texts: Sequence[str], answer: Json) -> None:
+    """Each text with its labels, novelty and prediction id."""
+    for text, prediction in zip(texts, answer["predictions"], strict=True):
+        shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "\u2026"
+        scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])
+        print_line(" ".join(shown.split()))
+        print_line(f"  {scores}   novelty {prediction['novelty']:.2f}   {prediction['id'] or ''}".rstrip())
+        for warning in prediction.get("warnings", ()):
+            print_line(f"  warning: {warning}")
+    print_line(f"version {answer['version']}")
