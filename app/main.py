@@ -19,8 +19,9 @@ from app.routes import labels as label_routes
 from app.routes import tasks as task_routes
 from app.routes import versions as version_routes
 from app.serving.health.group_metrics import Member
+from app.serving.ports import Ports
 from app.serving.predictions.engine import ServedClassifier
-from app.serving.service import Ports, Service
+from app.serving.service import Service
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.backoff import Backoff
 from pawl.classifier.classifier import load_classifier

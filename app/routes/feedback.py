@@ -24,7 +24,7 @@ from app.schemas.feedback import (
     FeedbackResponse,
     RetractionOut,
 )
-from app.serving.feedback.readings import warnings_of
+from app.serving.feedback.text_warnings import warnings_of
 from app.serving.service import Service
 from pawl.domain.errors import ItemsRefused, SampleNotFound, UnknownPrediction
 from pawl.domain.forms import Fault

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.openapi import problems
 from app.routes.access import json_response, service_of
 from app.schemas.versions import ModelOut
-from app.serving.feedback.intake import Learning
+from app.serving.health.backlog import LearningStatus
 from app.serving.predictions.engine import LoadedVersion
 from pawl.processes.parts import Part, read_parts
 
@@ -58,7 +58,7 @@ def _part(part: Part) -> dict[str, Any]:
     return asdict(part) | {"well": part.is_well}
 
 
-def _learning(known: Learning | None) -> dict[str, Any]:
+def _learning(known: LearningStatus | None) -> dict[str, Any]:
     if known is None:
         return {"queue": None, "learner": None, "as_of": None, "age_seconds": None}
     now, backlog, learner = datetime.now(UTC), known.backlog, known.learner

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.fields import Line, Request
+from app.schemas.fields import Line, StrictBody
 from pawl.domain.dead_letters import DeadLetterAction
 from pawl.domain.samples import SampleState
 
 
-class DeadLetterRequest(Request):
+class DeadLetterRequest(StrictBody):
     """What to do with a label that could not be learned, and why; both are kept."""
 
     model_config = ConfigDict(

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.fields import Line, Request
+from app.schemas.fields import Line, StrictBody
 from pawl.domain.encoders import EncoderRequestState
 
 
-class EncoderAsked(Request):
+class EncoderAsked(StrictBody):
     """Another encoder, and why."""
 
     model_config = ConfigDict(

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from app.schemas.fields import MOST_ITEMS, Line, Request, Task, Text, exactly_one
+from app.schemas.fields import MOST_ITEMS, Line, StrictBody, Task, Text, exactly_one
 from pawl.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
 from pawl.domain.samples import DEFAULT_TASK, SampleState
 
 LABEL = "1 to 200 characters; kept in NFC, without surrounding white space and invisible characters."
 
 
-class FeedbackItem(Request):
+class FeedbackItem(StrictBody):
     """The right label of a text, or of a prediction by its id."""
 
     model_config = ConfigDict(
@@ -51,7 +51,7 @@ class FeedbackItem(Request):
         return self
 
 
-class FeedbackBatch(Request):
+class FeedbackBatch(StrictBody):
     """Several items, accepted all or none."""
 
     model_config = ConfigDict(

@@ -65,7 +65,7 @@ def exactly_one(*names: str, examples: list[JsonValue]) -> JsonDict:
     return {"examples": examples, "oneOf": forms}
 
 
-class Request(BaseModel):
+class StrictBody(BaseModel):
     """Strict: no unknown field, no conversion."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

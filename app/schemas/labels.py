@@ -6,12 +6,12 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.schemas.fields import Label, Line, Request, Task, exactly_one
+from app.schemas.fields import Label, Line, StrictBody, Task, exactly_one
 from pawl.domain.labels import LabelChangeKind, LabelChangeState, LabelState
 from pawl.domain.samples import DEFAULT_TASK
 
 
-class NewLabel(Request):
+class NewLabel(StrictBody):
     """A label that should exist before its first sample, or come back after it was retired."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "gift_voucher"}]})
@@ -22,7 +22,7 @@ class NewLabel(Request):
     reason: Line | None = Field(default=None, description="Why; kept with the change.")
 
 
-class LabelPatch(Request):
+class LabelPatch(StrictBody):
     """A new `name`, or another label to `merge_into`."""
 
     model_config = ConfigDict(

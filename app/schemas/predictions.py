@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.schemas.fields import MOST_ITEMS, Request, Task, Text, exactly_one
+from app.schemas.fields import MOST_ITEMS, StrictBody, Task, Text, exactly_one
 from pawl.domain.samples import DEFAULT_TASK
 
 
-class PredictRequest(Request):
+class PredictRequest(StrictBody):
     """Texts to label: `texts`, or `text` for one."""
 
     model_config = ConfigDict(

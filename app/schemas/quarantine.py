@@ -6,12 +6,12 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.fields import Line, Request
+from app.schemas.fields import Line, StrictBody
 from pawl.domain.quarantine import QuarantineKind, ReviewAction
 from pawl.domain.samples import SampleState
 
 
-class ReviewRequest(Request):
+class ReviewRequest(StrictBody):
     """What to do with a quarantined label, and why; both are kept."""
 
     model_config = ConfigDict(

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from app.schemas.fields import Line, Request
+from app.schemas.fields import Line, StrictBody
 from pawl.domain.versions import VersionKind, VersionState
 from pawl.processes.parts import PartState
 
 
-class PromoteRequest(Request):
+class PromoteRequest(StrictBody):
     """Why an older or refused version should serve; it is kept with the new version. A dry run needs none."""
 
     model_config = ConfigDict(

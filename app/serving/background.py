@@ -9,6 +9,7 @@ import structlog
 
 from app.metrics import AppMetrics
 from pawl.backoff import Backoff
+from pawl.domain.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,19 @@ class Background:
     def start(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Runs `loop` until it returns or `stop` is called."""
         self._tasks.append(asyncio.create_task(self._keep(name, loop), name=name))
+
+    def repeat(self, name: str, look: Callable[[], Awaitable[object]], seconds: float) -> None:
+        """Calls `look` again and again, with a pause between; what it knows stays while a store is away."""
+
+        async def loop() -> None:
+            while True:
+                try:
+                    await look()
+                except StoreUnavailable as error:
+                    log.debug("store_unavailable", task=name, problem=str(error))
+                await asyncio.sleep(seconds)
+
+        self.start(name, loop)
 
     async def stop(self) -> None:
         """Cancels all loops and waits until they have ended."""

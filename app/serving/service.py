@@ -5,42 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from app.metrics import AppMetrics
 from app.serving.background import Background
 from app.serving.event_feed import EventFeed
-from app.serving.feedback.intake import Announcer, BacklogWatch, QuarantineWatch, StreamWatch
+from app.serving.feedback.announcer import Announcer
+from app.serving.health.backlog import BacklogWatch
 from app.serving.health.contradictions import ContradictionWatch
 from app.serving.health.group_metrics import GroupMetrics, Member
-from app.serving.health.health_metrics import LearnerHealth, PartsHealth
+from app.serving.health.held_back import HeldBackWatch
+from app.serving.health.parts import PartsCollector
+from app.serving.health.stream import StreamWatch
+from app.serving.ports import Ports
 from app.serving.predictions.answer_cache import AnswerCache
 from app.serving.predictions.batcher import Batcher
 from app.serving.predictions.engine import Engine
-from app.serving.predictions.prediction_log import PredictionRecorder, Retention
 from app.serving.predictions.pressure import PressureWatch
+from app.serving.predictions.recorder import PredictionRecorder
 from app.serving.predictions.reloader import Load, Reloader
+from app.serving.retention import Retention
 from pawl.domain.errors import StoreUnavailable
-from pawl.ports import ArtefactStore, FeedbackStream, LabelStore, PredictionLog, SampleStore, VersionLedger
 from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 _FLUSH_SECONDS = 1.5  # after `drain_seconds`; a supervisor waits no more than a few seconds longer
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The outside."""
-
-    samples: SampleStore
-    predictions: PredictionLog
-    ledger: VersionLedger
-    labels: LabelStore
-    stream: FeedbackStream
-    artefacts: ArtefactStore
 
 
 class Service:
@@ -59,20 +51,11 @@ class Service:
         self.announcer = Announcer(ports.stream, settings, metrics)
         self.stream = StreamWatch(ports.stream, self.announcer, settings, metrics)
         self.backlog = BacklogWatch(ports.samples, ports.ledger, settings, metrics)
-        self.quarantine = QuarantineWatch(ports.samples, metrics)
-        self.contradictions = ContradictionWatch(settings, ports.ledger, ports.artefacts, ports.samples, metrics)
-        self._health = LearnerHealth(ports.samples, self.backlog, metrics)
-        metrics.registry.register(PartsHealth(settings.home_path))
+        self.held_back = HeldBackWatch(ports.samples, metrics)
+        self.contradictions = ContradictionWatch(settings, ports, metrics)
+        metrics.registry.register(PartsCollector(settings.home_path))
         self.feed = EventFeed(ports.ledger, settings, metrics)
-        self.reloader = Reloader(
-            engine=self.engine,
-            ledger=ports.ledger,
-            stream=ports.stream,
-            artefacts=ports.artefacts,
-            load=load,
-            settings=settings,
-            metrics=metrics,
-        )
+        self.reloader = Reloader(self.engine, ports, load, settings, metrics)
         self._pressure = PressureWatch(self.batcher, ports.stream, settings)
         self._group = GroupMetrics(metrics, member) if member is not None else None
         self._retention = Retention(ports.predictions, ports.ledger, settings, metrics)
@@ -95,16 +78,15 @@ class Service:
         background.start("version_hints", self.reloader.follow_hints)
         background.start("prediction_log", self.recorder.run)
         background.start("announcer", self.announcer.run)
-        background.start("backlog", self.backlog.run)
-        background.start("contradictions", self.contradictions.run)
-        background.start("quarantine", self.quarantine.run)
-        background.start("learner_health", self._health.run)
-        background.start("stream", self.stream.run)
+        background.repeat("backlog", self.backlog.refresh, 1.0)
+        background.repeat("contradictions", self.contradictions.refresh, 10.0)
+        background.repeat("held_back", self.held_back.refresh, 5.0)
+        background.repeat("stream", self.stream.refresh, 5.0)
         background.start("events", self.feed.run)
         background.start("pressure", self._pressure.run)
         background.start("retention", self._retention.run)
         if self._group is not None:
-            background.start("group_metrics", self._group.run)
+            background.repeat("group_metrics", partial(asyncio.to_thread, self._group.write), 1.0)
         try:
             yield
         finally:

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app.main import create_app
-from app.serving.service import Ports, Service
+from app.serving.ports import Ports
+from app.serving.service import Service
 from pawl.artefacts import FolderArtefactStore, manifest_digest
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.features import RandomFeatures

@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.metrics import AppMetrics
-from app.serving.feedback.intake import Announcer
-from app.serving.predictions.prediction_log import Retention
+from app.serving.feedback.announcer import Announcer
+from app.serving.retention import Retention
 from pawl.clock import SystemClock
 from pawl.db.samples import SqlSampleStore
 from pawl.db.tables import idempotency_keys

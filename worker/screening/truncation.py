@@ -1,7 +1,7 @@
 """Texts that are longer than the encoder reads: two that differ only after the cut are one text to it.
 
 They get one answer whatever they are taught, so their labels are not held against each other: such samples raise no
-doubt, judge no candidate, and are not emphasised. Who sent the label is told (`app/serving/feedback/readings.py`).
+doubt, judge no candidate, and are not emphasised. Who sent the label is told (`app/serving/feedback/text_warnings.py`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from app.commands.data.reading import measure, tokenizer_of
 from app.commands.data.rejected import stop_or_write
 from app.commands.encoder.encoder import check_settings
 from app.commands.home.learner import AwaitedSamples, learn_all, wait_until_served
-from app.commands.home.stores import Stores, announce, open_stores
+from app.commands.home.stores import HomeStores, announce, open_stores
 from pawl.domain.errors import ItemsRefused
 from pawl.domain.forms import clean_task
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
@@ -54,7 +54,7 @@ class ImportRequest:
 
 
 async def import_file(settings: Settings, request: ImportRequest) -> int:
-    """Stores every row that is not known yet, waits until all is learned and served, prints a summary.
+    """HomeStores every row that is not known yet, waits until all is learned and served, prints a summary.
 
     Returns the exit code: `EXIT_PARTIAL` where some rows were not learned. Raises `CommandFailed` naming the lines of
     bad rows (nothing is stored then) unless `skip_bad`.
@@ -120,7 +120,7 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
     return source.name, [row for row in good if row.line not in gone], bad
 
 
-async def _refused(stores: Stores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
+async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
     """Rows that the store does not take: a label that was retired.
 
     Raises `CommandFailed` where it is the task that is not there.
@@ -183,14 +183,14 @@ def _task(request: ImportRequest, row: Row) -> str:
     return row.attributes.task if row.attributes is not None else DEFAULT_TASK
 
 
-async def _restored(stores: Stores, rows: Sequence[Row]) -> str | None:
+async def _restored(stores: HomeStores, rows: Sequence[Row]) -> str | None:
     """Why rows of an export need no judgement where nothing is learned yet: they were judged where they come from."""
     exported = rows and rows[0].attributes is not None
     return "restored from an export" if exported and await stores.ledger.live() is None else None
 
 
 async def _read_by_encoder(
-    settings: Settings, stores: Stores, items: Sequence[NewSample]
+    settings: Settings, stores: HomeStores, items: Sequence[NewSample]
 ) -> tuple[ReadingTotals | None, list[str]]:
     """How much of the texts the encoder reads, and what is to be said of that."""
     tokenizer = await tokenizer_of(settings, stores)
@@ -200,7 +200,7 @@ async def _read_by_encoder(
     return await asyncio.to_thread(measure, tokenizer, rows)
 
 
-async def _tell_encoder(stores: Stores, rows: Sequence[Row]) -> None:
+async def _tell_encoder(stores: HomeStores, rows: Sequence[Row]) -> None:
     """Says so where the model of an export had another encoder than the one that serves here."""
     live = await stores.ledger.live()
     theirs = rows[0].attributes.encoder if rows and rows[0].attributes else None
@@ -212,7 +212,7 @@ async def _tell_encoder(stores: Stores, rows: Sequence[Row]) -> None:
         )
 
 
-async def _accept(stores: Stores, items: Sequence[NewSample], imports: Sequence[NewImport]) -> list[Receipt]:
+async def _accept(stores: HomeStores, items: Sequence[NewSample], imports: Sequence[NewImport]) -> list[Receipt]:
     """All or none, in one transaction."""
     with progress_bar() as bar:
         bar.add_task(f"storing {len(items)} rows", total=None)
@@ -235,7 +235,7 @@ def _tell_warnings(receipts: Sequence[Receipt]) -> None:
 
 async def _learn(
     settings: Settings,
-    stores: Stores,
+    stores: HomeStores,
     request: ImportRequest,
     receipts: Sequence[Receipt],
     imports: Sequence[NewImport],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.console.terminal import notes, print_json, print_line
-from app.commands.home.stores import Stores
+from app.commands.home.stores import HomeStores
 from pawl.domain.imports import ImportOutcome, NewImport
 from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import NewSample, Receipt, SampleState
@@ -71,7 +71,7 @@ class Summary:
         """Whether something in the file was not learned."""
         return bool(self.not_learned or self.skipped or self.waiting)
 
-    async def look(self, stores: Stores) -> None:
+    async def look(self, stores: HomeStores) -> None:
         """Reads what became of the rows."""
         found = _grouped(await stores.samples.outcomes([one.id for one in self.imports]))
         known = [one.id for one in self.receipts if not one.is_new and one.state is not SampleState.GOLDEN]
@@ -121,7 +121,7 @@ class Summary:
         }
 
 
-async def tell(stores: Stores, summary: Summary, *, as_json: bool) -> None:
+async def tell(stores: HomeStores, summary: Summary, as_json: bool) -> None:
     """Prints the summary."""
     if as_json:
         print_json(summary.as_json())
@@ -174,7 +174,7 @@ def _tell_outcome(summary: Summary) -> None:
         print_line("review them with `pawl quarantine`, or learn them whatever was found: pawl import --accept REASON")
 
 
-async def _tell_labels(stores: Stores, task: str) -> None:
+async def _tell_labels(stores: HomeStores, task: str) -> None:
     counts = await stores.samples.label_counts(task)
     shown = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     listed = ", ".join(f"{label} {count}" for label, count in shown[:_SHOWN_LABELS])

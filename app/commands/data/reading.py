@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from app.commands.home.stores import Stores
+from app.commands.home.stores import HomeStores
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import TextTokenizer
@@ -22,7 +22,7 @@ Labelled = tuple[str, str, str]
 """Task, text and label."""
 
 
-async def tokenizer_of(settings: Settings, stores: Stores) -> TextTokenizer | None:
+async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer | None:
     """The live version's; None where there is none or it cannot be read (which is told elsewhere)."""
     live = await stores.ledger.live()
     if live is None:
@@ -59,7 +59,7 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
     return sums, told
 
 
-async def look_at_store(settings: Settings, stores: Stores) -> tuple[ReadingTotals, list[str]] | None:
+async def look_at_store(settings: Settings, stores: HomeStores) -> tuple[ReadingTotals, list[str]] | None:
     """The same of what is learned: the oldest texts of each task. None where there is no version."""
     tokenizer = await tokenizer_of(settings, stores)
     if tokenizer is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from app.commands.console.terminal import ago
-from app.commands.doctor.findings import Finding, Outcome
-from app.commands.home.stores import Stores
+from app.commands.doctor.findings import CheckResult, Finding, ok, warn
+from app.commands.home.stores import HomeStores
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.choice.comparison import Comparison
@@ -18,15 +18,15 @@ from pawl.settings import Settings
 _PART = "backend"
 
 
-async def check_backend(settings: Settings, stores: Stores) -> Finding:
+async def check_backend(settings: Settings, stores: HomeStores) -> Finding:
     """What was kept of it on this machine for the live version's encoder; measures nothing."""
     backends, live = Backends.of(settings), await stores.ledger.live()
     if live is None:
         told = f"PAWL_BACKEND={settings.backend}; proven, and measured where there is a choice, with the first version"
-        return Finding(_PART, Outcome.OK, told)
+        return ok(_PART, told)
     folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
     if not folder.is_dir():
-        return Finding(_PART, Outcome.WARN, f"unknown: {folder} is not there")
+        return warn(_PART, f"unknown: {folder} is not there")
     proofs, choice = await asyncio.to_thread(backends.known, folder, live.encoder_digest)
     return describe(settings.backend, proofs, choice)
 
@@ -36,7 +36,9 @@ def describe(pinned: str, proofs: dict[str, Recorded[Proof]], choice: Recorded[C
     able = [name for name, proof in proofs.items() if not proof.result.problem]
     if not able:
         told = _refused(proofs) or "no backend has opened this encoder on this machine yet, with so many threads"
-        return Finding(_PART, Outcome.FAIL if proofs else Outcome.WARN, told, "A start of `pawl up` proves them.")
+        return Finding(
+            _PART, CheckResult.FAIL if proofs else CheckResult.WARN, told, "A start of `pawl up` proves them."
+        )
     chosen = choice.result.chosen if choice is not None else able[0]
     if pinned != "auto":
         chosen, choice = pinned if pinned in able else able[0], None
@@ -45,13 +47,13 @@ def describe(pinned: str, proofs: dict[str, Recorded[Proof]], choice: Recorded[C
     parts += [_refused(proofs)] if _refused(proofs) else []
     told = "; ".join(parts)
     if pinned not in ("auto", chosen):
-        return Finding(_PART, Outcome.WARN, told, f"Set PAWL_BACKEND to auto or {chosen}: {pinned} does not serve.")
+        return warn(_PART, told, f"Set PAWL_BACKEND to auto or {chosen}: {pinned} does not serve.")
     if choice is not None and choice.result.doubt:
         remedy = f"It is measured again when the machine is idle; PAWL_BACKEND={chosen} would pin it."
-        return Finding(_PART, Outcome.WARN, f"{told}; doubtful: {choice.result.doubt}", remedy)
+        return warn(_PART, f"{told}; doubtful: {choice.result.doubt}", remedy)
     if _refused(proofs):
-        return Finding(_PART, Outcome.WARN, told, "Another one serves; nothing needs to be done.")
-    return Finding(_PART, Outcome.OK, told)
+        return warn(_PART, told, "Another one serves; nothing needs to be done.")
+    return ok(_PART, told)
 
 
 def _why(pinned: str, chosen: str, able: list[str], choice: Recorded[Comparison] | None) -> str:

@@ -19,9 +19,9 @@ from app.commands.console.client import RUN_FILE, service_url
 from app.commands.console.terminal import ago, out, print_json
 from app.commands.data.reading import look_at_store
 from app.commands.doctor.backend import check_backend
-from app.commands.doctor.findings import Finding, Outcome
+from app.commands.doctor.findings import CheckResult, Finding, fail, ok, warn
 from app.commands.doctor.servers import check_database, check_redis
-from app.commands.home.stores import Stores, open_stores
+from app.commands.home.stores import HomeStores, open_stores
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
 from pawl.domain.errors import PawlError
@@ -35,7 +35,7 @@ _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30
 
 
-async def examine(settings: Settings, url: str | None, *, as_json: bool) -> bool:
+async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
     """Prints a finding for each part; false when one of them fails."""
     findings = [_python(), _home(settings), _encoder(settings)]
     findings += await _database(settings)
@@ -44,11 +44,11 @@ async def examine(settings: Settings, url: str | None, *, as_json: bool) -> bool
         print_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
-    return all(finding.outcome is not Outcome.FAIL for finding in findings)
+    return all(finding.outcome is not CheckResult.FAIL for finding in findings)
 
 
 def _print(findings: list[Finding]) -> None:
-    styles = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
+    styles = {CheckResult.OK: "green", CheckResult.WARN: "yellow", CheckResult.FAIL: "bold red"}
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "", "finding"):
         table.add_column(heading, overflow="fold")
@@ -65,31 +65,30 @@ def _python() -> Finding:
     told = f"Python {sys.version.split()[0]}, pawl {pawl_version()}"
     missing = [name for name in ("torch", "transformers", "onnx") if find_spec(name) is None]
     if missing:
-        return Finding(
+        return warn(
             "python",
-            Outcome.WARN,
             f"{told}; {', '.join(missing)} not installed, so nothing can be learned here",
             f"{install_command('worker')}   (not needed where only `pawl serve` runs)",
         )
-    return Finding("python", Outcome.OK, told)
+    return ok("python", told)
 
 
 def _home(settings: Settings) -> Finding:
     home = settings.home_path
     if not home.exists():
-        return Finding("home", Outcome.WARN, f"{home} does not exist yet", "`pawl up` or `pawl import` makes it.")
+        return warn("home", f"{home} does not exist yet", "`pawl up` or `pawl import` makes it.")
     try:
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"pawl")
         free = shutil.disk_usage(home).free
     except OSError as error:
-        return Finding("home", Outcome.FAIL, f"cannot write to {home}: {error.strerror}", "Set PAWL_HOME or --home.")
+        return fail("home", f"cannot write to {home}: {error.strerror}", "Set PAWL_HOME or --home.")
     told = f"{home} is writable, {free / 2**30:.1f} GiB free"
     if free < _LEAST_BYTES:
-        return Finding("home", Outcome.FAIL, told, "Free some space; lower PAWL_KEEP_VERSIONS keeps fewer versions.")
+        return fail("home", told, "Free some space; lower PAWL_KEEP_VERSIONS keeps fewer versions.")
     if free < _LOW_BYTES:
-        return Finding("home", Outcome.WARN, told, "Make room soon; a full disk stops learning (not predictions).")
-    return Finding("home", Outcome.OK, told)
+        return warn("home", told, "Make room soon; a full disk stops learning (not predictions).")
+    return ok("home", told)
 
 
 def _encoder(settings: Settings) -> Finding:
@@ -97,23 +96,23 @@ def _encoder(settings: Settings) -> Finding:
     try:
         found = find_encoder(settings.encoder, settings.encoder_sha256)
     except PawlError as error:
-        outcome = Outcome.FAIL if find_spec("torch") is not None else Outcome.WARN
+        outcome = CheckResult.FAIL if find_spec("torch") is not None else CheckResult.WARN
         return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
     known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
     checked = "digest verified" if known else "no digest set"
-    return Finding("encoder", Outcome.OK, f"{settings.encoder} in {found.folder}, {found.pooling} pooling, {checked}")
+    return ok("encoder", f"{settings.encoder} in {found.folder}, {found.pooling} pooling, {checked}")
 
 
 async def _database(settings: Settings) -> list[Finding]:
     """Database, and what only it can tell: the live version's artefacts, the queue and the learner."""
     file = settings.home_path / "pawl.db"
     if settings.database_url is None and not file.exists():
-        return [Finding("database", Outcome.WARN, f"{file} does not exist yet", "`pawl up` or `pawl import` makes it.")]
+        return [warn("database", f"{file} does not exist yet", "`pawl up` or `pawl import` makes it.")]
     where = "PostgreSQL (PAWL_DATABASE_URL)" if settings.database_url is not None else str(file)
     try:
         async with open_stores(settings) as stores:
             found = [await check_database(settings, stores, where)]
-            if found[0].outcome is Outcome.FAIL:
+            if found[0].outcome is CheckResult.FAIL:
                 return found
             checks = {
                 "artefacts": _artefacts,
@@ -127,17 +126,17 @@ async def _database(settings: Settings) -> list[Finding]:
                 found.append(await _guarded(part, check(settings, stores)))
             return found
     except PawlError as error:
-        return [Finding("database", Outcome.FAIL, f"{where}: {error}", "Feedback is refused until it answers.")]
+        return [fail("database", f"{where}: {error}", "Feedback is refused until it answers.")]
 
 
 async def _guarded(part: str, check: Coroutine[Any, Any, Finding]) -> Finding:
     try:
         return await check
     except PawlError as error:
-        return Finding(part, Outcome.FAIL, str(error))
+        return fail(part, str(error))
 
 
-async def _artefacts(settings: Settings, stores: Stores) -> Finding:
+async def _artefacts(settings: Settings, stores: HomeStores) -> Finding:
     live = await stores.ledger.live()
     store = FolderArtefactStore(settings.artefacts_path, [settings.encoders_path])
     try:
@@ -145,88 +144,84 @@ async def _artefacts(settings: Settings, stores: Stores) -> Finding:
     except (OSError, PawlError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = "Make room, or give the folder back to the user that Pawl runs as. What waits is learned then."
-        return Finding(
-            "artefacts", Outcome.FAIL, f"no version can be written to {settings.artefacts_path}: {reason}", remedy
-        )
+        return fail("artefacts", f"no version can be written to {settings.artefacts_path}: {reason}", remedy)
     if live is None:
         told = "versions can be written and read back; there is none yet"
-        return Finding("artefacts", Outcome.WARN, told, "Run `pawl import FILE.csv`.")
+        return warn("artefacts", told, "Run `pawl import FILE.csv`.")
     try:
         folder = await asyncio.to_thread(store.open, live.number)
     except PawlError as error:
-        return Finding(
+        return fail(
             "artefacts",
-            Outcome.FAIL,
             str(error),
             "The loaded version goes on serving. Roll back to one that is whole: `pawl promote N --reason ...`, "
             "or restore the folder from a backup.",
         )
     files = len(folder.manifest.files)
-    return Finding(
+    return ok(
         "artefacts",
-        Outcome.OK,
         f"versions can be written and read back; {live.number} is whole: {files} files match their digests",
     )
 
 
-async def _settings(settings: Settings, stores: Stores) -> Finding:
+async def _settings(settings: Settings, stores: HomeStores) -> Finding:
     """Whether they ask for what there is."""
     found = await find_contradictions(
         settings, stores.ledger, FolderArtefactStore(settings.artefacts_path), stores.samples
     )
     if not found:
-        return Finding("settings", Outcome.OK, "none contradicts what this home was made with")
-    outcome = Outcome.WARN if all(each.is_plan for each in found) else Outcome.FAIL
+        return ok("settings", "none contradicts what this home was made with")
+    outcome = CheckResult.WARN if all(each.is_plan for each in found) else CheckResult.FAIL
     told, remedies = (" ".join(parts) for parts in zip(*((one.sentence, one.remedy) for one in found), strict=True))
     return Finding("settings", outcome, told, remedies)
 
 
-async def _texts(settings: Settings, stores: Stores) -> Finding:
+async def _texts(settings: Settings, stores: HomeStores) -> Finding:
     """Whether the encoder can read what was learned."""
     found = await look_at_store(settings, stores)
     if found is None or not found[0].texts:
-        return Finding("texts", Outcome.OK, "none was learned yet")
+        return ok("texts", "none was learned yet")
     sums, told = found
     share = f"{sums.unknown_share:.1%} of the tokens of {sums.texts} learned texts are unknown to the encoder"
     if not told:
-        return Finding("texts", Outcome.OK, f"{share}, and none of them is longer than it reads")
+        return ok("texts", f"{share}, and none of them is longer than it reads")
     remedy = "Take an encoder that reads them: `pawl encoder set`." if len(told) > sums.is_unknown_language else ""
-    return Finding("texts", Outcome.WARN, f"{share}. " + ". ".join(told), remedy)
+    return warn("texts", f"{share}. " + ". ".join(told), remedy)
 
 
-async def _learner(_settings: Settings, stores: Stores) -> Finding:
+async def _learner(settings: Settings, stores: HomeStores) -> Finding:
     status, backlog = await stores.ledger.learner_status(), await stores.samples.backlog()
     queue = f"{backlog.length} queued" + (f", the oldest for {ago(backlog.oldest_at)}" if backlog.length else "")
     if status is None:
-        return Finding("learner", Outcome.WARN, f"none has run yet, {queue}", "Start one: `pawl up` or `pawl work`.")
+        return warn("learner", f"none has run yet, {queue}", "Start one: `pawl up` or `pawl work`.")
     seen = f"heartbeat {ago(status.heartbeat_at)} ago ({status.holder}), {queue}"
     if status.problem:
         refused = status.encoder is EncoderState.REFUSED
         remedy = (
             "Choose another encoder, then start it again." if refused else "It goes on by itself once that is mended."
         )
-        return Finding("learner", Outcome.FAIL, f"{status.problem} ({seen})", remedy)
+        return fail("learner", f"{status.problem} ({seen})", remedy)
     if status.expires_at > datetime.now(UTC):
-        return Finding("learner", Outcome.OK, f"{status.state}, {seen}")
-    outcome = Outcome.FAIL if backlog.length else Outcome.WARN
+        return ok("learner", f"{status.state}, {seen}")
+    outcome = CheckResult.FAIL if backlog.length else CheckResult.WARN
     return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
 
 
-async def _dead_letters(_settings: Settings, stores: Stores) -> Finding:
+async def _dead_letters(settings: Settings, stores: HomeStores) -> Finding:
     count = await stores.samples.dead_count()
     if not count:
-        return Finding("dead letters", Outcome.OK, "none")
+        return ok("dead letters", "none")
     told = f"{count} labels could not be learned though it went on without them"
-    return Finding("dead letters", Outcome.WARN, told, "See `pawl dead-letters`; then `redrive` or `discard` them.")
+    return warn("dead letters", told, "See `pawl dead-letters`; then `redrive` or `discard` them.")
 
 
 def _parts(settings: Settings) -> list[Finding]:
     """What a `pawl up` on this home keeps alive."""
     logs = settings.home_path / "logs"
     return [
-        Finding("supervisor", Outcome.OK, f"{part.name}: {part.told()}")
+        ok("supervisor", f"{part.name}: {part.told()}")
         if part.is_well
-        else Finding("supervisor", Outcome.FAIL, f"{part.name}: {part.told()}", f"See {logs / part.name}.log.")
+        else fail("supervisor", f"{part.name}: {part.told()}", f"See {logs / part.name}.log.")
         for part in read_parts(settings.home_path)
     ]
 
@@ -240,9 +235,9 @@ async def _service(settings: Settings, url: str | None) -> Finding:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         expected = url is not None or (settings.home_path / RUN_FILE).exists()
         told = f"nothing answers at {address}" if isinstance(error, httpx.ConnectError) else f"{address}: {error}"
-        return Finding("service", Outcome.FAIL if expected else Outcome.WARN, told, "Start it: `pawl up`.")
+        return Finding("service", CheckResult.FAIL if expected else CheckResult.WARN, told, "Start it: `pawl up`.")
     if answer.is_success:
         told = f"version {body['version']}" if body.get("version") else "no version yet: nothing has been learned"
-        return Finding("service", Outcome.OK, f"{address} is ready, {told}")
+        return ok("service", f"{address} is ready, {told}")
     detail = body.get("detail", "") if isinstance(body, dict) else ""
-    return Finding("service", Outcome.WARN, f"{address} answers but is not ready: {detail}")
+    return warn("service", f"{address} answers but is not ready: {detail}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.commands.doctor.findings import Finding, Outcome
-from app.commands.home.stores import Stores
+from app.commands.doctor.findings import Finding, fail, ok, warn
+from app.commands.home.stores import HomeStores
 from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers
 from pawl.db.migrate import check_current
 from pawl.db.rehearsal import rehearse as rehearse_database
@@ -16,39 +16,39 @@ from pawl.streams.rehearsal import described, rehearse
 _BY_THE_SWEEP = "Until then corrections are learned by the sweep, a little later."
 
 
-async def check_database(settings: Settings, stores: Stores, where: str) -> Finding:
+async def check_database(settings: Settings, stores: HomeStores, where: str) -> Finding:
     """Schema, rights, and a row written, read and removed."""
     try:
         with each_answer_within(settings.server_seconds):
             await check_current(stores.engine)
             await rehearse_database(stores.engine)
     except PawlError as error:
-        return Finding("database", Outcome.FAIL, f"{where}: {error}", "Feedback is refused until it works.")
-    return Finding("database", Outcome.OK, f"{where} writes and reads, its schema is current")
+        return fail("database", f"{where}: {error}", "Feedback is refused until it works.")
+    return ok("database", f"{where} writes and reads, its schema is current")
 
 
 async def check_redis(settings: Settings) -> Finding:
     """A sample announced, consumed and acknowledged, a version hinted at and heard, pressure told and read."""
     if settings.sql_alone:
-        return Finding("redis", Outcome.OK, f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
+        return ok("redis", f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
     if settings.redis_url is None and not await redis_answers(settings.stream_url):
         program = find_redis_server()
         if program is None:
-            return Finding("redis", Outcome.WARN, f"no server on this machine: {SQL_ALONE}", GET_REDIS)
-        return Finding("redis", Outcome.WARN, f"embedded ({program}), not running", "`pawl up` starts it.")
+            return warn("redis", f"no server on this machine: {SQL_ALONE}", GET_REDIS)
+        return warn("redis", f"embedded ({program}), not running", "`pawl up` starts it.")
     try:
         await rehearse(settings.stream_url, settings.server_seconds)
     except StreamUnavailable as error:
-        return Finding("redis", Outcome.FAIL, str(error), f"{_remedy(error)} {_BY_THE_SWEEP}")
+        return fail("redis", str(error), f"{_remedy(error)} {_BY_THE_SWEEP}")
     except PawlError as error:  # a URL that is none
-        return Finding("redis", Outcome.FAIL, str(error))
+        return fail("redis", str(error))
     server = await described(settings.stream_url, settings.server_seconds)
     told = f"{server.name} announces, delivers and forgets"
     if server.persistence is None:
-        return Finding("redis", Outcome.OK, f"{told}; its user may not ask for more (INFO)")
+        return ok("redis", f"{told}; its user may not ask for more (INFO)")
     if server.persistence:
-        return Finding("redis", Outcome.OK, f"{told}, {server.persistence}")
-    return Finding("redis", Outcome.WARN, f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
+        return ok("redis", f"{told}, {server.persistence}")
+    return warn("redis", f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
 
 
 def _remedy(error: StreamUnavailable) -> str:

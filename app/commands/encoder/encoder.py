@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from app.commands.console.terminal import CommandFailed, notes, print_json, print_line, progress_bar
 from app.commands.home.learner import learn_all, live_learner, wait_until_served
-from app.commands.home.stores import Stores, open_stores
+from app.commands.home.stores import HomeStores, open_stores
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.source import EncoderSource, find_encoder
 from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
@@ -34,7 +34,7 @@ _NOTHING = "nothing has been learned here yet, so there is no encoder to speak o
 _FIRST = "A first version takes the one in PAWL_ENCODER: set it, then `pawl import FILE.csv` or `pawl up`."
 
 
-async def check_settings(settings: Settings, stores: Stores) -> None:
+async def check_settings(settings: Settings, stores: HomeStores) -> None:
     """Raises `SettingsContradict` where the settings contradict what the home was made with; tells what is planned."""
     artefacts = FolderArtefactStore(settings.artefacts_path)
     _note(await refuse_contradictions(settings, stores.ledger, artefacts, stores.samples))
@@ -51,7 +51,7 @@ def _note(found: Sequence[Contradiction]) -> None:
         notes.print(f"note: {each}", style="yellow", markup=False, soft_wrap=True)
 
 
-async def show(settings: Settings, *, as_json: bool) -> None:
+async def show(settings: Settings, as_json: bool) -> None:
     """What serves, what the settings ask for, and what became of the newest request."""
     async with open_stores(settings) as stores:
         artefacts = FolderArtefactStore(settings.artefacts_path)
@@ -119,7 +119,7 @@ async def set_encoder(
         request = await stores.ledger.request_encoder(choice, reason, accept)
         if wait:
             request = await _follow(settings, stores, request)
-            await _tell_outcome(settings, stores, request, as_json=as_json)
+            await _tell_outcome(settings, stores, request, as_json)
         elif as_json:
             print_json(_plain(describe_request(request)))
         else:
@@ -140,7 +140,7 @@ def _same(made: EncoderChoice, asked: EncoderChoice) -> bool:
     return replace(made, encoder="", encoder_sha256=None) == replace(asked, encoder="", encoder_sha256=None)
 
 
-async def _tell_plan(stores: Stores, found: ServedVersion, choice: EncoderChoice, source: EncoderSource) -> None:
+async def _tell_plan(stores: HomeStores, found: ServedVersion, choice: EncoderChoice, source: EncoderSource) -> None:
     counts = {task: sum((await stores.samples.label_counts(task)).values()) for task in await stores.samples.tasks()}
     print_line(
         f"version {found.version} serves {found.origin.choice.encoder if found.origin else 'one unknown by name'}"
@@ -163,7 +163,7 @@ class _Settled:
         self._bar = bar
         self._step = bar.add_task("waiting for the learner", total=1)
 
-    async def left(self, stores: Stores) -> int:
+    async def left(self, stores: HomeStores) -> int:
         """1 while it is not settled."""
         self.request = await stores.ledger.encoder_request(self.request.id)
         status = await stores.ledger.learner_status()
@@ -174,7 +174,7 @@ class _Settled:
         return int(self.request.state is EncoderRequestState.PENDING)
 
 
-async def _follow(settings: Settings, stores: Stores, request: EncoderRequest) -> EncoderRequest:
+async def _follow(settings: Settings, stores: HomeStores, request: EncoderRequest) -> EncoderRequest:
     """Waits until the request is settled. Where no learner runs, one is started for as long as it takes."""
     with progress_bar() as bar:
         settled = _Settled(request, bar)
@@ -184,14 +184,14 @@ async def _follow(settings: Settings, stores: Stores, request: EncoderRequest) -
     return settled.request
 
 
-async def _problem(stores: Stores) -> str:
+async def _problem(stores: HomeStores) -> str:
     newest = await stores.ledger.last_event_id()
     events = await stores.ledger.events(max(0, newest - _EVENTS), _EVENTS)
     told = [str(event.payload.get("problem")) for event in events if event.type == "encoder_failed"]
     return told[-1] if told else "see the learner's log"
 
 
-async def _tell_outcome(settings: Settings, stores: Stores, request: EncoderRequest, *, as_json: bool) -> None:
+async def _tell_outcome(settings: Settings, stores: HomeStores, request: EncoderRequest, as_json: bool) -> None:
     """Raises `CommandFailed` where it does not serve."""
     served = request.state is EncoderRequestState.APPLIED and request.version is not None
     if served and request.version is not None:
@@ -222,7 +222,7 @@ def find_stale(settings: Settings, choice: EncoderChoice) -> list[str]:
     ]
 
 
-async def _tell_report(stores: Stores, request: EncoderRequest) -> None:
+async def _tell_report(stores: HomeStores, request: EncoderRequest) -> None:
     report = request.report
     for task, found in report.get("tasks", {}).items():
         print_line(

@@ -19,7 +19,7 @@ import httpx
 
 from app.commands.console.client import service_url
 from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes
-from app.commands.home.stores import Stores
+from app.commands.home.stores import HomeStores
 from app.local.supervisor import guarded
 from pawl.domain.versions import EncoderState, LearnerStatus
 from pawl.installed import install_command
@@ -37,7 +37,7 @@ _EVENT_PAGE = 1000
 class Awaited(Protocol):
     """What the learner is to do."""
 
-    async def left(self, stores: Stores) -> int:
+    async def left(self, stores: HomeStores) -> int:
         """How much of it is still to be done."""
 
 
@@ -48,7 +48,7 @@ class AwaitedSamples:
     import_ids: Sequence[str]
     sample_ids: Sequence[str] = ()
 
-    async def left(self, stores: Stores) -> int:
+    async def left(self, stores: HomeStores) -> int:
         """How many are still queued."""
         return await stores.samples.waiting(self.import_ids, self.sample_ids)
 
@@ -68,7 +68,7 @@ def require_worker() -> None:
 
 
 async def learn_all(
-    settings: Settings, stores: Stores, awaited: Awaited, told: Told, seconds: float | None = None
+    settings: Settings, stores: HomeStores, awaited: Awaited, told: Told, seconds: float | None = None
 ) -> str | None:
     """Returns when nothing is left (None), or why it will not be done now.
 
@@ -110,7 +110,7 @@ async def learn_all(
             await child.stop()
 
 
-async def check_encoder(stores: Stores, since: datetime) -> EncoderState:
+async def check_encoder(stores: HomeStores, since: datetime) -> EncoderState:
     """What a learner that lives, or lived since then, says of the encoder that was chosen.
 
     Raises `CommandFailed` with the reason where it cannot be used.
@@ -123,13 +123,13 @@ async def check_encoder(stores: Stores, since: datetime) -> EncoderState:
     return status.encoder
 
 
-async def live_learner(stores: Stores) -> LearnerStatus | None:
+async def live_learner(stores: HomeStores) -> LearnerStatus | None:
     """The holder of an unexpired lease."""
     status = await stores.ledger.learner_status()
     return status if status is not None and status.expires_at > datetime.now(UTC) else None
 
 
-async def missing_for_a_first_version(settings: Settings, stores: Stores) -> str | None:
+async def missing_for_a_first_version(settings: Settings, stores: HomeStores) -> str | None:
     """What the queue lacks for a first version; None where it can be made, or is there."""
     if await stores.ledger.live() is not None or await stores.samples.makes_first_version(settings.bootstrap_samples):
         return None
@@ -142,7 +142,7 @@ async def missing_for_a_first_version(settings: Settings, stores: Stores) -> str
 class _Trouble:
     """What the learner says has gone wrong since the waiting began."""
 
-    def __init__(self, stores: Stores, last_event: int) -> None:
+    def __init__(self, stores: HomeStores, last_event: int) -> None:
         self._stores = stores
         self._last = last_event
         self._failures = 0

@@ -20,7 +20,7 @@ from pawl.streams.redis_stream import RedisFeedbackStream
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class HomeStores:
     """The truth, in SQL."""
 
     engine: AsyncEngine
@@ -43,7 +43,7 @@ def make_home(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIterator[Stores]:
+async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIterator[HomeStores]:
     """The stores; with `migrate` the home and the schema are made or brought up to date first."""
     if migrate:
         make_home(settings)
@@ -51,7 +51,7 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
     try:
         if migrate:
             await upgrade(engine)
-        yield Stores(
+        yield HomeStores(
             engine=engine,
             samples=SqlSampleStore(
                 engine,

@@ -52,13 +52,13 @@ def _print_model(model: Json) -> None:
 def _print_own_contradictions(settings: Settings, service: ServiceClient) -> None:
     """What the settings of this command ask for that the service does not have, if it has not said so itself."""
     from pawl.domain.encoders import MADE_WITH, EncoderOrigin
-    from pawl.versions.contradictions import Serving, compare
+    from pawl.versions.contradictions import ServedVersion, compare
 
     try:
         report = service.get("/v1/encoder")
     except CommandFailed:  # there is no version, or no database: told above
         return
-    found = Serving(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
+    found = ServedVersion(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
     for each in compare(settings, found):
         if str(each) not in report["contradictions"] and (report["request"] or {}).get("state") != "pending":
             print_line(f"settings  here: {each}")

@@ -22,7 +22,7 @@ from app.commands.console.client import RUN_FILE, address
 from app.commands.console.terminal import CommandFailed, notes, print_line
 from app.commands.encoder.encoder import check_settings
 from app.commands.home.learner import check_encoder, live_learner, require_worker
-from app.commands.home.stores import Stores, announce, make_home, open_stores
+from app.commands.home.stores import HomeStores, announce, make_home, open_stores
 from app.commands.service.process_group import Group, group
 from app.demo import demo_samples
 from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
@@ -190,14 +190,14 @@ class _Run:
                 )
             await asyncio.sleep(0.05)
 
-    async def _add_demo(self, stores: Stores) -> None:
+    async def _add_demo(self, stores: HomeStores) -> None:
         """Queues the demo samples, all or none, where nothing was ever stored."""
         if not self._demo or await stores.has_samples():
             return
         receipts = await stores.samples.accept(demo_samples())
         await announce(self._settings, [receipt.id for receipt in receipts])
 
-    async def _wait_until_ready(self, stores: Stores) -> int | None:
+    async def _wait_until_ready(self, stores: HomeStores) -> int | None:
         """Waits for the service; the number it answers with, or None where no version is to be expected."""
         live = await stores.ledger.live()
         queued = (await stores.samples.backlog()).length
@@ -221,7 +221,7 @@ class _Run:
                 self._status.update(what)
                 await asyncio.sleep(_POLL_SECONDS)
 
-    async def _wait_for_learner(self, stores: Stores) -> None:
+    async def _wait_for_learner(self, stores: HomeStores) -> None:
         """Until it has shown that it can start, and with this encoder: its heartbeat, or another learner's that it
         stands by for.
         """

@@ -6,7 +6,6 @@ a label `process` that says whose it is; adding up is the reader's (`sum without
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from prometheus_client.registry import Collector
 from app.metrics import AppMetrics
 from pawl.files import write_atomic
 
-_WRITE_EVERY_SECONDS = 1.0
 _LABEL = "process"
 
 
@@ -38,12 +36,6 @@ class GroupMetrics:
         self._metrics = metrics
         self._folder = member.folder
         self._name = str(member.number)
-
-    async def run(self) -> None:
-        """Writes this process's page every second."""
-        while True:
-            await asyncio.to_thread(self.write)
-            await asyncio.sleep(_WRITE_EVERY_SECONDS)
 
     def write(self) -> None:
         """Writes the page, whole or not at all: another process may be reading it."""

@@ -111,11 +111,6 @@ class Engine:
         """The live version's number, 0 while there is none."""
         return self._live.number if self._live is not None else 0
 
-    @property
-    def draining(self) -> bool:
-        """True once the process is stopping."""
-        return self._draining
-
     def check_ready(self) -> LoadedVersion:
         """The live version; raises `Draining`, or what `absence` says."""
         if self._draining:

@@ -17,20 +17,13 @@ import numpy as np
 import structlog
 
 from app.metrics import AppMetrics
+from app.serving.ports import Ports
 from app.serving.predictions.engine import Engine, ServedClassifier
 from pawl.backoff import Backoff
 from pawl.domain.errors import ArtefactCorrupt, NoLiveVersion, StoreUnavailable, Unavailable
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.domain.versions import Version, VersionState
-from pawl.ports import (
-    ArtefactStore,
-    Encoder,
-    FeedbackStream,
-    Floats,
-    StreamUnavailable,
-    VersionFolder,
-    VersionLedger,
-)
+from pawl.ports import Encoder, Floats, StreamUnavailable, VersionFolder
 from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -56,21 +49,11 @@ class _Failure:
 class Reloader:
     """Two loops: `follow_hints` and `run`; the second is the only one that loads."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: VersionLedger,
-        stream: FeedbackStream,
-        artefacts: ArtefactStore,
-        load: Load,
-        settings: Settings,
-        metrics: AppMetrics,
-    ) -> None:
+    def __init__(self, engine: Engine, ports: Ports, load: Load, settings: Settings, metrics: AppMetrics) -> None:
         self._engine = engine
-        self._ledger = ledger
-        self._stream = stream
-        self._artefacts = artefacts
+        self._ledger = ports.ledger
+        self._stream = ports.stream
+        self._artefacts = ports.artefacts
         self._load = load
         self._poll_seconds = settings.poll_seconds
         self._metrics = metrics

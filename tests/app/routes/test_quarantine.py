@@ -92,10 +92,10 @@ async def test_a_decision_needs_an_action_and_a_reason(world: World, client: htt
 
 async def test_metrics_count_what_is_in_quarantine(world: World, client: httpx.AsyncClient) -> None:
     ids = await hold(world, 3) + await hold(world, 2, QuarantineKind.SOURCE, source="ann")
-    await world.service.quarantine.refresh()
+    await world.service.held_back.refresh()
     text = (await client.get("/metrics")).text
     assert 'pawl_quarantined{kind="flow"} 3.0' in text
     assert 'pawl_quarantined{kind="gate"} 0.0' in text
     await decide(client, ids[0])
-    await world.service.quarantine.refresh()
+    await world.service.held_back.refresh()
     assert 'pawl_quarantined{kind="flow"} 2.0' in (await client.get("/metrics")).text

@@ -15,7 +15,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from app.commands.doctor.findings import Finding, Outcome
+from app.commands.doctor.findings import CheckResult, Finding
 from app.commands.doctor.servers import check_database, check_redis
 from app.commands.home.stores import open_stores
 from pawl.settings import Settings
@@ -61,7 +61,7 @@ def found(url: str) -> Finding:
 
 def test_what_works_is_ok_and_leaves_nothing(server: RedisServer) -> None:
     finding = found(server.url)
-    assert (finding.outcome, finding.remedy) == (Outcome.OK, "")
+    assert (finding.outcome, finding.remedy) == (CheckResult.OK, "")
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         assert client.keys("pawl:doctor:*") == []
         assert client.xlen("pawl:feedback") == 0
@@ -70,14 +70,14 @@ def test_what_works_is_ok_and_leaves_nothing(server: RedisServer) -> None:
 def test_the_rights_that_the_page_names_are_enough(server: RedisServer) -> None:
     assert RULE is not None
     finding = found(make_user(server, "documented", RULE.group(1)))
-    assert finding.outcome is Outcome.OK, finding
+    assert finding.outcome is CheckResult.OK, finding
     assert "INFO" in finding.detail, "it may not ask what the server is, and works all the same"
 
 
 def test_rights_on_nothing_but_pawls_own_keys_are_enough(server: RedisServer) -> None:
     assert RULE is not None
     own = RULE.group(1).replace("~pawl:*", "~pawl:feedback ~pawl:pressure").replace("&pawl:*", "&pawl:versions")
-    assert found(make_user(server, "exact", own)).outcome is Outcome.OK
+    assert found(make_user(server, "exact", own)).outcome is CheckResult.OK
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_rights_on_nothing_but_pawls_own_keys_are_enough(server: RedisServer) ->
 )
 def test_a_user_without_a_right_is_told_which(server: RedisServer, rules: str, reason: str) -> None:
     finding = found(make_user(server, "limited", rules))
-    assert finding.outcome is Outcome.FAIL
+    assert finding.outcome is CheckResult.FAIL
     assert "lacks a right" in finding.detail
     assert reason in finding.detail.lower()
 
@@ -102,7 +102,7 @@ def test_a_user_without_a_right_is_told_which(server: RedisServer, rules: str, r
 def test_a_wrong_password_is_refused_not_silent(server: RedisServer) -> None:
     url = make_user(server, "known", "~* &* +@all")
     finding = found(url.replace(SECRET, "wrong-battery"))
-    assert finding.outcome is Outcome.FAIL
+    assert finding.outcome is CheckResult.FAIL
     assert "refuses the password" in finding.detail
     assert "wrong-battery" not in finding.detail
     assert not finding.remedy.startswith("Start it")
@@ -111,15 +111,15 @@ def test_a_wrong_password_is_refused_not_silent(server: RedisServer) -> None:
 def test_a_certificate_that_is_not_trusted(server: RedisServer) -> None:
     url = f"rediss://localhost:{server.options['tls-port']}/0"
     finding = found(url)
-    assert finding.outcome is Outcome.FAIL
+    assert finding.outcome is CheckResult.FAIL
     assert "certificate is not trusted" in finding.detail
     assert "self-signed certificate" in finding.detail.replace("self signed", "self-signed")
-    assert found(f"{url}?ssl_ca_certs={server.folder}/cert.pem").outcome is Outcome.OK
+    assert found(f"{url}?ssl_ca_certs={server.folder}/cert.pem").outcome is CheckResult.OK
 
 
 def test_nothing_that_listens_and_what_is_no_url(server: RedisServer) -> None:
     nobody = found(f"redis://127.0.0.1:{free_port()}/0")
-    assert (nobody.outcome, "nothing listens" in nobody.detail) == (Outcome.FAIL, True)
+    assert (nobody.outcome, "nothing listens" in nobody.detail) == (CheckResult.FAIL, True)
     assert "not valid" in found("http://127.0.0.1/").detail
 
 
@@ -147,9 +147,9 @@ def test_a_database_is_written_to(postgres_server: PostgresServer, postgres_url:
             pass
 
     missing = database(postgres_url)
-    assert (missing.outcome, "no Pawl tables yet" in missing.detail) == (Outcome.FAIL, True)
+    assert (missing.outcome, "no Pawl tables yet" in missing.detail) == (CheckResult.FAIL, True)
     asyncio.run(migrate())
-    assert database(postgres_url).outcome is Outcome.OK
+    assert database(postgres_url).outcome is CheckResult.OK
     name = postgres_url.partition("@/")[2].partition("?")[0]
     for statement in ("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN"):
         postgres_server.execute(statement)
@@ -160,13 +160,13 @@ def test_a_database_is_written_to(postgres_server: PostgresServer, postgres_url:
         assert "permission denied" in blind.detail
         postgres_server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", name)
         finding = database(reader)
-        assert finding.outcome is Outcome.FAIL
+        assert finding.outcome is CheckResult.FAIL
         assert "INSERT on samples" in finding.detail
     finally:
         postgres_server.execute("DROP OWNED BY reader", name)
         postgres_server.execute("DROP ROLE reader")
     replica = database(f"{postgres_url}&options=-c%20default_transaction_read_only%3Don")
-    assert (replica.outcome, "takes no writes" in replica.detail) == (Outcome.FAIL, True)
+    assert (replica.outcome, "takes no writes" in replica.detail) == (CheckResult.FAIL, True)
 
 
 def test_a_sqlite_file_that_takes_no_writes(tmp_path: Path) -> None:
@@ -176,11 +176,11 @@ def test_a_sqlite_file_that_takes_no_writes(tmp_path: Path) -> None:
         async with open_stores(settings, migrate="migrate" in options) as stores:
             return await check_database(settings, stores, "the file")
 
-    assert asyncio.run(check(migrate="yes")).outcome is Outcome.OK
+    assert asyncio.run(check(migrate="yes")).outcome is CheckResult.OK
     with sqlite3.connect(tmp_path / "pawl.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         locked = asyncio.run(check())
-        assert (locked.outcome, "locked by another process" in locked.detail) == (Outcome.FAIL, True)
+        assert (locked.outcome, "locked by another process" in locked.detail) == (CheckResult.FAIL, True)
         other.execute("ROLLBACK")
     other.close()
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.metrics import AppMetrics
+from app.serving.ports import Ports
 from app.serving.predictions.engine import Engine, ServedClassifier
 from app.serving.predictions.reloader import LOAD_FAILED_EVENT, Reloader
 from pawl.classifier.classifier import load_classifier
@@ -48,15 +49,9 @@ class Bench:
         self.engine = Engine(self.metrics, 10)
         self.loads = Loads()
         self.ledger = self.world.switches[2]
-        self.reloader = Reloader(
-            engine=self.engine,
-            ledger=self.ledger,
-            stream=self.world.stream,
-            artefacts=self.world.artefacts,
-            load=self.loads,
-            settings=self.world.settings,
-            metrics=self.metrics,
-        )
+        world, ledger = self.world, self.ledger
+        ports = Ports(world.samples, world.predictions, ledger, world.labels, world.stream, world.artefacts)
+        self.reloader = Reloader(self.engine, ports, self.loads, world.settings, self.metrics)
 
     async def promote(self, number: int) -> None:
         await self.world.promote(self.world.write_version(number))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.metrics import AppMetrics
-from app.serving.predictions.prediction_log import PredictionRecorder, Retention
+from app.serving.predictions.recorder import PredictionRecorder
+from app.serving.retention import Retention
 from pawl.db.engine import connect
 from pawl.db.predictions import SqlPredictionLog
 from pawl.db.versions import SqlVersionLedger

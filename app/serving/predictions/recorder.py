@@ -10,16 +10,14 @@ import asyncio
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from app.metrics import AppMetrics
 from pawl.backoff import Backoff
-from pawl.deadlines import each_answer_within
 from pawl.domain.errors import StoreUnavailable
 from pawl.domain.predictions import Prediction
-from pawl.ports import PredictionLog, VersionLedger
+from pawl.ports import PredictionLog
 from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -27,8 +25,6 @@ log = structlog.get_logger(__name__)
 _WRITE_EVERY_SECONDS = 0.05
 _OTHERS_WRITE_WITHIN_SECONDS = 0.15
 _ROWS_PER_WRITE = 1000
-_RETENTION_EVERY_SECONDS = 60.0
-_RETENTION_SECONDS = 30.0  # for one answer: a million rows are counted
 
 
 class PredictionRecorder:
@@ -95,36 +91,3 @@ class PredictionRecorder:
                 if self._buffer.pop(row.id, None) is not None:
                     self._characters -= len(row.text)
         self._filled.clear()
-
-
-class Retention:
-    """Removes old predictions and events from SQL."""
-
-    def __init__(
-        self, predictions: PredictionLog, ledger: VersionLedger, settings: Settings, metrics: AppMetrics
-    ) -> None:
-        self._predictions = predictions
-        self._ledger = ledger
-        self._age = timedelta(hours=settings.prediction_retention_hours)
-        self._prediction_rows = settings.prediction_retention_rows
-        self._event_rows = settings.event_retention_rows
-        self._expired = metrics.expired_rows
-
-    async def run(self) -> None:
-        """Applies the limits once a minute."""
-        while True:
-            try:
-                with each_answer_within(_RETENTION_SECONDS):
-                    await self.apply(datetime.now(UTC))
-            except StoreUnavailable as error:
-                log.warning("retention_failed", problem=str(error))
-            await asyncio.sleep(_RETENTION_EVERY_SECONDS)
-
-    async def apply(self, now: datetime) -> None:
-        """Applies the limits. Raises `StoreUnavailable`."""
-        predictions = await self._predictions.expire(now - self._age, self._prediction_rows)
-        events = await self._ledger.expire_events(self._event_rows)
-        self._expired.labels("predictions").inc(predictions)
-        self._expired.labels("events").inc(events)
-        if predictions or events:
-            log.info("retention", predictions=predictions, events=events)
