@@ -22,13 +22,13 @@ def ended_with_client(receive: Receive) -> Iterator[None]:
     if task is None:
         raise RuntimeError("there is no task to cancel")
     watcher: asyncio.Task[None] | None = None
-    gone = False
+    has_left = False
 
     async def watch() -> None:
-        nonlocal gone
+        nonlocal has_left
         while (await receive())["type"] != "http.disconnect":
             pass
-        gone = True
+        has_left = True
         task.cancel()
 
     def begin() -> None:
@@ -39,7 +39,7 @@ def ended_with_client(receive: Receive) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        if gone and not task.uncancel():  # else somebody else cancels it as well, and means it
+        if has_left and not task.uncancel():  # else somebody else cancels it as well, and means it
             raise ClientDisconnect from None
         raise
     finally:

@@ -31,5 +31,5 @@ def error_in(line: str) -> str | None:
     if not isinstance(record, dict) or record.get("level") not in _ERROR_LEVELS:
         return None
     details = {k: v for k, v in record.items() if k not in {"level", "event", "timestamp", "exception", "logger"}}
-    told = " ".join(f"{key}={value}" for key, value in details.items())
-    return f"{record.get('event', 'error')} {told}".strip()[:500]
+    fields = " ".join(f"{key}={value}" for key, value in details.items())
+    return f"{record.get('event', 'error')} {fields}".strip()[:500]

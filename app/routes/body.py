@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from app.errors import FieldError, Problem, pointer
+from app.routes.access import service_of
 
 T = TypeVar("T")
 
@@ -22,8 +23,8 @@ _MOST_LISTED = 1000
 _TAGS = {"item", "batch"}
 
 
-async def read_body(request: Request, shape: TypeAdapter[T], most_items: int) -> T:
-    """The body in its shape. Raises `Problem` 400, 413, 415 or 422; `most_items` is named where a list is too long."""
+async def read_body(request: Request, shape: TypeAdapter[T]) -> T:
+    """The body in its shape. Raises `Problem` 400, 413, 415 or 422; `max_texts` is named where a list is too long."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         detail = f"The body must not be compressed (content-encoding {encoding!r})."
@@ -40,12 +41,12 @@ async def read_body(request: Request, shape: TypeAdapter[T], most_items: int) ->
         return shape.validate_json(raw)
     except ValidationError as error:
         if error.error_count() > 1 or error.errors(include_input=False)[0]["type"] != "json_invalid":
-            raise _invalid(error, most_items) from None
+            raise _invalid(error, service_of(request).settings.max_texts) from None
     try:
         # the fast parser refuses a lone surrogate; this one reads it, so that the answer can name the field
         return shape.validate_python(json.loads(raw.decode()))
     except ValidationError as error:
-        raise _invalid(error, most_items) from None
+        raise _invalid(error, service_of(request).settings.max_texts) from None
     except RecursionError:
         raise Problem(400, "The body is nested too deeply.", slug="not-json") from None
     except ValueError as error:
@@ -62,8 +63,8 @@ def _invalid(error: ValidationError, most_items: int) -> Problem:
     count = error.error_count()
     if count > _MOST_LISTED:
         return Problem(422, f"The body is not valid: {count} faults.", slug="invalid-input")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    fields = [_field(one["type"], one["loc"], one["msg"], most_items) for one in found]
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    fields = [_field(fault["type"], fault["loc"], fault["msg"], most_items) for fault in faults]
     first = fields[0]
     more = f" (and {count - 1} more)" if count > 1 else ""
     return invalid_body(f"{first['pointer']}: {first['detail']}{more}", fields)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from app.openapi import BODY, problems
-from app.routes.access import json_response, service_of
+from app.routes.access import fields_of, json_response, page_of, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
 from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.dead_letters import DeadLetterOut, DeadLetterPage, DeadLetterRequest
 from pawl.domain.dead_letters import DeadLetterDecision, DeadLetterFilter
 from pawl.domain.errors import NotDead
-from pawl.domain.samples import Sample, SampleState
+from pawl.domain.samples import SampleState
 
 router = APIRouter(tags=["feedback"])
 
 _BODY = TypeAdapter(DeadLetterRequest)
-
-
-def _out(sample: Sample) -> dict[str, Any]:
-    return {name: getattr(sample, name) for name in DeadLetterOut.model_fields}
 
 
 @router.get(
@@ -43,11 +37,9 @@ async def list_dead_letters(
 ) -> Response:
     """Newest first, each with the error that came again and again with it alone, and not without it."""
     samples = service_of(request).ports.samples
-    found = await samples.dead_letters(DeadLetterFilter(task, source, label), before, limit + 1)
-    shown = found[:limit]
-    following = shown[-1].seq if len(found) > limit else None
-    count = await samples.dead_count()
-    return json_response({"items": [_out(sample) for sample in shown], "next": following, "count": count})
+    read = await samples.dead_letters(DeadLetterFilter(task, source, label), before, limit + 1)
+    page = page_of(DeadLetterOut, read, limit, "seq")
+    return json_response(page | {"count": await samples.dead_count()})
 
 
 @router.get(
@@ -61,7 +53,7 @@ async def get_dead_letter(request: Request, sample_id: SampleId) -> Response:
     sample = await service_of(request).ports.samples.get(checked(sample_id))
     if sample.state is not SampleState.DEAD:
         raise NotDead(sample_id=sample.id, state=sample.state.value)
-    return json_response(_out(sample))
+    return json_response(fields_of(DeadLetterOut, sample))
 
 
 @router.post(
@@ -76,9 +68,9 @@ async def decide_dead_letter(request: Request, sample_id: SampleId) -> Response:
     one is a 409, as is a label that was sent again meanwhile.
     """
     service = service_of(request)
-    body = await read_body(request, _BODY, service.settings.max_texts)
+    body = await read_body(request, _BODY)
     decision = DeadLetterDecision(body.action, body.reason, body.by or "api")
     sample = await service.ports.samples.decide_dead(checked(sample_id), decision)
     if sample.state is SampleState.QUEUED:
         service.announcer.announce([sample.id])
-    return json_response(_out(sample))
+    return json_response(fields_of(DeadLetterOut, sample))

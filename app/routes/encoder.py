@@ -27,15 +27,15 @@ async def get_encoder(request: Request) -> Response:
     """What serves, what it was made with, settings that contradict it, and what became of the newest request."""
     service = service_of(request)
     ports = service.ports
-    found = await served_version(ports.ledger, ports.artefacts)
-    if found is None:
+    served = await served_version(ports.ledger, ports.artefacts)
+    if served is None:
         raise Conflict(problem=_NOTHING)
-    told = await service.contradictions.refresh()
-    digest = (await ports.ledger.get(found.version)).encoder_digest
+    contradictions = await service.contradictions.refresh()
+    digest = (await ports.ledger.get(served.version)).encoder_digest
     try:
-        report = await asyncio.to_thread(describe, found, digest, ports.artefacts.path(found.version), told)
+        report = await asyncio.to_thread(describe, served, digest, ports.artefacts.path(served.version), contradictions)
     except ArtefactCorrupt as error:
-        raise Conflict(problem=f"version {found.version} cannot be read. {error}") from error
+        raise Conflict(problem=f"version {served.version} cannot be read. {error}") from error
     return json_response(report)
 
 
@@ -53,11 +53,11 @@ async def ask_encoder(request: Request) -> Response:
     It lies on the learner's machine or on the hub, so it is the learner that finds out whether it can be used.
     """
     service = service_of(request)
-    body = await read_body(request, _BODY, service.settings.max_texts)
-    found = await served_version(service.ports.ledger, service.ports.artefacts)
-    if found is None:
+    body = await read_body(request, _BODY)
+    served = await served_version(service.ports.ledger, service.ports.artefacts)
+    if served is None:
         raise Conflict(problem=_NOTHING)
-    made = None if found.origin is None else found.origin.choice
+    made = None if served.origin is None else served.origin.choice
     choice = wanted_choice(service.settings, made, body.encoder, body.prefix)
     asked = await service.ports.ledger.request_encoder(choice, body.reason, body.accept)
     return json_response(describe_request(asked), 202, {"location": "/v1/encoder"})

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.errors import Problem, pointer
 from app.openapi import BODY, problems
-from app.routes.access import json_response, service_of
+from app.routes.access import fields_of, json_response, service_of
 from app.routes.body import check_count, document, invalid_body, read_body
 from app.schemas.feedback import (
     FeedbackBatch,
@@ -29,7 +29,7 @@ from app.serving.service import Service
 from pawl.domain.errors import ItemsRefused, SampleNotFound, UnknownPrediction
 from pawl.domain.forms import Fault
 from pawl.domain.predictions import Prediction
-from pawl.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, Sample, SampleState
+from pawl.domain.samples import DEFAULT_TASK, IdempotencyKey, NewSample, Receipt, SampleState
 
 router = APIRouter(tags=["feedback"])
 
@@ -60,7 +60,7 @@ async def give_feedback(
 ) -> Response:
     """One item, or `items`, all or none. The 202 is sent when they are durable; the next version learns them."""
     service = service_of(request)
-    body = await read_body(request, _BODY, service.settings.max_texts)
+    body = await read_body(request, _BODY)
     items = body.items if isinstance(body, FeedbackBatch) else [body]
     check_count("items", len(items), service.settings.max_texts)
     key = None
@@ -73,39 +73,40 @@ async def give_feedback(
         receipts = await service.ports.samples.accept(samples, key)
     except ItemsRefused as error:
         raise _invalid_items(service, cast("list[Fault]", error.details["faults"]), in_batch=in_batch) from None
-    fresh = [one.id for one in receipts if one.is_new]
+    fresh = [receipt.id for receipt in receipts if receipt.is_new]
     service.backlog.add(len(fresh))
     service.metrics.feedback_accepted.inc(len(receipts))
-    service.metrics.feedback_warnings.inc(sum(len(one.warnings) for one in receipts))
+    service.metrics.feedback_warnings.inc(sum(len(receipt.warnings) for receipt in receipts))
     # a repeat is announced too when it still waits: its first announcement may be what got lost
-    service.announcer.announce([one.id for one in receipts if one.state is SampleState.QUEUED])
+    service.announcer.announce([receipt.id for receipt in receipts if receipt.state is SampleState.QUEUED])
     labelled = [
-        (sample.task, sample.text, one.label or sample.label) for sample, one in zip(samples, receipts, strict=True)
+        (sample.task, sample.text, receipt.label or sample.label)
+        for sample, receipt in zip(samples, receipts, strict=True)
     ]
-    told = await warnings_of(service.engine, service.ports.samples, labelled)
+    warnings = await warnings_of(service.engine, service.ports.samples, labelled)
     return json_response(
-        {"items": [_receipt(one, more) for one, more in zip(receipts, told, strict=True)]},
+        {"items": [_receipt(receipt, more) for receipt, more in zip(receipts, warnings, strict=True)]},
         202,
         {"location": f"/v1/feedback/{receipts[0].id}"},
     )
 
 
-def _receipt(one: Receipt, more: Sequence[str]) -> dict[str, Any]:
-    told: dict[str, Any] = {"id": one.id, "state": one.state.value}
-    if one.label is not None:
-        told["label"] = one.label
-    if one.warnings or more:
-        told["warnings"] = [*one.warnings, *more]
-    return told
+def _receipt(receipt: Receipt, more: Sequence[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {"id": receipt.id, "state": receipt.state.value}
+    if receipt.label is not None:
+        content["label"] = receipt.label
+    if receipt.warnings or more:
+        content["warnings"] = [*receipt.warnings, *more]
+    return content
 
 
 def _invalid_items(service: Service, faults: Sequence[Fault], *, in_batch: bool) -> Problem:
     """The 422 that names every fault of every item."""
-    for one in faults:
-        service.metrics.feedback_faults.labels(one.field).inc()
+    for fault in faults:
+        service.metrics.feedback_faults.labels(fault.field).inc()
     fields = [
-        {"detail": one.problem, "pointer": pointer(*(("items", one.index) if in_batch else ()), one.field)}
-        for one in faults
+        {"detail": fault.problem, "pointer": pointer(*(("items", fault.index) if in_batch else ()), fault.field)}
+        for fault in faults
     ]
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return invalid_body(f"{fields[0]['pointer']}: {fields[0]['detail']}{more}", fields)
@@ -125,7 +126,7 @@ def _key(value: str, raw: bytes) -> IdempotencyKey:
 
 async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch: bool) -> list[NewSample]:
     """The items as samples; raises one `Problem` that lists every fault where a prediction is not known."""
-    wanted = [one.prediction_id for one in items if one.prediction_id is not None]
+    wanted = [entry.prediction_id for entry in items if entry.prediction_id is not None]
     known = await service.recorder.find(wanted) if wanted else {}
     samples: dict[int, NewSample] = {}
     faults: list[Fault] = []
@@ -137,8 +138,8 @@ async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch:
     if faults:
         others = (await service.ports.samples.examine(list(samples.values()))).faults
         places = list(samples)
-        faults += [Fault(places[one.index], one.field, one.problem) for one in others]
-        raise _invalid_items(service, sorted(faults, key=lambda one: one.index), in_batch=in_batch)
+        faults += [Fault(places[entry.index], entry.field, entry.problem) for entry in others]
+        raise _invalid_items(service, sorted(faults, key=lambda entry: entry.index), in_batch=in_batch)
     return list(samples.values())
 
 
@@ -167,10 +168,6 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
     )
 
 
-def _out(sample: Sample) -> dict[str, Any]:
-    return {name: getattr(sample, name) for name in FeedbackOut.model_fields}
-
-
 def checked(sample_id: str) -> str:
     """The id, if it can be one; raises `SampleNotFound`."""
     if not _ID.fullmatch(sample_id):
@@ -188,8 +185,8 @@ async def get_feedback(request: Request, sample_id: SampleId) -> Response:
     """Its state, the version that learned it, or the reason why none did."""
     service = service_of(request)
     sample = await service.ports.samples.get(checked(sample_id))
-    [told] = await warnings_of(service.engine, service.ports.samples, [(sample.task, sample.text, sample.label)])
-    return json_response(_out(sample) | ({"warnings": told} if told else {}))
+    [warnings] = await warnings_of(service.engine, service.ports.samples, [(sample.task, sample.text, sample.label)])
+    return json_response(fields_of(FeedbackOut, sample) | ({"warnings": warnings} if warnings else {}))
 
 
 @router.delete(
@@ -207,4 +204,4 @@ async def retract_feedback(request: Request, sample_id: SampleId) -> Response:
     waits = sample.state in {SampleState.LEARNED, SampleState.QUEUED}
     if waits:
         service.announcer.announce([sample.id])
-    return json_response({**_out(sample), "versions_trained_on": trained_on}, 202 if waits else 200)
+    return json_response({**fields_of(FeedbackOut, sample), "versions_trained_on": trained_on}, 202 if waits else 200)

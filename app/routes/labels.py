@@ -54,10 +54,10 @@ Reason = Annotated[str, AfterValidator(as_line)]
 @router.get("/v1/labels", summary="The labels of a task", response_model=LabelPage, responses=problems(422, 503))
 async def list_labels(request: Request, task: TaskName = DEFAULT_TASK) -> Response:
     """Every label that has samples or was decided about, renamed, merged and retired ones included."""
-    found = await service_of(request).ports.labels.summaries(task)
-    active = {one.name: sum(one.samples.values()) for one in found if one.state is LabelState.ACTIVE}
+    summaries = await service_of(request).ports.labels.summaries(task)
+    active = {label.name: sum(label.samples.values()) for label in summaries if label.state is LabelState.ACTIVE}
     same = probably_the_same(task, active)
-    return json_response({"task": task, "items": found, "probably_the_same": same})
+    return json_response({"task": task, "items": summaries, "probably_the_same": same})
 
 
 @router.post(
@@ -73,8 +73,7 @@ async def add_label(request: Request) -> Response:
 
     Where labels are open it need not be added: feedback that names a new label makes it.
     """
-    service = service_of(request)
-    body = await read_body(request, _NEW, service.settings.max_texts)
+    body = await read_body(request, _NEW)
     asked = LabelRequest(LabelChangeKind.ADD, body.task, body.name, None, body.reason, create_task=body.create_task)
     return await ask_for(request, asked, 201)
 
@@ -140,8 +139,7 @@ async def retire_named_label(
 )
 async def change_label(request: Request, label: PathLabel, task: TaskName = DEFAULT_TASK) -> Response:
     """As `PATCH /v1/labels?label=`."""
-    service = service_of(request)
-    body = await read_body(request, _PATCH, service.settings.max_texts)
+    body = await read_body(request, _PATCH)
     kind = LabelChangeKind.RENAME if body.name is not None else LabelChangeKind.MERGE
     return await ask_for(request, LabelRequest(kind, task, label, body.name or body.merge_into, body.reason), 202)
 
@@ -167,16 +165,16 @@ async def ask_for(request: Request, asked: LabelRequest, status: int) -> Respons
     """Asks for a change; the answer names it and where it is."""
     labels = service_of(request).ports.labels
     change: LabelChange = await labels.request(asked)
-    told: dict[str, Any] = asdict(change)
+    content: dict[str, Any] = asdict(change)
     made = {LabelChangeKind.ADD: change.label, LabelChangeKind.RENAME: change.target}.get(change.kind)
     if made is not None and (warnings := _alike(change, made, await labels.summaries(change.task))):
-        told["warnings"] = warnings
-    return json_response(told, status, {"location": f"/v1/labels/changes/{change.id}"})
+        content["warnings"] = warnings
+    return json_response(content, status, {"location": f"/v1/labels/changes/{change.id}"})
 
 
 def _alike(change: LabelChange, made: str, known: Sequence[LabelSummary]) -> list[str]:
     """What is to be said about a name that is probably another label's."""
-    active = {one.name for one in known if one.state is LabelState.ACTIVE} - {change.label}
+    active = {label.name for label in known if label.state is LabelState.ACTIVE} - {change.label}
     return [
         f"{made!r} is probably the same as {other!r}; to make them one: {merge_command(change.task, made, other)}"
         for other in sorted(active - {made})

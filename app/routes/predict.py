@@ -41,7 +41,7 @@ async def predict(request: Request) -> Response:
     """
     service = service_of(request)
     settings = service.settings
-    body = await read_body(request, _BODY, settings.max_texts)
+    body = await read_body(request, _BODY)
     texts = body.all_texts
     check_count("texts", len(texts), settings.max_texts)
     if body.wait_ms > settings.max_wait_ms:
@@ -60,12 +60,12 @@ async def predict(request: Request) -> Response:
             number = version.number
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
     predictions: list[dict[str, object]] = [
-        {"id": id, "label": one.label, "score": one.score, "scores": one.scores, "novelty": one.novelty}
-        for id, one in zip(ids, answers, strict=True)
+        {"id": id, "label": answer.label, "score": answer.score, "scores": answer.scores, "novelty": answer.novelty}
+        for id, answer in zip(ids, answers, strict=True)
     ]
-    for told, one in zip(predictions, answers, strict=True):
-        if one.warnings:
-            told["warnings"] = one.warnings
+    for content, answer in zip(predictions, answers, strict=True):
+        if answer.warnings:
+            content["warnings"] = answer.warnings
     return json_response({"version": number, "predictions": predictions}, headers={"x-pawl-version": str(number)})
 
 

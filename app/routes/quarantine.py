@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from app.openapi import BODY, problems
-from app.routes.access import json_response, service_of
+from app.routes.access import fields_of, json_response, page_of, service_of
 from app.routes.body import document, read_body
 from app.routes.feedback import SampleId, checked
 from app.routes.filters import Before, Limit, OnlyLabel, OnlySource, OnlyTask
 from app.schemas.quarantine import QuarantinedOut, QuarantinePage, ReviewRequest
 from pawl.domain.quarantine import QuarantineFilter, QuarantineKind, Review
-from pawl.domain.samples import Sample, SampleState
+from pawl.domain.samples import SampleState
 
 router = APIRouter(tags=["feedback"])
 
 _BODY = TypeAdapter(ReviewRequest)
-
-
-def _out(sample: Sample) -> dict[str, Any]:
-    return {name: getattr(sample, name) for name in QuarantinedOut.model_fields}
 
 
 @router.get(
@@ -43,11 +39,9 @@ async def list_quarantine(
 ) -> Response:
     """Newest first, each with the reason why it is not learned."""
     samples = service_of(request).ports.samples
-    found = await samples.quarantined(QuarantineFilter(task, source, label, kind), before, limit + 1)
-    shown = found[:limit]
-    following = shown[-1].seq if len(found) > limit else None
-    counts = await samples.quarantine_counts()
-    return json_response({"items": [_out(sample) for sample in shown], "next": following, "counts": counts})
+    read = await samples.quarantined(QuarantineFilter(task, source, label, kind), before, limit + 1)
+    page = page_of(QuarantinedOut, read, limit, "seq")
+    return json_response(page | {"counts": await samples.quarantine_counts()})
 
 
 @router.post(
@@ -62,9 +56,9 @@ async def review_quarantined(request: Request, sample_id: SampleId) -> Response:
     text still counts more). The same decision again changes nothing; another one is a 409.
     """
     service = service_of(request)
-    body = await read_body(request, _BODY, service.settings.max_texts)
+    body = await read_body(request, _BODY)
     review = Review(body.action, body.reason, body.by or "api")
     sample = await service.ports.samples.review(checked(sample_id), review)
     if sample.state is SampleState.QUEUED:
         service.announcer.announce([sample.id])
-    return json_response(_out(sample))
+    return json_response(fields_of(QuarantinedOut, sample))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from app.openapi import BODY, problems
-from app.routes.access import json_response, service_of
+from app.routes.access import fields_of, json_response, page_of, service_of
 from app.routes.body import document, read_body
 from app.schemas.versions import (
     ConsolidationOut,
@@ -21,7 +21,7 @@ from app.schemas.versions import (
     VersionSummary,
 )
 from pawl.domain.errors import ArtefactCorrupt, Conflict
-from pawl.domain.versions import CONSOLIDATION_ASKED, Version
+from pawl.domain.versions import CONSOLIDATION_ASKED
 from pawl.versions.rollback import preview, promote_again
 
 router = APIRouter(tags=["versions"])
@@ -32,14 +32,6 @@ _LARGEST = 2**31 - 1  # numbers are 32-bit integers in SQL
 Number = Annotated[int, Path(ge=1, le=_LARGEST, description="The version's number.", examples=[12])]
 
 
-def _summary(version: Version) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in VersionSummary.model_fields}
-
-
-def _full(version: Version) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in VersionOut.model_fields}
-
-
 @router.get("/v1/versions", summary="The lineage", response_model=VersionPage, responses=problems(422, 503))
 async def list_versions(
     request: Request,
@@ -48,9 +40,7 @@ async def list_versions(
 ) -> Response:
     """Newest first, refused candidates included. For the next page, give `next` as `before`."""
     page = await service_of(request).ports.ledger.page(before, limit + 1)
-    shown = page[:limit]
-    following = shown[-1].number if len(page) > limit else None
-    return json_response({"items": [_summary(version) for version in shown], "next": following})
+    return json_response(page_of(VersionSummary, page, limit, "number"))
 
 
 @router.get(
@@ -58,7 +48,7 @@ async def list_versions(
 )
 async def get_version(request: Request, number: Number) -> Response:
     """Lineage, metrics, digests, and the full report of the gate."""
-    return json_response(_full(await service_of(request).ports.ledger.get(number)))
+    return json_response(fields_of(VersionOut, await service_of(request).ports.ledger.get(number)))
 
 
 @router.post(
@@ -77,20 +67,20 @@ async def promote_version(request: Request, number: Number) -> Response:
     nothing.
     """
     service = service_of(request)
-    body = await read_body(request, _BODY, service.settings.max_texts)
+    body = await read_body(request, _BODY)
     ports = service.ports
     if body.dry_run:
         seen = await preview(number, ports)
         live = seen.live.number if seen.live is not None else None
-        told = {"dry_run": True, "target": number, "kind": seen.kind, "live": live, "effect": seen.effect.to_json()}
-        return json_response(told)
+        content = {"dry_run": True, "target": number, "kind": seen.kind, "live": live, "effect": seen.effect.to_json()}
+        return json_response(content)
     try:
         made = await promote_again(number, reason=str(body.reason), promoted_by="api", ports=ports)
     except ArtefactCorrupt as error:
         raise Conflict(problem=f"version {number} cannot serve. {error}") from error
     version = made.version
     headers = {"location": f"/v1/versions/{version.number}"}
-    return json_response(_full(version) | {"effect": made.effect.to_json()}, headers=headers)
+    return json_response(fields_of(VersionOut, version) | {"effect": made.effect.to_json()}, headers=headers)
 
 
 @router.post(

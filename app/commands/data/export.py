@@ -199,9 +199,9 @@ def _tell(request: ExportRequest, format: str, counts: Mapping[str, int]) -> Non
 def moment(value: str) -> datetime:
     """A date or a moment as people write it; without a zone it is UTC."""
     try:
-        found = datetime.fromisoformat(value)
+        when = datetime.fromisoformat(value)
     except ValueError:
         raise CommandFailed(
             f"{value!r} is no date", "For example 2026-11-29 or 2026-11-29T12:00.", EXIT_USAGE
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -70,14 +70,16 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         await check_settings(settings, stores)
         refused = await _refused(stores, [_item(request, name, row) for row in rows], rows)
         bad = sorted([*bad, *refused], key=lambda row: row.line)
-        lines = {one.line for one in refused}
+        lines = {row.line for row in refused}
         rows = [row for row in rows if row.line not in lines]
         rejected = stop_or_write(bad, len(rows), request.path, skip=request.skip_bad, most=request.max_bad)
         kept = _latest(request, rows)
         accept = request.accept or await _restored(stores, kept)
         items, imports = _together([_item(request, name, row) for row in kept], kept, name, accept)
         receipts = await _accept(stores, items, imports)
-        await announce(settings, [one.id for one in receipts if one.is_new and one.state is SampleState.QUEUED])
+        await announce(
+            settings, [receipt.id for receipt in receipts if receipt.is_new and receipt.state is SampleState.QUEUED]
+        )
         summary = Summary(name, imports, len(rows), items, receipts, len(bad), rejected)
         try:
             summary.waiting = await _learn(settings, stores, request, receipts, imports)
@@ -114,10 +116,10 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
     exported = [row for row in good if row.attributes is not None]
     if exported:
         notes.print("an export of Pawl: task, state and weight of each row are taken from it")
-    gone = {row.line for row in exported if row.attributes and row.attributes.is_gone}
-    if gone:
-        notes.print(f"{len(gone)} rows had left the model where it was exported; they are left out")
-    return source.name, [row for row in good if row.line not in gone], bad
+    removed = {row.line for row in exported if row.attributes and row.attributes.is_gone}
+    if removed:
+        notes.print(f"{len(removed)} rows had left the model where it was exported; they are left out")
+    return source.name, [row for row in good if row.line not in removed], bad
 
 
 async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
@@ -241,8 +243,8 @@ async def _learn(
     imports: Sequence[NewImport],
 ) -> str | None:
     """Waits for what this file brought, also what an interrupted import of it left queued."""
-    known = [one.id for one in receipts if not one.is_new and one.state is SampleState.QUEUED]
-    awaited = AwaitedSamples([one.id for one in imports], known)
+    known = [entry.id for entry in receipts if not entry.is_new and entry.state is SampleState.QUEUED]
+    awaited = AwaitedSamples([entry.id for entry in imports], known)
     queued = await awaited.left(stores)
     if not queued:
         return None

@@ -49,22 +49,22 @@ class Summary:
     @property
     def new(self) -> int:
         """Rows that were not known."""
-        return sum(one.is_new for one in self.receipts)
+        return sum(receipt.is_new for receipt in self.receipts)
 
     @property
     def changed(self) -> int:
         """Texts that had another label until now."""
-        return sum(one.replaces is not None for one in self.receipts)
+        return sum(receipt.replaces is not None for receipt in self.receipts)
 
     @property
     def golden(self) -> int:
         """Rows that only judge."""
-        return sum(one.state is SampleState.GOLDEN for one in self.receipts)
+        return sum(receipt.state is SampleState.GOLDEN for receipt in self.receipts)
 
     @property
     def warnings(self) -> Counter[str]:
         """What is to be said about rows, and about how many; rows that differ by their ids alone are told together."""
-        return Counter(_ID.sub("the sample", one) for receipt in self.receipts for one in receipt.warnings)
+        return Counter(_ID.sub("the sample", warning) for receipt in self.receipts for warning in receipt.warnings)
 
     @property
     def is_partial(self) -> bool:
@@ -73,19 +73,19 @@ class Summary:
 
     async def look(self, stores: HomeStores) -> None:
         """Reads what became of the rows."""
-        found = _grouped(await stores.samples.outcomes([one.id for one in self.imports]))
-        known = [one.id for one in self.receipts if not one.is_new and one.state is not SampleState.GOLDEN]
-        mine = {one.id for one in self.imports}
+        counts = _grouped(await stores.samples.outcomes([entry.id for entry in self.imports]))
+        known = [entry.id for entry in self.receipts if not entry.is_new and entry.state is not SampleState.GOLDEN]
+        mine = {entry.id for entry in self.imports}
         for sample in await stores.samples.get_many(known):
             if sample.import_id not in mine:
                 replaced = sample.replaced_by is not None
                 reason = None if replaced else sample.reason
-                found[sample.task, sample.label, sample.state, reason, replaced] += 1
+                counts[sample.task, sample.label, sample.state, reason, replaced] += 1
         for item, receipt in zip(self.items, self.receipts, strict=True):
             if item.hold is not None and receipt.is_new:
-                found[item.task, receipt.label or item.label, receipt.state, item.hold.reason, False] -= 1
+                counts[item.task, receipt.label or item.label, receipt.state, item.hold.reason, False] -= 1
                 self.kept += 1
-        left = {group: count for group, count in found.items() if count > 0}
+        left = {group: count for group, count in counts.items() if count > 0}
         self.learned = sum(count for group, count in left.items() if group[2] is SampleState.LEARNED)
         self.replaced = sum(count for group, count in left.items() if group[4])
         fine = {SampleState.LEARNED, SampleState.GOLDEN}
@@ -94,10 +94,10 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
-        known = [one for one in self.receipts if not one.is_new]
+        known = [entry for entry in self.receipts if not entry.is_new]
         return {
             "file": self.name,
-            "imports": [{"id": one.id, "task": one.task, "rows": one.rows} for one in self.imports],
+            "imports": [{"id": entry.id, "task": entry.task, "rows": entry.rows} for entry in self.imports],
             "rows": self.rows,
             "new": self.new,
             "known": len(known),
@@ -121,7 +121,7 @@ class Summary:
         }
 
 
-async def tell(stores: HomeStores, summary: Summary, as_json: bool) -> None:
+async def tell(stores: HomeStores, summary: Summary, *, as_json: bool) -> None:
     """Prints the summary."""
     if as_json:
         print_json(summary.as_json())
@@ -144,17 +144,17 @@ async def tell(stores: HomeStores, summary: Summary, as_json: bool) -> None:
     if summary.version is not None:
         where = "is served" if summary.served else "is live; start it with `pawl up`"
         print_line(f"version {summary.version} {where}")
-    for task in dict.fromkeys(one.task for one in summary.imports):
+    for task in dict.fromkeys(entry.task for entry in summary.imports):
         await _tell_labels(stores, task)
 
 
 def _tell_warnings(summary: Summary) -> None:
-    found = summary.warnings
-    for warning, count in found.most_common(_SHOWN_WARNINGS):
+    warnings = summary.warnings
+    for warning, count in warnings.most_common(_SHOWN_WARNINGS):
         rows = "1 row" if count == 1 else f"{count} rows"
         notes.print(f"warning, {rows}: {warning}", markup=False, soft_wrap=True)
-    if len(found) > _SHOWN_WARNINGS:
-        notes.print(f"... and {len(found) - _SHOWN_WARNINGS} more warnings; see --json")
+    if len(warnings) > _SHOWN_WARNINGS:
+        notes.print(f"... and {len(warnings) - _SHOWN_WARNINGS} more warnings; see --json")
 
 
 def _tell_outcome(summary: Summary) -> None:
@@ -162,15 +162,18 @@ def _tell_outcome(summary: Summary) -> None:
         print_line(f"stored, but not learned yet: {summary.waiting}")
     elif not summary.new and not summary.not_learned:
         print_line("nothing new to learn")
-    refused = sum(one.count for one in summary.not_learned)
+    refused = sum(outcome.count for outcome in summary.not_learned)
     if not refused:
         return
     print_line(f"{summary.learned} learned, {refused} not:")
-    for one in summary.not_learned[:_SHOWN_OUTCOMES]:
-        print_line(f"  {one.label}: {one.count} {one.state.value}" + (f": {one.reason}" if one.reason else ""))
+    for outcome in summary.not_learned[:_SHOWN_OUTCOMES]:
+        print_line(
+            f"  {outcome.label}: {outcome.count} {outcome.state.value}"
+            + (f": {outcome.reason}" if outcome.reason else "")
+        )
     if len(summary.not_learned) > _SHOWN_OUTCOMES:
         print_line(f"  ... and {len(summary.not_learned) - _SHOWN_OUTCOMES} more lines like these; see --json")
-    if any(one.state is SampleState.QUARANTINED for one in summary.not_learned):
+    if any(outcome.state is SampleState.QUARANTINED for outcome in summary.not_learned):
         print_line("review them with `pawl quarantine`, or learn them whatever was found: pawl import --accept REASON")
 
 
@@ -184,7 +187,7 @@ async def _tell_labels(stores: HomeStores, task: str) -> None:
 
 
 def _grouped(outcomes: Sequence[ImportOutcome]) -> Counter[tuple[str, str, SampleState, str | None, bool]]:
-    found: Counter[tuple[str, str, SampleState, str | None, bool]] = Counter()
-    for one in outcomes:
-        found[one.task, one.label, one.state, one.reason, one.replaced] += one.count
-    return found
+    counts: Counter[tuple[str, str, SampleState, str | None, bool]] = Counter()
+    for outcome in outcomes:
+        counts[outcome.task, outcome.label, outcome.state, outcome.reason, outcome.replaced] += outcome.count
+    return counts

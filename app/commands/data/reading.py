@@ -39,24 +39,24 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
     read = []
     for start in range(0, len(rows), _CHUNK):
         read += tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
-    sums, told = ReadingTotals.of(read), []
+    sums, sentences = ReadingTotals.of(read), []
     if sums.is_unknown_language:
-        told.append(unknown_language(sums.unknown_share))
+        sentences.append(unknown_language(sums.unknown_share))
     if sums.truncated:
-        told.append(
+        sentences.append(
             f"truncated: {sums.truncated} of {sums.texts} texts have more tokens than the encoder takes "
             f"({tokenizer.max_tokens}); it does not see what comes after them"
         )
     labels: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for (task, text, label), one in zip(rows, read, strict=True):
-        if one.cut is not None:
-            labels.setdefault((task, one.cut), {}).setdefault(label, set()).add(digest_text(text))
+    for (task, text, label), reading in zip(rows, read, strict=True):
+        if reading.cut is not None:
+            labels.setdefault((task, reading.cut), {}).setdefault(label, set()).add(digest_text(text))
     alike = sum(len(set().union(*each.values())) for each in labels.values() if len(each) > 1)
     if alike:
-        told.append(
+        sentences.append(
             f"cannot_hold: {alike} of these differ from others only after that, but in their label: they get one answer"
         )
-    return sums, told
+    return sums, sentences
 
 
 async def look_at_store(settings: Settings, stores: HomeStores) -> tuple[ReadingTotals, list[str]] | None:
@@ -66,5 +66,5 @@ async def look_at_store(settings: Settings, stores: HomeStores) -> tuple[Reading
         return None
     rows = []
     for task in await stores.samples.tasks():
-        rows += [(task, one.text, one.label) for one in await stores.samples.learned(task, 0, _LOOKED_AT)]
+        rows += [(task, sample.text, sample.label) for sample in await stores.samples.learned(task, 0, _LOOKED_AT)]
     return await asyncio.to_thread(measure, tokenizer, rows)

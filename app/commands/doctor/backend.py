@@ -22,8 +22,10 @@ async def check_backend(settings: Settings, stores: HomeStores) -> Finding:
     """What was kept of it on this machine for the live version's encoder; measures nothing."""
     backends, live = Backends.of(settings), await stores.ledger.live()
     if live is None:
-        told = f"PAWL_BACKEND={settings.backend}; proven, and measured where there is a choice, with the first version"
-        return ok(_PART, told)
+        detail = (
+            f"PAWL_BACKEND={settings.backend}; proven, and measured where there is a choice, with the first version"
+        )
+        return ok(_PART, detail)
     folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
     if not folder.is_dir():
         return warn(_PART, f"unknown: {folder} is not there")
@@ -35,9 +37,9 @@ def describe(pinned: str, proofs: dict[str, Recorded[Proof]], choice: Recorded[C
     """The finding. `pinned` is the setting; the proofs are in the order in which backends are preferred."""
     able = [name for name, proof in proofs.items() if not proof.result.problem]
     if not able:
-        told = _refused(proofs) or "no backend has opened this encoder on this machine yet, with so many threads"
+        detail = _refused(proofs) or "no backend has opened this encoder on this machine yet, with so many threads"
         return Finding(
-            _PART, CheckResult.FAIL if proofs else CheckResult.WARN, told, "A start of `pawl up` proves them."
+            _PART, CheckResult.FAIL if proofs else CheckResult.WARN, detail, "A start of `pawl up` proves them."
         )
     chosen = choice.result.chosen if choice is not None else able[0]
     if pinned != "auto":
@@ -45,15 +47,15 @@ def describe(pinned: str, proofs: dict[str, Recorded[Proof]], choice: Recorded[C
     parts = [f"{chosen}, {_why(pinned, chosen, able, choice)}"]
     parts += [f"{name} gives the numbers of transformers (cosine {proofs[name].result.cosine:.5f})" for name in able]
     parts += [_refused(proofs)] if _refused(proofs) else []
-    told = "; ".join(parts)
+    detail = "; ".join(parts)
     if pinned not in ("auto", chosen):
-        return warn(_PART, told, f"Set PAWL_BACKEND to auto or {chosen}: {pinned} does not serve.")
+        return warn(_PART, detail, f"Set PAWL_BACKEND to auto or {chosen}: {pinned} does not serve.")
     if choice is not None and choice.result.doubt:
         remedy = f"It is measured again when the machine is idle; PAWL_BACKEND={chosen} would pin it."
-        return warn(_PART, f"{told}; doubtful: {choice.result.doubt}", remedy)
+        return warn(_PART, f"{detail}; doubtful: {choice.result.doubt}", remedy)
     if _refused(proofs):
-        return warn(_PART, told, "Another one serves; nothing needs to be done.")
-    return ok(_PART, told)
+        return warn(_PART, detail, "Another one serves; nothing needs to be done.")
+    return ok(_PART, detail)
 
 
 def _why(pinned: str, chosen: str, able: list[str], choice: Recorded[Comparison] | None) -> str:
@@ -61,11 +63,15 @@ def _why(pinned: str, chosen: str, able: list[str], choice: Recorded[Comparison]
         return "pinned by PAWL_BACKEND"
     if choice is None:
         return "the only one that may serve" if len(able) == 1 else "not measured yet"
-    found = choice.result
-    sure = f"{found.ratio:.2f} times as fast as the next one, between {found.low:.2f} and {found.high:.2f}"
-    return f"{sure} ({found.rounds} rounds {ago(choice.at)} ago on {choice.machine})"
+    comparison = choice.result
+    sure = (
+        f"{comparison.ratio:.2f} times as fast as the next one, between {comparison.low:.2f} and {comparison.high:.2f}"
+    )
+    return f"{sure} ({comparison.rounds} rounds {ago(choice.at)} ago on {choice.machine})"
 
 
 def _refused(proofs: dict[str, Recorded[Proof]]) -> str:
-    problems = [f"{name} may not serve: {one.result.problem}" for name, one in proofs.items() if one.result.problem]
+    problems = [
+        f"{name} may not serve: {proof.result.problem}" for name, proof in proofs.items() if proof.result.problem
+    ]
     return "; ".join(problems)

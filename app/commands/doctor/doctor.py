@@ -35,7 +35,7 @@ _LEAST_BYTES = 200 * 2**20
 _LOW_BYTES = 2 * 2**30
 
 
-async def examine(settings: Settings, url: str | None, as_json: bool) -> bool:
+async def examine(settings: Settings, url: str | None, *, as_json: bool) -> bool:
     """Prints a finding for each part; false when one of them fails."""
     findings = [_python(), _home(settings), _encoder(settings)]
     findings += await _database(settings)
@@ -52,25 +52,25 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "", "finding"):
         table.add_column(heading, overflow="fold")
-    for found in findings:
-        style = styles[found.outcome]
-        detail = found.detail.replace("[", r"\[")
-        table.add_row(found.part, f"[{style}]{found.outcome}[/]", detail)
-        if found.remedy:
-            table.add_row("", "", f"-> {found.remedy}".replace("[", r"\["))
+    for finding in findings:
+        style = styles[finding.outcome]
+        detail = finding.detail.replace("[", r"\[")
+        table.add_row(finding.part, f"[{style}]{finding.outcome}[/]", detail)
+        if finding.remedy:
+            table.add_row("", "", f"-> {finding.remedy}".replace("[", r"\["))
     out.print(table)
 
 
 def _python() -> Finding:
-    told = f"Python {sys.version.split()[0]}, pawl {pawl_version()}"
+    detail = f"Python {sys.version.split()[0]}, pawl {pawl_version()}"
     missing = [name for name in ("torch", "transformers", "onnx") if find_spec(name) is None]
     if missing:
         return warn(
             "python",
-            f"{told}; {', '.join(missing)} not installed, so nothing can be learned here",
+            f"{detail}; {', '.join(missing)} not installed, so nothing can be learned here",
             f"{install_command('worker')}   (not needed where only `pawl serve` runs)",
         )
-    return ok("python", told)
+    return ok("python", detail)
 
 
 def _home(settings: Settings) -> Finding:
@@ -83,24 +83,24 @@ def _home(settings: Settings) -> Finding:
         free = shutil.disk_usage(home).free
     except OSError as error:
         return fail("home", f"cannot write to {home}: {error.strerror}", "Set PAWL_HOME or --home.")
-    told = f"{home} is writable, {free / 2**30:.1f} GiB free"
+    detail = f"{home} is writable, {free / 2**30:.1f} GiB free"
     if free < _LEAST_BYTES:
-        return fail("home", told, "Free some space; lower PAWL_KEEP_VERSIONS keeps fewer versions.")
+        return fail("home", detail, "Free some space; lower PAWL_KEEP_VERSIONS keeps fewer versions.")
     if free < _LOW_BYTES:
-        return warn("home", told, "Make room soon; a full disk stops learning (not predictions).")
-    return ok("home", told)
+        return warn("home", detail, "Make room soon; a full disk stops learning (not predictions).")
+    return ok("home", detail)
 
 
 def _encoder(settings: Settings) -> Finding:
     """Only a learner needs it: the app reads the encoder inside the version."""
     try:
-        found = find_encoder(settings.encoder, settings.encoder_sha256)
+        source = find_encoder(settings.encoder, settings.encoder_sha256)
     except PawlError as error:
         outcome = CheckResult.FAIL if find_spec("torch") is not None else CheckResult.WARN
         return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
     known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
     checked = "digest verified" if known else "no digest set"
-    return ok("encoder", f"{settings.encoder} in {found.folder}, {found.pooling} pooling, {checked}")
+    return ok("encoder", f"{settings.encoder} in {source.folder}, {source.pooling} pooling, {checked}")
 
 
 async def _database(settings: Settings) -> list[Finding]:
@@ -111,9 +111,9 @@ async def _database(settings: Settings) -> list[Finding]:
     where = "PostgreSQL (PAWL_DATABASE_URL)" if settings.database_url is not None else str(file)
     try:
         async with open_stores(settings) as stores:
-            found = [await check_database(settings, stores, where)]
-            if found[0].outcome is CheckResult.FAIL:
-                return found
+            findings = [await check_database(settings, stores, where)]
+            if findings[0].outcome is CheckResult.FAIL:
+                return findings
             checks = {
                 "artefacts": _artefacts,
                 "backend": check_backend,
@@ -123,8 +123,8 @@ async def _database(settings: Settings) -> list[Finding]:
                 "dead letters": _dead_letters,
             }
             for part, check in checks.items():
-                found.append(await _guarded(part, check(settings, stores)))
-            return found
+                findings.append(await _guarded(part, check(settings, stores)))
+            return findings
     except PawlError as error:
         return [fail("database", f"{where}: {error}", "Feedback is refused until it answers.")]
 
@@ -146,8 +146,8 @@ async def _artefacts(settings: Settings, stores: HomeStores) -> Finding:
         remedy = "Make room, or give the folder back to the user that Pawl runs as. What waits is learned then."
         return fail("artefacts", f"no version can be written to {settings.artefacts_path}: {reason}", remedy)
     if live is None:
-        told = "versions can be written and read back; there is none yet"
-        return warn("artefacts", told, "Run `pawl import FILE.csv`.")
+        detail = "versions can be written and read back; there is none yet"
+        return warn("artefacts", detail, "Run `pawl import FILE.csv`.")
     try:
         folder = await asyncio.to_thread(store.open, live.number)
     except PawlError as error:
@@ -166,27 +166,27 @@ async def _artefacts(settings: Settings, stores: HomeStores) -> Finding:
 
 async def _settings(settings: Settings, stores: HomeStores) -> Finding:
     """Whether they ask for what there is."""
-    found = await find_contradictions(
+    contradictions = await find_contradictions(
         settings, stores.ledger, FolderArtefactStore(settings.artefacts_path), stores.samples
     )
-    if not found:
+    if not contradictions:
         return ok("settings", "none contradicts what this home was made with")
-    outcome = CheckResult.WARN if all(each.is_plan for each in found) else CheckResult.FAIL
-    told, remedies = (" ".join(parts) for parts in zip(*((one.sentence, one.remedy) for one in found), strict=True))
-    return Finding("settings", outcome, told, remedies)
+    outcome = CheckResult.WARN if all(contradiction.is_plan for contradiction in contradictions) else CheckResult.FAIL
+    detail = " ".join(contradiction.sentence for contradiction in contradictions)
+    return Finding("settings", outcome, detail, " ".join(contradiction.remedy for contradiction in contradictions))
 
 
 async def _texts(settings: Settings, stores: HomeStores) -> Finding:
     """Whether the encoder can read what was learned."""
-    found = await look_at_store(settings, stores)
-    if found is None or not found[0].texts:
+    seen = await look_at_store(settings, stores)
+    if seen is None or not seen[0].texts:
         return ok("texts", "none was learned yet")
-    sums, told = found
+    sums, sentences = seen
     share = f"{sums.unknown_share:.1%} of the tokens of {sums.texts} learned texts are unknown to the encoder"
-    if not told:
+    if not sentences:
         return ok("texts", f"{share}, and none of them is longer than it reads")
-    remedy = "Take an encoder that reads them: `pawl encoder set`." if len(told) > sums.is_unknown_language else ""
-    return warn("texts", f"{share}. " + ". ".join(told), remedy)
+    remedy = "Take an encoder that reads them: `pawl encoder set`." if len(sentences) > sums.is_unknown_language else ""
+    return warn("texts", f"{share}. " + ". ".join(sentences), remedy)
 
 
 async def _learner(settings: Settings, stores: HomeStores) -> Finding:
@@ -211,8 +211,8 @@ async def _dead_letters(settings: Settings, stores: HomeStores) -> Finding:
     count = await stores.samples.dead_count()
     if not count:
         return ok("dead letters", "none")
-    told = f"{count} labels could not be learned though it went on without them"
-    return warn("dead letters", told, "See `pawl dead-letters`; then `redrive` or `discard` them.")
+    detail = f"{count} labels could not be learned though it went on without them"
+    return warn("dead letters", detail, "See `pawl dead-letters`; then `redrive` or `discard` them.")
 
 
 def _parts(settings: Settings) -> list[Finding]:
@@ -234,10 +234,10 @@ async def _service(settings: Settings, url: str | None) -> Finding:
             body = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         expected = url is not None or (settings.home_path / RUN_FILE).exists()
-        told = f"nothing answers at {address}" if isinstance(error, httpx.ConnectError) else f"{address}: {error}"
-        return Finding("service", CheckResult.FAIL if expected else CheckResult.WARN, told, "Start it: `pawl up`.")
+        detail = f"nothing answers at {address}" if isinstance(error, httpx.ConnectError) else f"{address}: {error}"
+        return Finding("service", CheckResult.FAIL if expected else CheckResult.WARN, detail, "Start it: `pawl up`.")
     if answer.is_success:
-        told = f"version {body['version']}" if body.get("version") else "no version yet: nothing has been learned"
-        return ok("service", f"{address} is ready, {told}")
+        detail = f"version {body['version']}" if body.get("version") else "no version yet: nothing has been learned"
+        return ok("service", f"{address} is ready, {detail}")
     detail = body.get("detail", "") if isinstance(body, dict) else ""
     return warn("service", f"{address} answers but is not ready: {detail}")

@@ -43,12 +43,12 @@ async def check_redis(settings: Settings) -> Finding:
     except PawlError as error:  # a URL that is none
         return fail("redis", str(error))
     server = await described(settings.stream_url, settings.server_seconds)
-    told = f"{server.name} announces, delivers and forgets"
+    detail = f"{server.name} announces, delivers and forgets"
     if server.persistence is None:
-        return ok("redis", f"{told}; its user may not ask for more (INFO)")
+        return ok("redis", f"{detail}; its user may not ask for more (INFO)")
     if server.persistence:
-        return ok("redis", f"{told}, {server.persistence}")
-    return warn("redis", f"{told}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
+        return ok("redis", f"{detail}, {server.persistence}")
+    return warn("redis", f"{detail}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
 
 
 def _remedy(error: StreamUnavailable) -> str:

@@ -46,21 +46,21 @@ async def ready_to_learn(settings: Settings) -> None:
         await check_settings(settings, stores)
 
 
-def _note(found: Sequence[Contradiction]) -> None:
-    for each in found:
-        notes.print(f"note: {each}", style="yellow", markup=False, soft_wrap=True)
+def _note(contradictions: Sequence[Contradiction]) -> None:
+    for contradiction in contradictions:
+        notes.print(f"note: {contradiction}", style="yellow", markup=False, soft_wrap=True)
 
 
-async def show(settings: Settings, as_json: bool) -> None:
+async def show(settings: Settings, *, as_json: bool) -> None:
     """What serves, what the settings ask for, and what became of the newest request."""
     async with open_stores(settings) as stores:
         artefacts = FolderArtefactStore(settings.artefacts_path)
-        found = await served_version(stores.ledger, artefacts)
-        if found is None:
+        served = await served_version(stores.ledger, artefacts)
+        if served is None:
             raise CommandFailed(_NOTHING, _FIRST)
-        digest = (await stores.ledger.get(found.version)).encoder_digest
-        told = await find_contradictions(settings, stores.ledger, artefacts, stores.samples)
-    report = await asyncio.to_thread(describe, found, digest, artefacts.path(found.version), told)
+        digest = (await stores.ledger.get(served.version)).encoder_digest
+        contradictions = await find_contradictions(settings, stores.ledger, artefacts, stores.samples)
+    report = await asyncio.to_thread(describe, served, digest, artefacts.path(served.version), contradictions)
     if as_json:
         print_json(_plain(report))
         return
@@ -75,9 +75,9 @@ async def show(settings: Settings, as_json: bool) -> None:
     print_line(f"weights     {report['precision']}")
     if made:
         print_line(f"features    {made['random_features']} random ones, seed {made['seed']}")
-    if found.request is not None:
-        print_line(f"asked for   {_told(found.request)}")
-    _note(told)
+    if served.request is not None:
+        print_line(f"asked for   {_told(served.request)}")
+    _note(contradictions)
 
 
 def _prefixed(prefix: str | None) -> str:
@@ -104,22 +104,22 @@ async def set_encoder(
 ) -> None:
     """Asks the learner for another encoder. With `wait`, returns when it serves or raises with why it does not."""
     async with open_stores(settings, migrate=True) as stores:
-        found = await served_version(stores.ledger, FolderArtefactStore(settings.artefacts_path))
-        if found is None:
+        served = await served_version(stores.ledger, FolderArtefactStore(settings.artefacts_path))
+        if served is None:
             raise CommandFailed(_NOTHING, _FIRST)
-        made = found.origin
+        made = served.origin
         choice = wanted_choice(settings, None if made is None else made.choice, _absolute(encoder), prefix)
         source = await asyncio.to_thread(find_encoder, choice.encoder, choice.encoder_sha256)
         if made is not None and made.source_digest == source.digest() and _same(made.choice, choice):
-            print_line(f"version {found.version} is made with this encoder and these settings already; nothing to do")
+            print_line(f"version {served.version} is made with this encoder and these settings already; nothing to do")
             return
         if dry_run:
-            await _tell_plan(stores, found, choice, source)
+            await _tell_plan(stores, served, choice, source)
             return
         request = await stores.ledger.request_encoder(choice, reason, accept)
         if wait:
             request = await _follow(settings, stores, request)
-            await _tell_outcome(settings, stores, request, as_json)
+            await _tell_outcome(settings, stores, request, as_json=as_json)
         elif as_json:
             print_json(_plain(describe_request(request)))
         else:
@@ -140,13 +140,13 @@ def _same(made: EncoderChoice, asked: EncoderChoice) -> bool:
     return replace(made, encoder="", encoder_sha256=None) == replace(asked, encoder="", encoder_sha256=None)
 
 
-async def _tell_plan(stores: HomeStores, found: ServedVersion, choice: EncoderChoice, source: EncoderSource) -> None:
+async def _tell_plan(stores: HomeStores, served: ServedVersion, choice: EncoderChoice, source: EncoderSource) -> None:
     counts = {task: sum((await stores.samples.label_counts(task)).values()) for task in await stores.samples.tasks()}
     print_line(
-        f"version {found.version} serves {found.origin.choice.encoder if found.origin else 'one unknown by name'}"
+        f"version {served.version} serves {served.origin.choice.encoder if served.origin else 'one unknown by name'}"
     )
     print_line(f"asked for is {choice.encoder} in {source.folder}, {source.pooling} pooling")
-    before = asdict(found.origin.choice) if found.origin else {}
+    before = asdict(served.origin.choice) if served.origin else {}
     for name, value in asdict(choice).items():
         if before.get(name) != value:
             print_line(f"  {name}: {before.get(name)!r} -> {value!r}")
@@ -187,11 +187,11 @@ async def _follow(settings: Settings, stores: HomeStores, request: EncoderReques
 async def _problem(stores: HomeStores) -> str:
     newest = await stores.ledger.last_event_id()
     events = await stores.ledger.events(max(0, newest - _EVENTS), _EVENTS)
-    told = [str(event.payload.get("problem")) for event in events if event.type == "encoder_failed"]
-    return told[-1] if told else "see the learner's log"
+    problems = [str(event.payload.get("problem")) for event in events if event.type == "encoder_failed"]
+    return problems[-1] if problems else "see the learner's log"
 
 
-async def _tell_outcome(settings: Settings, stores: HomeStores, request: EncoderRequest, as_json: bool) -> None:
+async def _tell_outcome(settings: Settings, stores: HomeStores, request: EncoderRequest, *, as_json: bool) -> None:
     """Raises `CommandFailed` where it does not serve."""
     served = request.state is EncoderRequestState.APPLIED and request.version is not None
     if served and request.version is not None:
@@ -224,10 +224,11 @@ def find_stale(settings: Settings, choice: EncoderChoice) -> list[str]:
 
 async def _tell_report(stores: HomeStores, request: EncoderRequest) -> None:
     report = request.report
-    for task, found in report.get("tasks", {}).items():
+    for task, judged in report.get("tasks", {}).items():
+        before, after = 100 * judged["live"], 100 * judged["candidate"]
         print_line(
-            f"task {task}: {100 * found['live']:.1f} % -> {100 * found['candidate']:.1f} % right on {found['items']} "
-            f"texts, each answered without itself (+{found['gained']} -{found['lost']}, p {found['p_value']:.3g})"
+            f"task {task}: {before:.1f} % -> {after:.1f} % right on {judged['items']} texts, each answered without "
+            f"itself (+{judged['gained']} -{judged['lost']}, p {judged['p_value']:.3g})"
         )
     if report.get("latency_ratio") is not None:
         print_line(f"a text takes {report['latency_ratio']:.2f} times as long as before")

@@ -68,7 +68,7 @@ def require_worker() -> None:
 
 
 async def learn_all(
-    settings: Settings, stores: HomeStores, awaited: Awaited, told: Told, seconds: float | None = None
+    settings: Settings, stores: HomeStores, awaited: Awaited, note_left: Told, seconds: float | None = None
 ) -> str | None:
     """Returns when nothing is left (None), or why it will not be done now.
 
@@ -81,7 +81,7 @@ async def learn_all(
     try:
         begun = loop.time()
         while left := await awaited.left(stores):
-            told(left)
+            note_left(left)
             if missing := await missing_for_a_first_version(settings, stores):
                 return missing
             await check_encoder(stores, asked_at)
@@ -103,7 +103,7 @@ async def learn_all(
                     return trouble.told or "the learner ended and left them queued"
             await asyncio.sleep(max(POLL_SECONDS, 5 * (loop.time() - begun)))  # looking must not cost much
             begun = loop.time()
-        told(0)
+        note_left(0)
         return None
     finally:
         if child is not None:

@@ -40,13 +40,13 @@ def batches(texts: Sequence[Asked] | Iterator[Asked], most: int = MOST_TEXTS) ->
     """So many texts, or so many bytes of them, as one request takes."""
     batch: list[Asked] = []
     size = 0
-    for one in texts:
-        own = len(one.text.encode())
-        if batch and (len(batch) >= most or size + own > _MOST_BYTES):
+    for asked in texts:
+        length = len(asked.text.encode())
+        if batch and (len(batch) >= most or size + length > _MOST_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(one)
-        size += own
+        batch.append(asked)
+        size += length
     if batch:
         yield batch
 
@@ -55,11 +55,11 @@ def ask(service: ServiceClient, texts: Sequence[Asked], task: str, top_k: int) -
     """Each text with the version that answered it and the answer. A busy service is asked again, a little later."""
     backoff = Backoff(first=0.5, longest=8.0)
     while True:
-        body = {"texts": [one.text for one in texts], "task": task, "top_k": top_k}
+        body = {"texts": [asked.text for asked in texts], "task": task, "top_k": top_k}
         status, answer = service.try_post("/v1/predict", body, tolerated={*_TOO_MUCH, *_BUSY})
         if status < 400:
-            for one, prediction in zip(texts, answer["predictions"], strict=True):
-                yield one, answer["version"], prediction
+            for asked, prediction in zip(texts, answer["predictions"], strict=True):
+                yield asked, answer["version"], prediction
             return
         if status in _TOO_MUCH and len(texts) > 1:  # its own limits are lower than the usual ones
             middle = len(texts) // 2
@@ -93,8 +93,8 @@ def predict_file(service: ServiceClient, settings: Settings, request: BulkReques
         step = bar.add_task("predicting", total=None)
         texts = _Texts(contents, request.column)
         for batch in batches(iter(texts)):
-            for one, version, prediction in ask(service, batch, request.task, request.top_k):
-                _write(one, version, prediction, request.as_json)
+            for asked, version, prediction in ask(service, batch, request.task, request.top_k):
+                _write(asked, version, prediction, as_json=request.as_json)
             sys.stdout.flush()
             done += len(batch)
             bar.update(step, completed=done)
@@ -142,12 +142,12 @@ class _Texts:
             notes.print(f"line {record.line}: {problem}", markup=False, soft_wrap=True)
 
 
-def _write(one: Asked, version: int, prediction: Json, as_json: bool) -> None:
+def _write(asked: Asked, version: int, prediction: Json, *, as_json: bool) -> None:
     if as_json:
-        answer = {"line": one.line, "text": one.text, "version": version, **prediction}
+        answer = {"line": asked.line, "text": asked.text, "version": version, **prediction}
         sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
         return
-    shown = " ".join(one.text.split())
+    shown = " ".join(asked.text.split())
     if len(shown) > _LONGEST_SHOWN:
         shown = shown[: _LONGEST_SHOWN - 1] + "\u2026"
     scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])

@@ -98,5 +98,5 @@ def doctor(home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
     """Check every part and say what to do. Exit status 1 when something does not work."""
     from app.commands.doctor.doctor import examine
 
-    if not asyncio.run(examine(settings_with(home=home), url, as_json)):
+    if not asyncio.run(examine(settings_with(home=home), url, as_json=as_json)):
         raise typer.Exit(1)

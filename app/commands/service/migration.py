@@ -51,7 +51,7 @@ def _say(current: str | None, target: str, steps: list[tuple[str, str]], *, is_b
 
 async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
     """Returns once the database could be prepared, or holds a newer schema, for which the learner stands by."""
-    backoff, told = Backoff(first=0.2, longest=5.0), ""
+    backoff, last_problem = Backoff(first=0.2, longest=5.0), ""
     while True:
         try:
             await prepare()
@@ -59,9 +59,9 @@ async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
             notes.print(f"{error} The learner stands by until it fits.", markup=False, soft_wrap=True)
             return
         except StoreUnavailable as error:
-            if str(error) != told:
-                told = str(error)
-                notes.print(f"{told} Waiting for it.", markup=False, soft_wrap=True)
+            if str(error) != last_problem:
+                last_problem = str(error)
+                notes.print(f"{last_problem} Waiting for it.", markup=False, soft_wrap=True)
             await asyncio.sleep(backoff.next_pause())
         else:
             return

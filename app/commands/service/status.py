@@ -58,10 +58,10 @@ def _print_own_contradictions(settings: Settings, service: ServiceClient) -> Non
         report = service.get("/v1/encoder")
     except CommandFailed:  # there is no version, or no database: told above
         return
-    found = ServedVersion(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
-    for each in compare(settings, found):
-        if str(each) not in report["contradictions"] and (report["request"] or {}).get("state") != "pending":
-            print_line(f"settings  here: {each}")
+    served = ServedVersion(report["version"], EncoderOrigin.of({MADE_WITH: report["made_with"]}), None)
+    for contradiction in compare(settings, served):
+        if str(contradiction) not in report["contradictions"] and (report["request"] or {}).get("state") != "pending":
+            print_line(f"settings  here: {contradiction}")
 
 
 def _print_learning(model: Json) -> None:

@@ -53,7 +53,7 @@ def up(settings: Settings, *, demo: bool) -> None:
             port = free_port(settings.host, settings.port)
             settings = settings.model_copy(update={"port": port})
             with group(settings) if settings.workers > 1 else contextlib.nullcontext() as members:
-                asyncio.run(_Run(settings, demo=demo, members=members).run())
+                asyncio.run(_Run(settings, members, demo=demo).run())
     except PermissionError as error:
         raise CommandFailed(f"cannot write to {error.filename or home}: {error.strerror}") from error
 
@@ -95,7 +95,7 @@ def free_port(host: str, port: int) -> int:
 class _Run:
     """One run of the supervisor: start, wait until ready, keep alive, stop."""
 
-    def __init__(self, settings: Settings, *, demo: bool, members: Group | None) -> None:
+    def __init__(self, settings: Settings, members: Group | None, *, demo: bool) -> None:
         self._settings = settings
         self._demo = demo
         self._members = members

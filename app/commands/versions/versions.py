@@ -50,8 +50,8 @@ def _print_page(page: Json, limit: int) -> None:
             row["samples_replayed"],
             when,
         )
-        gone = " (artefacts gone)" if not row["artefacts_kept"] else ""
-        why = (row["reason"] or row["trigger"]) + gone
+        removed = " (artefacts gone)" if not row["artefacts_kept"] else ""
+        why = (row["reason"] or row["trigger"]) + removed
         table.add_row(*("-" if c is None else str(c) for c in cells), row["promoted_by"], why, style=style)
     out.print(table, markup=False)
     if page.get("next"):
@@ -89,23 +89,23 @@ def _gate(report: Json) -> None:
     print_line(f"gate: {verdict}{forced}")
     for reason in report["reasons"]:
         print_line(f"  - {reason}")
-    for task, found in report["tasks"].items():
+    for task, judged in report["tasks"].items():
         print_line(f"task {task}")
         for name in ("overall", "known", "heldout", "golden", "forgetting"):
-            test = found[name]
+            test = judged[name]
             if test["items"]:
                 print_line(
                     f"  {name:<10} {_rate(test['live'])} -> {_rate(test['candidate'])} on {test['items']} "
                     f"(+{test['gained']} -{test['lost']}, p {test['p_value']:.3g})"
                 )
-        print_line(f"  {'ECE':<10} {_rate(found['ece_live'])} -> {_rate(found['ece_candidate'])}")
-        if found["corrections"]:
-            print_line(f"  {'new ones':<10} {_rate(found['corrections_right'])} of {found['corrections']} now right")
-        for overlap in found["overlaps"]:
+        print_line(f"  {'ECE':<10} {_rate(judged['ece_live'])} -> {_rate(judged['ece_candidate'])}")
+        if judged["corrections"]:
+            print_line(f"  {'new ones':<10} {_rate(judged['corrections_right'])} of {judged['corrections']} now right")
+        for overlap in judged["overlaps"]:
             print_line(f"  {'overlap':<10} {overlap['sentence']}")
-        if found["pinned_broken"]:
-            print_line(f"  pinned samples now wrong: {', '.join(found['pinned_broken'])}")
-        out.print(_classes(found["classes"]), markup=False)
+        if judged["pinned_broken"]:
+            print_line(f"  pinned samples now wrong: {', '.join(judged['pinned_broken'])}")
+        out.print(_classes(judged["classes"]), markup=False)
 
 
 def _classes(classes: list[Json]) -> Table:

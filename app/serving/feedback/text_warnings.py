@@ -25,16 +25,16 @@ async def warnings_of(
         readings = await asyncio.to_thread(live.classifier.read, [text for _, text, _ in labelled])
     if live is None or not readings:
         return [()] * len(labelled)
-    told = [reading.warnings for reading in readings]
+    warnings = [reading.warnings for reading in readings]
     digest = live.classifier.manifest.encoder_digest
     for row, ((task, text, label), reading) in enumerate(zip(labelled, readings, strict=True)):
-        if reading.cut is None or TRUNCATED not in told[row]:
+        if reading.cut is None or TRUNCATED not in warnings[row]:
             continue
         try:
             alike = (await store.cut_alike(digest, task, [reading.cut])).get(reading.cut, [])
         except StoreUnavailable:  # the label is durable already: nothing else depends on this
             continue
-        others = [one for one in alike if one.label != label and one.text_digest != digest_text(text)]
+        others = [sample for sample in alike if sample.label != label and sample.text_digest != digest_text(text)]
         if others:
-            told[row] += (cannot_hold(live.classifier.max_tokens, others[-1].id, others[-1].label),)
-    return told
+            warnings[row] += (cannot_hold(live.classifier.max_tokens, others[-1].id, others[-1].label),)
+    return warnings

@@ -28,10 +28,10 @@ class ContradictionWatch:
     async def refresh(self) -> list[Contradiction]:
         """Looks again, and logs what is new. Raises `StoreUnavailable`."""
         ports = self._ports
-        found = await find_contradictions(self._settings, ports.ledger, ports.artefacts, ports.samples)
-        for contradiction in found:
+        contradictions = await find_contradictions(self._settings, ports.ledger, ports.artefacts, ports.samples)
+        for contradiction in contradictions:
             if contradiction not in self.found:
                 problem = str(contradiction)
                 log.warning("setting_contradicts_what_serves", setting=contradiction.setting, problem=problem)
-        self.found = found
-        return found
+        self.found = contradictions
+        return contradictions

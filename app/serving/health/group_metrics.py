@@ -66,8 +66,8 @@ class _Joined(Collector):
         """Each family once, with the samples of every page."""
         families: dict[str, Metric] = {}
         for name, page in sorted(self._pages.items()):
-            for found in text_string_to_metric_families(page):
-                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
-                for sample in found.samples:
+            for read in text_string_to_metric_families(page):
+                family = families.setdefault(read.name, Metric(read.name, read.documentation, read.type))
+                for sample in read.samples:
                     family.add_sample(sample.name, {**sample.labels, _LABEL: name}, sample.value)
         yield from families.values()

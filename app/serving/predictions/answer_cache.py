@@ -36,12 +36,12 @@ class AnswerCache:
             self._answers.clear()
         if version != self._version:
             return [None] * len(texts)
-        found = [self._answers.get((task, top_k, text)) for text in texts]
-        for text, answer in zip(texts, found, strict=True):
+        known = [self._answers.get((task, top_k, text)) for text in texts]
+        for text, answer in zip(texts, known, strict=True):
             if answer is not None:
                 self._answers.move_to_end((task, top_k, text))
                 self._hits.inc()
-        return found
+        return known
 
     def keep(self, version: int, task: str, top_k: int, texts: Sequence[str], answers: Sequence[Answer]) -> None:
         """Adds answers, unless a newer version has been asked meanwhile."""

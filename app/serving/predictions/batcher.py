@@ -107,7 +107,7 @@ class Batcher:
         computed; 0 where there is none.
         """
         with self._arrived:
-            oldest = min((job.deadline for job in (*self._jobs, *(one.job for one in self._computing))), default=None)
+            oldest = min((job.deadline for job in (*self._jobs, *(part.job for part in self._computing))), default=None)
         return 0.0 if oldest is None else max(0.0, time.monotonic() - (oldest - self._timeout_ms / 1000))
 
     async def submit(
@@ -142,7 +142,7 @@ class Batcher:
             if batch:
                 self._compute(batch)
                 with self._arrived:
-                    self._computing = [one for one in self._computing if one not in batch]
+                    self._computing = [part for part in self._computing if part not in batch]
                     self._arrived.notify()
 
     def _take(self) -> list[_Slice] | None:
@@ -166,7 +166,7 @@ class Batcher:
 
     def _busy(self) -> bool:
         """Whether the batch of the other thread is enough for all cores."""
-        return sum(len(one.texts) for one in self._computing) >= _ENOUGH
+        return sum(len(part.texts) for part in self._computing) >= _ENOUGH
 
     def _fill(self) -> list[_Slice]:
         batch: list[_Slice] = []
@@ -202,12 +202,12 @@ class Batcher:
             log.exception("batch_failed", version=batch[0].job.classifier.number, requests=len(batch))
             if len(batch) > 1:
                 # one text that breaks the encoder must not fail the requests it happened to share a batch with
-                for one in batch:
-                    self._compute([one])
+                for part in batch:
+                    self._compute([part])
                 return
             self._call_soon(self._fail, batch[0].job, error)
             return
-        texts = sum(len(one.texts) for one in batch)
+        texts = sum(len(part.texts) for part in batch)
         self._metrics.batch_texts.observe(texts)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         self._metrics.predicted.inc(texts)
@@ -232,7 +232,7 @@ class Batcher:
 def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], ReadingTotals]:
     """One forward pass over all texts, then one product with the head for each task in the batch; what was read."""
     classifier = batch[0].job.classifier
-    texts = [text for one in batch for text in one.texts]
+    texts = [text for part in batch for text in part.texts]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     once = list(places)
     z = classifier.embed(once)
@@ -248,15 +248,17 @@ def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[TextReading
     if len(batch) == 1:
         job = batch[0].job
         return [with_warnings(classifier.answer(z, job.task, job.top_k), readings)]
-    ends = np.cumsum([len(one.texts) for one in batch])
-    rows = [np.arange(end - len(one.texts), end) for one, end in zip(batch, ends, strict=True)]
+    ends = np.cumsum([len(part.texts) for part in batch])
+    rows = [np.arange(end - len(part.texts), end) for part, end in zip(batch, ends, strict=True)]
     results: list[list[Answer]] = [[] for _ in batch]
-    for task in {one.job.task for one in batch}:
-        members = [index for index, one in enumerate(batch) if one.job.task == task]
+    for task in {part.job.task for part in batch}:
+        members = [index for index, part in enumerate(batch) if part.job.task == task]
         top_k = max(batch[index].job.top_k for index in members)
-        own = np.concatenate([rows[index] for index in members])
+        of_task = np.concatenate([rows[index] for index in members])
         answers = iter(
-            with_warnings(classifier.answer(z[own], task, top_k), [readings[row] for row in own] if readings else [])
+            with_warnings(
+                classifier.answer(z[of_task], task, top_k), [readings[row] for row in of_task] if readings else []
+            )
         )
         for index in members:
             best = batch[index].job.top_k
@@ -269,8 +271,8 @@ def _cut(answer: Answer, top_k: int) -> Answer:
 
 
 def _deliver(batch: Sequence[_Slice], answers: Sequence[list[Answer]]) -> None:
-    for one, part in zip(batch, answers, strict=True):
-        job = one.job
-        job.answers[one.start] = part  # parts of one request may come from both threads, in any order
+    for part, answered in zip(batch, answers, strict=True):
+        job = part.job
+        job.answers[part.start] = answered  # parts of one request may come from both threads, in any order
         if sum(map(len, job.answers.values())) == len(job.texts) and not job.future.done():
-            job.future.set_result([answer for _, found in sorted(job.answers.items()) for answer in found])
+            job.future.set_result([answer for _, some in sorted(job.answers.items()) for answer in some])

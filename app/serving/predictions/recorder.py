@@ -57,13 +57,17 @@ class PredictionRecorder:
         An id that is unknown is looked for once more after a moment: another process may have answered just now and
         not written it yet, and feedback that comes at once must not be refused for that.
         """
-        found = {one: self._buffer[one] for one in prediction_ids if one in self._buffer}
+        known = {
+            prediction_id: self._buffer[prediction_id]
+            for prediction_id in prediction_ids
+            if prediction_id in self._buffer
+        }
         for pause in (0.0, _OTHERS_WRITE_WITHIN_SECONDS):
-            missing = [one for one in dict.fromkeys(prediction_ids) if one not in found]
+            missing = [prediction_id for prediction_id in dict.fromkeys(prediction_ids) if prediction_id not in known]
             if missing:
                 await asyncio.sleep(pause)
-                found.update(await self._predictions.get_many(missing))
-        return found
+                known.update(await self._predictions.get_many(missing))
+        return known
 
     async def run(self) -> None:
         """Writes what is buffered, about every 50 ms while there is something; keeps it while SQL is down."""

@@ -199,5 +199,5 @@ class Reloader:
             await self._ledger.append_event(
                 LOAD_FAILED_EVENT, {"version": number, "serving": serving or None, "problem": problem}
             )
-        except StoreUnavailable as gone:
-            log.warning("event_not_written", type=LOAD_FAILED_EVENT, problem=str(gone))
+        except StoreUnavailable as unavailable:
+            log.warning("event_not_written", type=LOAD_FAILED_EVENT, problem=str(unavailable))

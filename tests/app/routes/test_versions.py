@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.schemas.versions import ModelOut, PreviewOut, PromotedOut, VersionOut, VersionPage
-from app.serving.service import Ports
+from app.serving.ports import Ports
 from pawl.domain.errors import ParentNotLive
 from pawl.domain.quarantine import Review, ReviewAction
 from pawl.domain.samples import NewSample, SampleState

@@ -44,12 +44,12 @@ class Columns:
     label: str
 
 
-def choose_columns(found: Iterable[str], text: str | None, label: str | None) -> Columns:
+def choose_columns(header: Iterable[str], text: str | None, label: str | None) -> Columns:
     """The text and label columns: as told, else by well-known names, else by elimination in two columns.
 
     Raises `CommandFailed` naming the columns that are there.
     """
-    names = list(found)
+    names = list(header)
     _check_told(names, text, label)
     text = text or _guess([n for n in names if n != label], TEXT_COLUMNS)
     label = label or _guess([n for n in names if n != text], LABEL_COLUMNS)
@@ -65,9 +65,9 @@ def choose_columns(found: Iterable[str], text: str | None, label: str | None) ->
     return Columns(text, label)
 
 
-def choose_text_column(found: Iterable[str], text: str | None) -> str:
+def choose_text_column(header: Iterable[str], text: str | None) -> str:
     """The column to be predicted: as told, else by a well-known name, else the only one."""
-    names = list(found)
+    names = list(header)
     _check_told(names, text, None)
     chosen = text or _guess(names, TEXT_COLUMNS) or (names[0] if len(names) == 1 else None)
     if chosen is None:
@@ -85,9 +85,9 @@ def known_columns(header: Sequence[str]) -> bool:
 
 
 def _check_told(names: Sequence[str], text: str | None, label: str | None) -> None:
-    for told in filter(None, (text, label)):
-        if told not in names:
-            raise CommandFailed(f"there is no column {told!r}; the columns are: {', '.join(names)}", code=EXIT_USAGE)
+    for name in filter(None, (text, label)):
+        if name not in names:
+            raise CommandFailed(f"there is no column {name!r}; the columns are: {', '.join(names)}", code=EXIT_USAGE)
 
 
 def _guess(names: list[str], known: tuple[str, ...]) -> str | None:

@@ -12,7 +12,7 @@ from itertools import islice
 
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed
 from app.commands.data.files.columns import known_columns
-from app.commands.data.files.encodings import Encoding, detect, hint_for, told
+from app.commands.data.files.encodings import Encoding, detect, hint_for, named_encoding
 from app.commands.data.files.records import Contents, Reading, Record, Source
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -27,7 +27,7 @@ _LONGEST_LINE = 2**26
 
 def read_delimited(source: Source, reading: Reading, format: str, max_bytes: int) -> Contents:
     """CSV or TSV, its delimiter and encoding found where they are not told."""
-    encoding = told(reading.encoding) if reading.encoding else detect(source.file, source.name)
+    encoding = named_encoding(reading.encoding) if reading.encoding else detect(source.file, source.name)
     csv.field_size_limit(max(max_bytes, 2**17))
     skipped, marked = _sep_line(source, encoding)
     delimiter = _told_delimiter(reading.delimiter) or marked
@@ -88,12 +88,12 @@ class Lines:
         return CommandFailed(problem + hint_for(self._source.file), code=EXIT_USAGE)
 
 
-def _told_delimiter(told: str | None) -> str | None:
-    if told is None:
+def _told_delimiter(option: str | None) -> str | None:
+    if option is None:
         return None
-    delimiter = _NAMES.get(told, told) if told != "\t" else told
+    delimiter = _NAMES.get(option, option) if option != "\t" else option
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise CommandFailed(f"{told!r} cannot be a delimiter", "One character, or `tab`.", EXIT_USAGE)
+        raise CommandFailed(f"{option!r} cannot be a delimiter", "One character, or `tab`.", EXIT_USAGE)
     return delimiter
 
 

@@ -53,7 +53,7 @@ class Encoding:
     damaged: bool = False
 
 
-def told(name: str) -> Encoding:
+def named_encoding(name: str) -> Encoding:
     """The encoding that a person named."""
     try:
         codec = codecs.lookup(name)

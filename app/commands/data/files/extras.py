@@ -11,10 +11,10 @@ from pawl.installed import install_command
 def need(library: str, what: str) -> None:
     """Raises `CommandFailed` that says how to install a library where it is missing."""
     try:
-        found = find_spec(library) is not None
+        is_installed = find_spec(library) is not None
     except ValueError:  # its place in `sys.modules` is taken by something that is no module
-        found = False
-    if not found:
+        is_installed = False
+    if not is_installed:
         raise CommandFailed(
             f"{what} need {library}, which is not installed",
             f"Install it with: {install_command('files')}, or: pip install {library}",

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed
 from app.commands.data.files.delimited import Lines, read_delimited
-from app.commands.data.files.encodings import detect, told
+from app.commands.data.files.encodings import detect, named_encoding
 from app.commands.data.files.json_lines import read_json_lines
 from app.commands.data.files.parquet import read_parquet
 from app.commands.data.files.records import LONGEST_NAME, Contents, Reading, Record, Source
@@ -115,7 +115,7 @@ def _head(file: BinaryIO) -> bytes:
 
 def _plain_lines(source: Source, reading: Reading) -> Contents:
     """Each line is a text."""
-    encoding = told(reading.encoding) if reading.encoding else detect(source.file, source.name)
+    encoding = named_encoding(reading.encoding) if reading.encoding else detect(source.file, source.name)
 
     def records() -> Iterator[Record]:
         lines = Lines(source, encoding)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed
 from app.commands.data.files.delimited import Lines
-from app.commands.data.files.encodings import detect, told
+from app.commands.data.files.encodings import detect, named_encoding
 from app.commands.data.files.records import Contents, Reading, Record, Source
 
 
 def read_json_lines(source: Source, reading: Reading, max_bytes: int) -> Contents:
     """Objects, each with its own keys."""
-    encoding = told(reading.encoding) if reading.encoding else detect(source.file, source.name)
+    encoding = named_encoding(reading.encoding) if reading.encoding else detect(source.file, source.name)
     first = next((line for line in Lines(source, encoding) if line.strip()), "")
     if first.lstrip().startswith("["):
         raise CommandFailed(

@@ -55,7 +55,7 @@ def read_sheet(source: Source, reading: Reading) -> Contents:
     if header is None:
         raise CommandFailed(f"the sheet {name!r} of {source.name} is empty; its first row must name the columns")
     cells = header[1]
-    columns = ["" if one is None else _plain(one) for one in cells]
+    columns = ["" if cell is None else _plain(cell) for cell in cells]
     while columns and not columns[-1]:
         columns.pop()
     twice = [column for column, times in Counter(columns).items() if times > 1]
@@ -72,7 +72,10 @@ def _check_archive(source: Source) -> Marks:
     try:
         with zipfile.ZipFile(source.file) as archive:
             members = archive.infolist()
-            unpacked, packed = sum(one.file_size for one in members), sum(one.compress_size for one in members)
+            unpacked, packed = (
+                sum(member.file_size for member in members),
+                sum(member.compress_size for member in members),
+            )
             bomb = unpacked > _MOST_UNPACKED or unpacked > _ALWAYS_FINE + _MOST_EXPANSION * packed
             marks = Marks() if bomb else _marks(archive)
     except DAMAGE as error:
@@ -83,7 +86,7 @@ def _check_archive(source: Source) -> Marks:
             f"{source.name} would unpack from {packed:,} to {unpacked:,} bytes; it is not read",
             "If it is what it says, save it as CSV.",
         )
-    names = {one.filename for one in members}
+    names = {member.filename for member in members}
     if "xl/workbook.xml" not in names:
         what = "an OpenDocument file" if "content.xml" in names else "an archive of something else"
         raise CommandFailed(f"{source.name} is {what}, not an Excel workbook", "Save it as .xlsx or CSV.", EXIT_USAGE)
@@ -149,12 +152,12 @@ def _value(cell: Any, written: Any) -> Any:
 def _records(rows: Iterator[tuple[int, list[Any]]], columns: list[str], name: str) -> Iterator[Record]:
     while True:
         try:
-            found = next(rows, None)
+            row = next(rows, None)
         except DAMAGE as error:
             raise CommandFailed(f"{name} is damaged: {_words(error)}") from error
-        if found is None:
+        if row is None:
             return
-        line, cells = found
+        line, cells = row
         cells += [None] * (len(columns) - len(cells))
         raw = [_plain(cell) if cell is not None else None for cell in cells]
         beyond = [_plain(cell) for cell in cells[len(columns) :] if cell is not None]
