@@ -1,4 +1,4 @@
-"""Work for a client that has gone away is not done."""
+"""Stops the work of a request whose client has closed the connection."""
 
 from __future__ import annotations
 

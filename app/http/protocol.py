@@ -1,4 +1,4 @@
-"""What cannot be parsed as HTTP is answered as everything else is: with a problem that says what it is."""
+"""Answers bytes that cannot be parsed as HTTP with a problem (RFC 9457), as every other fault is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that the routes use, put together once, and its life from start to drained."""
+"""All that the routes use, made once, with its background work from the start to the end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Background work for the block; at its end it drains and writes what is buffered."""
+        """Runs the background work for the block. At its end it drains, and writes what is buffered."""
         background = Background(self.metrics)
         self.batcher.start()
         background.start("reloader", self.reloader.run)

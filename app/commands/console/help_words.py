@@ -26,7 +26,7 @@ _TYPES = {"int": "NUMBER", "float": "NUMBER", "bool": "", "path": "FILE", "file"
 
 
 class Words(TyperGroup):
-    """The group of all commands, whose help and that of all commands below it speaks in words."""
+    """The group of all commands. Its help, and that of every command below it, names values by nouns."""
 
     def get_params(self, ctx: Any) -> Any:
         """See `typer.core.TyperGroup.get_params`."""

@@ -48,14 +48,14 @@ class Writer(Protocol):
     def __init__(self, file: BinaryIO) -> None: ...
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Some rows."""
+        """Writes some rows."""
 
     def end(self) -> None:
-        """After the last."""
+        """Finishes the file; called once, after the last rows."""
 
 
 async def export_samples(settings: Settings, request: ExportRequest) -> None:
-    """Writes all samples that fit, as they are at one moment. The file is there when it is whole."""
+    """Writes all samples that match, as of one moment. The file appears only when it is complete."""
     format = _format(request)
     where = SampleFilter(request.tasks, _states(request.states), request.since)
     counts: Counter[str] = Counter()
@@ -145,7 +145,7 @@ class _JsonLines:
 
 
 class _Csv:
-    """With the mark by which Excel knows UTF-8, and without anything that a spreadsheet would calculate."""
+    """CSV with the byte order mark by which Excel knows UTF-8; formulas are escaped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -54,7 +54,7 @@ class ImportRequest:
 
 
 async def import_file(settings: Settings, request: ImportRequest) -> int:
-    """HomeStores every row that is not known yet, waits until all is learned and served, prints a summary.
+    """Stores every row that is not known yet, waits until all is learned and served, and prints a summary.
 
     Returns the exit code: `EXIT_PARTIAL` where some rows were not learned. Raises `CommandFailed` naming the lines of
     bad rows (nothing is stored then) unless `skip_bad`.
@@ -123,7 +123,7 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
 
 
 async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequence[Row]) -> list[BadRow]:
-    """Rows that the store does not take: a label that was retired.
+    """Returns the rows that the store does not take, because their label was retired.
 
     Raises `CommandFailed` where it is the task that is not there.
     """
@@ -135,7 +135,7 @@ async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequenc
 
 
 def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
-    """Of two lines with one text the later one is right. What an export holds was made one before."""
+    """Returns one row for each text of a task: the last one. In an export no text occurs twice."""
     latest = {(_task(request, row), digest_text(row.text)): row for row in rows if row.attributes is None}
     return [row for row in rows if row.attributes is not None] or list(latest.values())
 
@@ -143,7 +143,7 @@ def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
 def _together(
     items: Sequence[NewSample], rows: Sequence[Row], name: str, accept: str | None
 ) -> tuple[list[NewSample], list[NewImport]]:
-    """The items as one import for each task, with what an export says of its head."""
+    """Makes one import for each task, with the regularisation and temperature that an export names."""
     count = Counter(item.task for item in items)
     said = {item.task: row.attributes for item, row in zip(items, rows, strict=True)}
     imports = {}
@@ -186,7 +186,7 @@ def _task(request: ImportRequest, row: Row) -> str:
 
 
 async def _restored(stores: HomeStores, rows: Sequence[Row]) -> str | None:
-    """Why rows of an export need no judgement where nothing is learned yet: they were judged where they come from."""
+    """Returns why the gate need not judge rows of an export where nothing is learned yet; None where it must."""
     exported = rows and rows[0].attributes is not None
     return "restored from an export" if exported and await stores.ledger.live() is None else None
 
@@ -194,7 +194,7 @@ async def _restored(stores: HomeStores, rows: Sequence[Row]) -> str | None:
 async def _read_by_encoder(
     settings: Settings, stores: HomeStores, items: Sequence[NewSample]
 ) -> tuple[ReadingTotals | None, list[str]]:
-    """How much of the texts the encoder reads, and what is to be said of that."""
+    """Returns how much of the texts the encoder reads, and sentences about what it does not."""
     tokenizer = await tokenizer_of(settings, stores)
     if tokenizer is None:
         return None, []
@@ -203,7 +203,7 @@ async def _read_by_encoder(
 
 
 async def _tell_encoder(stores: HomeStores, rows: Sequence[Row]) -> None:
-    """Says so where the model of an export had another encoder than the one that serves here."""
+    """Warns where the model of an export had another encoder than the one that serves here."""
     live = await stores.ledger.live()
     theirs = rows[0].attributes.encoder if rows and rows[0].attributes else None
     if live is not None and theirs is not None and theirs != live.encoder_digest:
@@ -215,7 +215,7 @@ async def _tell_encoder(stores: HomeStores, rows: Sequence[Row]) -> None:
 
 
 async def _accept(stores: HomeStores, items: Sequence[NewSample], imports: Sequence[NewImport]) -> list[Receipt]:
-    """All or none, in one transaction."""
+    """Stores all items or none, in one transaction."""
     with progress_bar() as bar:
         bar.add_task(f"storing {len(items)} rows", total=None)
         try:
@@ -227,7 +227,7 @@ async def _accept(stores: HomeStores, items: Sequence[NewSample], imports: Seque
 
 
 def _tell_warnings(receipts: Sequence[Receipt]) -> None:
-    """Each kind of warning once, with how many rows it concerns."""
+    """Prints each kind of warning once, with the number of rows it concerns."""
     kinds = Counter(_SAMPLE_ID.sub("a sample", warning) for receipt in receipts for warning in receipt.warnings)
     for warning, count in kinds.most_common(_SHOWN_WARNINGS):
         notes.print(f"warning: {warning} ({count} rows)", style="yellow", markup=False, soft_wrap=True)
@@ -242,7 +242,7 @@ async def _learn(
     receipts: Sequence[Receipt],
     imports: Sequence[NewImport],
 ) -> str | None:
-    """Waits for what this file brought, also what an interrupted import of it left queued."""
+    """Waits for the rows of this file, also for those that an interrupted import of it left queued."""
     known = [entry.id for entry in receipts if not entry.is_new and entry.state is SampleState.QUEUED]
     awaited = AwaitedSamples([entry.id for entry in imports], known)
     queued = await awaited.left(stores)

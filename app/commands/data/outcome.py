@@ -48,22 +48,22 @@ class Summary:
 
     @property
     def new(self) -> int:
-        """Rows that were not known."""
+        """Number of rows that were not known."""
         return sum(receipt.is_new for receipt in self.receipts)
 
     @property
     def changed(self) -> int:
-        """Texts that had another label until now."""
+        """Number of texts that had another label until now."""
         return sum(receipt.replaces is not None for receipt in self.receipts)
 
     @property
     def golden(self) -> int:
-        """Rows that only judge."""
+        """Number of golden rows, which are never learned."""
         return sum(receipt.state is SampleState.GOLDEN for receipt in self.receipts)
 
     @property
     def warnings(self) -> Counter[str]:
-        """What is to be said about rows, and about how many; rows that differ by their ids alone are told together."""
+        """Warnings, each with its number of rows; warnings that differ only by a sample's id count as one."""
         return Counter(_ID.sub("the sample", warning) for receipt in self.receipts for warning in receipt.warnings)
 
     @property
@@ -93,7 +93,7 @@ class Summary:
         self.not_learned = [ImportOutcome(*group, n) for group, n in sorted(bad.items(), key=lambda pair: -pair[1])]
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """Returns the summary as JSON values."""
         known = [entry for entry in self.receipts if not entry.is_new]
         return {
             "file": self.name,

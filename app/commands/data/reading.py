@@ -23,7 +23,7 @@ Labelled = tuple[str, str, str]
 
 
 async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer | None:
-    """The live version's; None where there is none or it cannot be read (which is told elsewhere)."""
+    """Returns the live version's tokenizer; None where there is none, or where it cannot be read."""
     live = await stores.ledger.live()
     if live is None:
         return None
@@ -35,7 +35,7 @@ async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer 
 
 
 def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[ReadingTotals, list[str]]:
-    """The sums over the texts, and what is to be said of them. Plain sync; call it from a thread."""
+    """Returns totals over the texts, and sentences about what the encoder does not read. Call it in a thread."""
     read = []
     for start in range(0, len(rows), _CHUNK):
         read += tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
@@ -60,7 +60,7 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
 
 
 async def look_at_store(settings: Settings, stores: HomeStores) -> tuple[ReadingTotals, list[str]] | None:
-    """The same of what is learned: the oldest texts of each task. None where there is no version."""
+    """Measures the oldest learned texts of each task. Returns None where there is no version."""
     tokenizer = await tokenizer_of(settings, stores)
     if tokenizer is None:
         return None

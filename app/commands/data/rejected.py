@@ -17,7 +17,7 @@ _SHOWN = 20
 def stop_or_write(bad: Sequence[BadRow], good: int, path: Path, *, skip: bool, most: float) -> Path | None:
     """Names the bad rows. Raises `CommandFailed` unless they may be skipped; returns the file that holds them then.
 
-    `most` is how many percent may be bad: a file with more is not what it was taken for.
+    `most` is the highest percentage of bad rows: a file with more was probably chosen or read wrongly.
     """
     count = sum(row.lines for row in bad)
     for row in bad[:_SHOWN]:
@@ -45,7 +45,7 @@ def stop_or_write(bad: Sequence[BadRow], good: int, path: Path, *, skip: bool, m
 
 
 def _write(bad: Sequence[BadRow], path: Path) -> Path:
-    """Beside the file, or in the folder for temporary files where that cannot be written to."""
+    """Writes the rows beside the file or, where that cannot be done, into a new temporary folder."""
     name = "standard-input" if path == STANDARD_INPUT else path.name
     rows = [json.dumps({"line": b.line, "problem": b.problem, "row": b.raw}, default=str) + "\n" for b in bad]
     for folder in (path.parent, Path(tempfile.mkdtemp(prefix="pawl-"))):

@@ -1,4 +1,4 @@
-"""What `pawl doctor` says of the library that runs the encoder: which, why, how sure that is, and since when."""
+"""Check of the library that runs the encoder: which one was chosen, why, how sure that is, and since when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PART = "backend"
 
 
 async def check_backend(settings: Settings, stores: HomeStores) -> Finding:
-    """What was kept of it on this machine for the live version's encoder; measures nothing."""
+    """Reads what this machine recorded about backends for the live version's encoder. It measures nothing."""
     backends, live = Backends.of(settings), await stores.ledger.live()
     if live is None:
         detail = (

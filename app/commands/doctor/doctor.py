@@ -92,7 +92,7 @@ def _home(settings: Settings) -> Finding:
 
 
 def _encoder(settings: Settings) -> Finding:
-    """Only a learner needs it: the app reads the encoder inside the version."""
+    """Checks PAWL_ENCODER, which only a learner needs: the app reads the encoder inside the version."""
     try:
         source = find_encoder(settings.encoder, settings.encoder_sha256)
     except PawlError as error:
@@ -165,7 +165,7 @@ async def _artefacts(settings: Settings, stores: HomeStores) -> Finding:
 
 
 async def _settings(settings: Settings, stores: HomeStores) -> Finding:
-    """Whether they ask for what there is."""
+    """Checks whether the settings contradict what the home was made with."""
     contradictions = await find_contradictions(
         settings, stores.ledger, FolderArtefactStore(settings.artefacts_path), stores.samples
     )
@@ -177,7 +177,7 @@ async def _settings(settings: Settings, stores: HomeStores) -> Finding:
 
 
 async def _texts(settings: Settings, stores: HomeStores) -> Finding:
-    """Whether the encoder can read what was learned."""
+    """Checks whether the encoder can read the texts that were learned."""
     seen = await look_at_store(settings, stores)
     if seen is None or not seen[0].texts:
         return ok("texts", "none was learned yet")
@@ -216,7 +216,7 @@ async def _dead_letters(settings: Settings, stores: HomeStores) -> Finding:
 
 
 def _parts(settings: Settings) -> list[Finding]:
-    """What a `pawl up` on this home keeps alive."""
+    """Returns a finding for each process that a `pawl up` on this home keeps alive."""
     logs = settings.home_path / "logs"
     return [
         ok("supervisor", f"{part.name}: {part.told()}")

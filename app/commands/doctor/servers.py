@@ -1,4 +1,4 @@
-"""What `pawl doctor` says of the database and Redis: it does with them what Pawl does, and repeats their reasons."""
+"""Checks of the database and Redis: they do what Pawl does with them, and repeat the reason of a refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_THE_SWEEP = "Until then corrections are learned by the sweep, a little later
 
 
 async def check_database(settings: Settings, stores: HomeStores, where: str) -> Finding:
-    """Schema, rights, and a row written, read and removed."""
+    """Checks the schema, and writes, reads and removes a row."""
     try:
         with each_answer_within(settings.server_seconds):
             await check_current(stores.engine)
@@ -28,7 +28,7 @@ async def check_database(settings: Settings, stores: HomeStores, where: str) -> 
 
 
 async def check_redis(settings: Settings) -> Finding:
-    """A sample announced, consumed and acknowledged, a version hinted at and heard, pressure told and read."""
+    """Announces, consumes and acknowledges a sample, sends and hears a hint, sets and reads pressure."""
     if settings.sql_alone:
         return ok("redis", f"none (PAWL_REDIS_URL=none): {SQL_ALONE}")
     if settings.redis_url is None and not await redis_answers(settings.stream_url):

@@ -131,7 +131,7 @@ async def set_encoder(
 
 
 def _absolute(encoder: str) -> str:
-    """A folder by its whole path: the learner may work somewhere else."""
+    """Returns a folder's absolute path, because the learner may run in another folder. Other ids stay."""
     folder = Path(encoder).expanduser()
     return str(folder.resolve()) if folder.is_dir() else encoder
 
@@ -164,7 +164,7 @@ class _Settled:
         self._step = bar.add_task("waiting for the learner", total=1)
 
     async def left(self, stores: HomeStores) -> int:
-        """1 while it is not settled."""
+        """Returns 1 while the request is not settled, else 0; shows the learner's progress."""
         self.request = await stores.ledger.encoder_request(self.request.id)
         status = await stores.ledger.learner_status()
         details = status.details if status is not None else {}
@@ -214,7 +214,7 @@ async def _tell_outcome(settings: Settings, stores: HomeStores, request: Encoder
 
 
 def find_stale(settings: Settings, choice: EncoderChoice) -> list[str]:
-    """What is to be changed in the environment before the next start."""
+    """Returns what has to be changed in the environment before the next start."""
     if "encoder" not in settings.model_fields_set or _absolute(settings.encoder) == choice.encoder:
         return []
     return [

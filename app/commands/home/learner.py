@@ -1,7 +1,7 @@
 """Waiting until samples are in a final state and are served, whoever learns them.
 
-What is waited for is the condition itself. Who brings it about may change at any moment: a learner that starts takes
-over from the child that was started for want of one, and a child takes over from a learner that went away.
+A command waits for the condition itself, as the learner may change at any moment: a learner that starts takes over
+from the child that a command started, and a child takes over from a learner that went away.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Awaited(Protocol):
     """What the learner is to do."""
 
     async def left(self, stores: HomeStores) -> int:
-        """How much of it is still to be done."""
+        """Returns how much is still to be done; 0 ends the wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class AwaitedSamples:
     sample_ids: Sequence[str] = ()
 
     async def left(self, stores: HomeStores) -> int:
-        """How many are still queued."""
+        """Returns how many samples are still queued."""
         return await stores.samples.waiting(self.import_ids, self.sample_ids)
 
 
@@ -124,13 +124,13 @@ async def check_encoder(stores: HomeStores, since: datetime) -> EncoderState:
 
 
 async def live_learner(stores: HomeStores) -> LearnerStatus | None:
-    """The holder of an unexpired lease."""
+    """Returns the status of the learner that holds an unexpired lease; None where there is none."""
     status = await stores.ledger.learner_status()
     return status if status is not None and status.expires_at > datetime.now(UTC) else None
 
 
 async def missing_for_a_first_version(settings: Settings, stores: HomeStores) -> str | None:
-    """What the queue lacks for a first version; None where it can be made, or is there."""
+    """Returns what the queue lacks for a first version; None where one can be made, or exists."""
     if await stores.ledger.live() is not None or await stores.samples.makes_first_version(settings.bootstrap_samples):
         return None
     queued = (await stores.samples.backlog()).length
@@ -140,7 +140,7 @@ async def missing_for_a_first_version(settings: Settings, stores: HomeStores) ->
 
 
 class _Trouble:
-    """What the learner says has gone wrong since the waiting began."""
+    """Follows the problems that the learner reports from the start of the wait."""
 
     def __init__(self, stores: HomeStores, last_event: int) -> None:
         self._stores = stores
@@ -190,7 +190,7 @@ class _Child:
 
     @classmethod
     async def start(cls, settings: Settings) -> _Child:
-        """Starts it."""
+        """Starts the process."""
         env = dict(os.environ) | {"PAWL_HOME": str(settings.home_path)}
         process = await asyncio.create_subprocess_exec(
             *guarded(module_command("worker", "--drain")),
@@ -207,7 +207,7 @@ class _Child:
         return learner.holder.endswith(f"-{self._process.pid}")
 
     async def stop(self) -> None:
-        """Lets it end in order (it gives the lease back), or kills it. What became of it is of no interest any more."""
+        """Asks the process to end, so that it gives its lease back; kills it after ten seconds."""
         if self._process.returncode is None:
             self._process.terminate()
         await asyncio.wait([self.finished], timeout=10.0)

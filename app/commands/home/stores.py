@@ -21,14 +21,14 @@ from pawl.streams.redis_stream import RedisFeedbackStream
 
 @dataclass(frozen=True, slots=True)
 class HomeStores:
-    """The truth, in SQL."""
+    """The stores of a home that commands use, on one engine."""
 
     engine: AsyncEngine
     samples: SampleStore
     ledger: VersionLedger
 
     async def has_samples(self) -> bool:
-        """Whether anything was ever learned or waits to be."""
+        """Tells whether anything was ever learned, or waits to be learned."""
         return await self.ledger.live() is not None or bool(await self.samples.tasks())
 
 

@@ -37,7 +37,7 @@ class Asked:
 
 
 def batches(texts: Sequence[Asked] | Iterator[Asked], most: int = MOST_TEXTS) -> Iterator[list[Asked]]:
-    """So many texts, or so many bytes of them, as one request takes."""
+    """Cuts texts into batches of at most `most` texts and 1 MiB, as one request takes."""
     batch: list[Asked] = []
     size = 0
     for asked in texts:
@@ -107,7 +107,7 @@ def predict_file(service: ServiceClient, settings: Settings, request: BulkReques
 
 
 def _of_texts(source: Source, reading: Reading) -> Reading:
-    """What comes from standard input is a text a line, unless it is JSON or its first line names columns."""
+    """Standard input holds a text a line, unless it is JSON or its first line names columns."""
     if reading.format is not None or source.name != STANDARD_INPUT_NAME or kind_of(source) != "csv":
         return reading
     try:

@@ -16,7 +16,7 @@ from pawl.settings import Settings
 
 
 async def run(settings: Settings, target: str | None, *, dry: bool, check: bool, sure: bool, as_json: bool) -> int:
-    """Says from where to where, and goes there unless `dry` or `check`; the exit status."""
+    """Prints the plan and, unless `dry` or `check`, carries it out. Returns the exit status."""
     make_home(settings)
     engine = connect(settings.sql_url, settings.server_seconds)
     try:
@@ -50,7 +50,7 @@ def _say(current: str | None, target: str, steps: list[tuple[str, str]], *, is_b
 
 
 async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
-    """Returns once the database could be prepared, or holds a newer schema, for which the learner stands by."""
+    """Returns once the database is prepared, or holds a newer schema, for which the learner stands by."""
     backoff, last_problem = Backoff(first=0.2, longest=5.0), ""
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What is said of texts that the encoder cannot read in full, or at all, to whoever sends a label for them."""
+"""Warnings, for whoever sends a label, about texts that the encoder cannot read in full or at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pawl.ports import SampleStore
 async def warnings_of(
     engine: Engine, store: SampleStore, labelled: Sequence[tuple[str, str, str]]
 ) -> list[tuple[str, ...]]:
-    """For each (task, text, label): what the version that answers here makes of the text; nothing while there is none.
+    """Returns the warnings for each (task, text, label): how the live version's encoder reads the text.
 
-    A label is told that it cannot hold where the encoder reads the same of another text with another label.
+    It warns that a label cannot hold where the encoder reads the same of another text with another label. Without a
+    live version there are none.
     """
     live = engine.live
     readings = []

@@ -16,17 +16,17 @@ log = structlog.get_logger(__name__)
 
 
 class ContradictionWatch:
-    """Looks whenever another version serves, and now and then, for a request for another encoder makes it a plan."""
+    """Compares the settings with what serves, again and again: another version or encoder may change the result."""
 
     def __init__(self, settings: Settings, ports: Ports, metrics: AppMetrics) -> None:
         self._settings = settings
         self._ports = ports
         self.found: list[Contradiction] = []
-        """What was found last."""
+        """The contradictions of the last comparison."""
         metrics.contradictions.set_function(lambda: len(self.found))
 
     async def refresh(self) -> list[Contradiction]:
-        """Looks again, and logs what is new. Raises `StoreUnavailable`."""
+        """Compares, and logs new contradictions. Raises `StoreUnavailable`."""
         ports = self._ports
         contradictions = await find_contradictions(self._settings, ports.ledger, ports.artefacts, ports.samples)
         for contradiction in contradictions:

@@ -1,7 +1,7 @@
 """One page of metrics for several processes behind one socket: a scrape reaches any of them and has to tell of all.
 
 Each process writes its own page into a shared folder every second. Whichever is asked joins the pages, each sample with
-a label `process` that says whose it is; adding up is the reader's (`sum without (process) (...)`).
+a label `process`. Whoever reads them adds them up (`sum without (process) (...)`).
 """
 
 from __future__ import annotations

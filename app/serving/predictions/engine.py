@@ -77,7 +77,7 @@ class LoadedVersion:
 
 
 def not_looked_yet() -> PawlError:
-    """The error of a service that was started a moment ago."""
+    """Makes the error for a service that has not yet asked which version is live."""
     return Unavailable(problem="it is starting and has not read yet which version is live.")
 
 

@@ -17,7 +17,7 @@ _HOLDS_MS = 250
 
 
 class PressureWatch:
-    """Looks how long the oldest waiting text has waited; beyond `yield_after_ms` it says so, for a quarter second."""
+    """Reports pressure for a quarter second when the oldest text has waited longer than `yield_after_ms`."""
 
     def __init__(self, batcher: Batcher, stream: FeedbackStream, settings: Settings) -> None:
         self._batcher = batcher

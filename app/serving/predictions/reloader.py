@@ -78,7 +78,7 @@ class Reloader:
             await asyncio.sleep(backoff.next_pause())
 
     async def run(self) -> None:
-        """Looks when a hint came, else every `poll_seconds`."""
+        """Calls `look` when a hint comes, else every `poll_seconds`."""
         while True:
             await self.look()
             self.looked.set()
@@ -118,7 +118,7 @@ class Reloader:
     async def _fall_back(self, live: Version) -> None:
         """Puts the newest version live here that was served before the damaged one and is whole.
 
-        That is a start on damaged files, of which the last failure tells. The next version, or the healed one, follows.
+        This happens at a start on damaged files. The next version, or the repaired one, replaces it.
         """
         older: int | None = live.number
         with suppress(StoreUnavailable):
