@@ -189,7 +189,7 @@ async def _texts(settings: Settings, stores: HomeStores) -> Finding:
     return warn("texts", f"{share}. " + ". ".join(sentences), remedy)
 
 
-async def _learner(settings: Settings, stores: HomeStores) -> Finding:
+async def _learner(_settings: Settings, stores: HomeStores) -> Finding:
     status, backlog = await stores.ledger.learner_status(), await stores.samples.backlog()
     queue = f"{backlog.length} queued" + (f", the oldest for {ago(backlog.oldest_at)}" if backlog.length else "")
     if status is None:
@@ -207,7 +207,7 @@ async def _learner(settings: Settings, stores: HomeStores) -> Finding:
     return Finding("learner", outcome, f"not running, {seen}", "Start it: `pawl up` or `pawl work`.")
 
 
-async def _dead_letters(settings: Settings, stores: HomeStores) -> Finding:
+async def _dead_letters(_settings: Settings, stores: HomeStores) -> Finding:
     count = await stores.samples.dead_count()
     if not count:
         return ok("dead letters", "none")
