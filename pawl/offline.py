@@ -40,6 +40,8 @@ def load(path: str | Path | None = None, *, threads: int = 0) -> Classifier:
 
 
 async def _live_number(settings: Settings) -> int:
+    if settings.database_url is None and not (settings.home_path / "pawl.db").exists():
+        raise NoLiveVersion  # connecting would make an empty database
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         live = await SqlVersionLedger(engine).live()

@@ -127,7 +127,7 @@ async def promote_again(
     raise Conflict(problem=f"the learner wrote new versions during every one of {_TRIES} tries.")
 
 
-async def _planned(number: int, promoted_by: str, kind: QuarantineKind, ports: PromotionPorts) -> _Plan:
+async def _planned(number: int, promoted_by: str, kind: QuarantineKind, ports: PromotionPorts) -> _PromotionPlan:
     target = await ports.ledger.get(number)
     live = await ports.ledger.live()
     if live is not None and live.number == number:
@@ -145,11 +145,11 @@ async def _planned(number: int, promoted_by: str, kind: QuarantineKind, ports: P
     if target.state is VersionState.REFUSED:
         why = f"learned again on top of version {number}, which was forced as {new_number} ({promoted_by})"
     effect = await effect_of(target, live, names, why, kind, ports.ledger, ports.samples)
-    return _Plan(new_number, target, live, effect, changes)
+    return _PromotionPlan(new_number, target, live, effect, changes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _PromotionPlan:
     number: int
     target: Version
     live: Version | None
@@ -238,7 +238,7 @@ def _publish_relabelled(
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)
 
 
-async def _tell(version: Version, plan: _Plan, ports: PromotionPorts) -> None:
+async def _tell(version: Version, plan: _PromotionPlan, ports: PromotionPorts) -> None:
     """Tells the apps and the event log. The version is live already, so what fails here is only logged."""
     log.warning("version_promoted_by_hand", version=version.number, target=plan.target.number)
     try:

@@ -64,6 +64,13 @@ async def test_a_home_gives_its_live_version_and_a_folder_its_own(tmp_path: Path
     assert live.predict(["my card"]) == world.offline(1).predict(["my card"])
 
 
+def test_a_home_without_a_database_gets_none(tmp_path: Path) -> None:
+    (tmp_path / "artefacts").mkdir()
+    with pytest.raises(NoLiveVersion):
+        load(tmp_path)
+    assert not (tmp_path / "pawl.db").exists()
+
+
 class Service:
     """Answers like the service: busy at first, then with what it was given."""
 
