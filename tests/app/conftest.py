@@ -1,3 +1,5 @@
+"""What the tests of the app share: an app over real stores in this process, and a client of it."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

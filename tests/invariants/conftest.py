@@ -1,3 +1,5 @@
+"""One run in which the learner is killed twenty times, for all tests that judge what came of it."""
+
 from __future__ import annotations
 
 import asyncio
