@@ -158,11 +158,11 @@ def _report(results: Json, seed: int) -> None:
         ("consolidation, asked to served, s", results["seconds"]),
         ("new samples / replayed", f"{results['samples_new']} / {results['samples_replayed']}"),
     ]
-    told = results["metrics"].get("consolidation", {})
-    rows += [(f"phase {phase}, s", float(seconds)) for phase, seconds in told.get("wall_s", {}).items()]
+    training = results["metrics"].get("consolidation", {})
+    rows += [(f"phase {phase}, s", float(seconds)) for phase, seconds in training.get("wall_s", {}).items()]
     rows.append(("phase refit (parent), s", float(results["metrics"].get("refit_s", math.nan))))
     wanted = ("samples_per_s", "steps", "planned_steps", "best_step", "validation_before", "validation_after", "dtype")
-    rows += [(name.replace("_", " "), told[name]) for name in wanted if told.get(name) is not None]
+    rows += [(name.replace("_", " "), training[name]) for name in wanted if training.get(name) is not None]
     show(
         f"{results['train']} sentences imported, {results['test']} to test, seed {seed}",
         ("what", "value"),

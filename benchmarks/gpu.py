@@ -158,16 +158,16 @@ def _timed(action: Callable[[], object], device: torch.device) -> float:
 def measure(work: Work, rounds: int, token_budget: int) -> dict[str, list[float]]:
     """Seconds of each loop in each round; the loops take turns, after a short run of each to warm up."""
     settings = load_settings()
-    own = replace(
+    recipe = replace(
         Recipe.of(settings, work.device, padding=0, seed=0), epochs=1.0, batch_size=work.batch, token_budget=0
     )
     loops: dict[str, Callable[[int], float]] = {
-        "pawl": lambda texts: pawl_seconds(work, own, texts),
+        "pawl": lambda texts: pawl_seconds(work, recipe, texts),
         "trainer": lambda texts: trainer_seconds(work, texts, bf16=False),
         "trainer bf16": lambda texts: trainer_seconds(work, texts, bf16=True),
     }
     if token_budget:
-        by_tokens = replace(own, batch_size=len(work.tokens), token_budget=token_budget)
+        by_tokens = replace(recipe, batch_size=len(work.tokens), token_budget=token_budget)
         loops["pawl, by tokens"] = lambda texts: pawl_seconds(work, by_tokens, texts)
         if work.device.type == "cuda":
             loops["pawl, by tokens, compiled"] = lambda texts: pawl_seconds(work, by_tokens, texts, compiled=True)
@@ -220,10 +220,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     results["mean_tokens"] = statistics.mean(map(len, tokens))
     for encoder in chosen:
         work = Work(encoder, device, tokens, labels, given.batch)
-        found = _summary(measure(work, given.rounds, given.token_budget), work, peak)
-        results["encoders"][encoder] = found
-        _report(encoder, found, results)
-        ratio = found["pawl"]["ratio"]
+        loops = _summary(measure(work, given.rounds, given.token_budget), work, peak)
+        results["encoders"][encoder] = loops
+        _report(encoder, loops, results)
+        ratio = loops["pawl"]["ratio"]
         if device.type == "cpu":
             text = f"{encoder}: {ratio:.2f} x the samples/s of the Trainer loop, wanted >= {_GOAL}"
             results["goals"].append(goal(text, met=ratio >= _GOAL))
@@ -233,20 +233,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _summary(seconds: dict[str, list[float]], work: Work, peak: float) -> Json:
     """The ratio is the median of those of single rounds: what else the machine does then hits both alike."""
     flops = needed_flops(work)
-    found: Json = {}
+    loops: Json = {}
     for name, times in seconds.items():
         median = statistics.median(times)
-        found[name] = {
+        loops[name] = {
             "samples_per_s": len(work.tokens) / median,
             "seconds": times,
             "share_of_peak": flops / median / peak,
             "ratio": statistics.median(base / mine for base, mine in zip(seconds["trainer"], times, strict=True)),
         }
-    return found
+    return loops
 
 
-def _report(encoder: str, found: Json, results: Json) -> None:
-    rows = [(name, one["samples_per_s"], 100 * one["share_of_peak"], one["ratio"]) for name, one in found.items()]
+def _report(encoder: str, loops: Json, results: Json) -> None:
+    rows = [(name, loop["samples_per_s"], 100 * loop["share_of_peak"], loop["ratio"]) for name, loop in loops.items()]
     show(f"{encoder} on {results['device']}", ("loop", "samples/s", "% of bf16 peak", "x trainer"), rows)
     out.print(f"measured bf16 peak: {results['peak_tflops_measured']:.2f} TFLOP/s", markup=False)
 

@@ -79,8 +79,8 @@ def material(case: Case, encoder: TorchEncoder, settings: Settings, seed: int) -
     known = sorted({sample.label for sample in case.old})
     spaces = label_spaces([*training, *replayed, *validation], {"default": known})
     kept = {sample.id for sample in replayed}
-    mine = {name: p for name, p in teachers.items() if name in kept}
-    return Material((*training, *replayed), tuple(validation), z, mine, spaces)
+    taught = {name: p for name, p in teachers.items() if name in kept}
+    return Material((*training, *replayed), tuple(validation), z, taught, spaces)
 
 
 def _live(
@@ -119,12 +119,11 @@ def run(
     """One row: trains, refits the head on all that is known, asks. Also which of `asked` were right."""
     device = choose_device(settings.device)
     encoder = TorchEncoder(case.folder, device=str(device), digest="")
-    begun, found = time.perf_counter(), {}
+    begun, measured = time.perf_counter(), {}
     if settings.freeze != "head":
-        given = material(case, encoder, settings, seed)
-        _, outcome = fine_tune(encoder, given, settings, seed, more=more)
-        found = {
-            "validation": [(one.step, round(one.accuracy, 4)) for one in outcome.history],
+        _, outcome = fine_tune(encoder, material(case, encoder, settings, seed), settings, seed, more=more)
+        measured = {
+            "validation": [(look.step, round(look.accuracy, 4)) for look in outcome.history],
             "samples_per_s": outcome.samples / outcome.seconds,
             "train_seconds": time.perf_counter() - begun,
         }
@@ -139,24 +138,24 @@ def run(
         return [names[k] == sample.label for k, sample in zip(said, samples, strict=True)]
 
     hits = right(case.asked)
-    found |= {"accuracy": 100 * float(np.mean(hits)), "lambda": head.regularisation}
+    measured |= {"accuracy": 100 * float(np.mean(hits)), "lambda": head.regularisation}
     if case.old:
         fresh = {sample.label for sample in case.new}
         for name, wanted in (("old classes", False), ("new classes", True)):
             part = [hit for hit, sample in zip(hits, case.asked, strict=True) if (sample.label in fresh) == wanted]
-            found[name] = 100 * float(np.mean(part))
+            measured[name] = 100 * float(np.mean(part))
     if attacked:
         for name, change in ATTACKS.items():
             texts = variants([sample.text for sample in case.asked[:_ATTACKED]], change, _TRIES, seed)
             changed = [dataclasses.replace(case.asked[k // _TRIES], text=text) for k, text in enumerate(texts)]
-            found[name] = 100 * float(np.mean(stood(right(changed), _TRIES)))
-    return found, np.array(hits, dtype=bool), encoder
+            measured[name] = 100 * float(np.mean(stood(right(changed), _TRIES)))
+    return measured, np.array(hits, dtype=bool), encoder
 
 
 def second_step(steps: TwoSteps, folder: Path, seed: int, settings: Settings) -> Case:
     """Where every row starts: the encoder of the first step is trained here and written beside `folder`."""
-    found, _, encoder = run(steps.before(folder), settings, seed)
-    notes.print(f"first step: {found}", markup=False, soft_wrap=True)
+    measured, _, encoder = run(steps.before(folder), settings, seed)
+    notes.print(f"first step: {measured}", markup=False, soft_wrap=True)
     into = folder.parent / "first"
     write_encoder(encoder.module.model, (folder / TOKENIZER_FILE).read_text("utf-8"), encoder.spec, into)
     return Case(into, steps.second, steps.first, steps.asked)
@@ -192,9 +191,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in given.methods:
             chosen = settings.model_copy(update=METHODS[name].settings)
             more = [make() for make in METHODS[name].more]
-            found, hits, _ = run(case, chosen, given.seed, more=more, attacked=given.attack)
-            rows[name] = found | {"right": to_text(hits)}
-            notes.print(f"{name}: {found}", markup=False, soft_wrap=True)
+            measured, hits, _ = run(case, chosen, given.seed, more=more, attacked=given.attack)
+            rows[name] = measured | {"right": to_text(hits)}
+            notes.print(f"{name}: {measured}", markup=False, soft_wrap=True)
             rows = compared(rows, len(hits))
             save_rows(given, rows, before)  # a row takes minutes: what is there stays, whatever ends the next one
     report_rows(given.protocol, rows)

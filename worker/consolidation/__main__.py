@@ -1,7 +1,7 @@
 """`python -m worker.consolidation JOB_FOLDER`: the child process of the learner that trains the encoder.
 
-It reads SQL and artefacts, writes into the job's folder alone, and speaks on stdout, one JSON object a line. Killed at
-any moment it leaves no `result.json`, and so nothing that anyone would use.
+It reads SQL and artefacts, writes into the job's folder alone, and reports its progress on stdout, one JSON object a
+line. `result.json` is written last: a child that is killed leaves none, and the learner uses nothing of its work.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
 
 
 def _take_stdout() -> TextIO:
-    """The real stdout for progress alone; what libraries print goes to stderr, so that no line is spoilt."""
+    """Returns the real stdout, for progress alone; what libraries print goes to stderr, so that no line is broken."""
     ours = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(ours, "w", encoding="utf-8")

@@ -76,15 +76,15 @@ def right_answers(
     """
     right = [False] * len(asked)
     for task in {sample.task for sample in asked}:
-        mine = [sample for sample in known if sample.task == task]
+        of_task = [sample for sample in known if sample.task == task]
         rows = [row for row, sample in enumerate(asked) if sample.task == task]
-        names = sorted({sample.label for sample in mine})
+        names = sorted({sample.label for sample in of_task})
         if not names:
             continue
-        phi = features.expand(encode([sample.text for sample in mine]))
-        judges = [row for row, sample in enumerate(mine) if sample.id not in trained]
-        head = fit_best(phi, [names.index(sample.label) for sample in mine], len(names), judges)
-        said = answers(head, features.expand(encode([asked[row].text for row in rows])))
-        for row, column in zip(rows, said, strict=True):
+        phi = features.expand(encode([sample.text for sample in of_task]))
+        judges = [row for row, sample in enumerate(of_task) if sample.id not in trained]
+        head = fit_best(phi, [names.index(sample.label) for sample in of_task], len(names), judges)
+        columns = answers(head, features.expand(encode([asked[row].text for row in rows])))
+        for row, column in zip(rows, columns, strict=True):
             right[row] = names[column] == asked[row].label
     return right

@@ -1,8 +1,8 @@
-"""Standing still while answers wait: parent and child share a device with the service, and it comes first.
+"""The child pauses while predictions wait: it shares a device with the service, which comes first.
 
-The parent, which can reach Redis, touches a file in the job's folder as long as there is pressure; the child looks at
-it between two steps. So no step is cut in half, and a child whose parent has died does not stand still for ever, as one
-stopped by a signal would.
+The learner, which can reach Redis, touches a file in the job's folder as long as predictions wait. The child looks at
+the file between two steps. So no step is interrupted, and a child whose learner has died goes on until it notices that,
+where one that was stopped by a signal would stay stopped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from pawl.ports import FeedbackStream
 
 PAUSE_FILE = "pause"
 _EVERY_SECONDS = 0.1
-_HOLDS_SECONDS = 0.5
+_HOLDS_SECONDS = 0.5  # an older touch means that the pressure has ended, or the learner has
 _LONGEST_SECONDS = 2.0  # then it goes on for half as long: under load without end it still gets a third of its time
 
 
 async def follow_pressure(folder: Path, stream: FeedbackStream) -> None:
-    """The parent's side, until it is cancelled. Without Redis there is no pressure: learning goes on."""
+    """The learner's side: touches the file while the stream tells of pressure, until it is cancelled.
+
+    Without Redis there is no pressure, and training goes on.
+    """
     while True:
         with suppress(ConnectionError, FileNotFoundError):  # the folder goes when the job is done
             if await stream.under_pressure():
@@ -31,7 +34,7 @@ async def follow_pressure(folder: Path, stream: FeedbackStream) -> None:
 
 
 class Turns:
-    """The child's side. `waited` is the time it stood still, in seconds."""
+    """The child's side. `waited` is how long it has paused in all, in seconds."""
 
     def __init__(
         self, folder: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
@@ -43,7 +46,7 @@ class Turns:
         self.waited = 0.0
 
     def take(self) -> None:
-        """Returns when there is no pressure, and after two seconds whatever there is."""
+        """Waits while there is pressure, at most two seconds; then not again for half the time that it waited."""
         begun = self._now()
         if begun < self._next or not self._pressed():
             return

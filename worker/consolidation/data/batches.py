@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pawl.ports import Floats
 
-_BUCKET = 64  # batches sorted by length together: long enough to pad little, short enough to keep the order random
+_BUCKET = 64  # batches sorted by length together: long: little padding; short: an order that stays random
 
 
 @dataclass(frozen=True, slots=True)

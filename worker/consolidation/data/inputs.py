@@ -52,11 +52,11 @@ async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, 
 
 
 async def read_samples(samples: SampleStore, ids: Iterable[str]) -> dict[str, Sample]:
-    """The samples themselves; those that were retracted since their ids were read are left out."""
+    """The samples by id. Those that were retracted since their ids were read are left out."""
     wanted = list(ids)
-    found: dict[str, Sample] = {}
+    samples_by_id: dict[str, Sample] = {}
     for start in range(0, len(wanted), _PAGE):
         for sample in await samples.get_many(wanted[start : start + _PAGE]):
             if sample.state in {SampleState.LEARNED, SampleState.GOLDEN} and not sample.retract_requested:
-                found[sample.id] = sample
-    return found
+                samples_by_id[sample.id] = sample
+    return samples_by_id

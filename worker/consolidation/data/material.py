@@ -59,7 +59,7 @@ async def gather(live: VersionFolder, selection: Selection, store: SampleStore, 
     held_back = await read_samples(store, [sample.id for sample in selection.validation])
     validation = tuple(sample for sample in held_back.values() if sample.task in tasks)
 
-    classifier = load_classifier(live, backends=Backends.of(settings))  # let go with this call: some 300 MB
+    classifier = load_classifier(live, backends=Backends.of(settings))  # 300 MB or more, freed when this call returns
     samples = tuple(training.values())
     z = await known_embeddings(store, classifier.encoder, training)
     rows = [row for row, sample in enumerate(samples) if sample.id in replayed]

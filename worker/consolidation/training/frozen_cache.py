@@ -18,8 +18,8 @@ _MEMORY = 2**30  # bytes of cached states; beyond it the frozen layers run in ev
 _TOLERANCE = 2e-2  # of the cosine between z with and without the cache; bfloat16 differs by less than 1e-2
 
 
-class _Reached(Exception):
-    """Ends a forward pass at the first trained layer."""
+class _FirstTrainedLayer(Exception):
+    """Ends a forward pass at the first trained layer, whose input is all that is wanted of it."""
 
 
 class WholeEncoder:
@@ -44,8 +44,8 @@ class FrozenPrefix:
         self._network = network
         self._frozen = frozen
         self._layers = layers_of(network.encoder)
-        named = (child for name, child in network.encoder.named_modules() if name.split(".")[-1] == "embeddings")
-        self._embeddings = next(named, None)
+        modules = network.encoder.named_modules()
+        self._embeddings = next((module for name, module in modules if name.split(".")[-1] == "embeddings"), None)
 
     def fits(self, examples: Sequence[Example]) -> bool:
         """True when the states of all examples fit in memory and the encoder is of a kind this can resume."""
@@ -107,17 +107,17 @@ class FrozenPrefix:
             handle.remove()
 
     def _states(self, batch: TrainingBatch) -> Tensor:
-        reached: list[Tensor] = []
+        states: list[Tensor] = []
 
         def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            reached.append(inputs[0])
-            raise _Reached
+            states.append(inputs[0])
+            raise _FirstTrainedLayer
 
         handle = self._layers[self._frozen].register_forward_pre_hook(capture)
         try:
             self._network.embed(batch)
-        except _Reached:
+        except _FirstTrainedLayer:
             pass
         finally:
             handle.remove()
-        return reached[0]
+        return states[0]

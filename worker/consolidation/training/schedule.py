@@ -1,4 +1,4 @@
-"""The learning rate over the steps, and when to stop. Pure arithmetic."""
+"""The learning rate at each step, and early stopping (Prechelt, 1998). Pure arithmetic."""
 
 from __future__ import annotations
 
