@@ -20,6 +20,8 @@ _WORTH_A_KERNEL = 4  # texts of a batch; in smaller batches each text costs more
 class FolderEncoder:
     """An encoder folder's spec, tokenizer and digest; backends add `encode`.
 
+    Equal digests give equal embeddings on one backend. `dimension` is d, the length of z.
+
     Args:
         folder: The folder.
         digest: The folder's digest where it is known and verified already; else it is computed from the files.
@@ -32,17 +34,8 @@ class FolderEncoder:
         self.folder = folder
         self.spec = EncoderSpec.from_file(folder / SPEC_FILE)
         self.tokenizer = TextTokenizer(folder, self.spec)
-        self._digest = encoder_digest(folder) if digest is None else digest
-
-    @property
-    def digest(self) -> str:
-        """Identifies the folder's files: equal digests give equal embeddings on one backend."""
-        return self._digest
-
-    @property
-    def dimension(self) -> int:
-        """d, the length of z."""
-        return self.spec.dimension
+        self.digest = encoder_digest(folder) if digest is None else digest
+        self.dimension = self.spec.dimension
 
 
 class ParallelEncoder(FolderEncoder, ABC):

@@ -42,6 +42,8 @@ class ServingEncoder:
 
     def __init__(self, library: str, encoder: BackendEncoder, others: Sequence[tuple[str, OpenBackend]]) -> None:
         self.library = library
+        self.digest, self.dimension = encoder.digest, encoder.dimension
+        self.spec, self.tokenizer = encoder.spec, encoder.tokenizer
         self._encoder = encoder
         self._others = list(others)
         self._opened: dict[str, BackendEncoder] = {}
@@ -49,26 +51,6 @@ class ServingEncoder:
         self._opening = threading.Lock()
         self.failures = 0
         """Batches that the backend that serves could not embed."""
-
-    @property
-    def digest(self) -> str:
-        """Identifies the folder's files."""
-        return self._encoder.digest
-
-    @property
-    def dimension(self) -> int:
-        """d, the length of z."""
-        return self._encoder.dimension
-
-    @property
-    def spec(self) -> EncoderSpec:
-        """What the folder says of the encoder."""
-        return self._encoder.spec
-
-    @property
-    def tokenizer(self) -> TextTokenizer:
-        """The folder's tokenizer, which all backends share."""
-        return self._encoder.tokenizer
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts.
