@@ -116,7 +116,7 @@ class LearnerLoop:
 
     async def drain(self, progress: Callable[[int], Awaitable[None]]) -> None:
         """Learns everything that is queued in SQL, without Redis, then returns. `progress` gets what is left."""
-        await self.parts.check_schema()  # whoever waits for the end of this is told at once
+        await self.parts.check_schema()  # now, and not only in the heartbeat: the caller of a drain is to see the error
         async with self._heartbeat.beating():
             while not self._heartbeat.leading:
                 waits = (await self._samples.backlog()).length or await self._consolidator.is_asked()

@@ -1,4 +1,4 @@
-"""What the screen is told of an arriving label, what it remembers, and what it says."""
+"""What the noise detector is given of an arriving label, what it remembers, and what it returns."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ class RememberedLabel:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """What the panel says of a label by leave-one-out: of `items` samples, `errors` get another answer, and `opposed`
-    are opposed by the one label in question. `usual` is the share of opposed ones among the errors of all labels.
+    """How the evaluation set's samples of a label fare by leave-one-out, and how often one answer opposes them.
+
+    Of `items` samples `errors` get another answer, and `opposed` are opposed by the answer in question. `usual` is the
+    share of opposed ones among the errors of all labels.
     """
 
     items: int
@@ -64,7 +66,7 @@ class Confusion:
 
 
 Confusions = Callable[[str, str], Confusion]
-"""(answer, label) -> how often the panel's samples of `label` are opposed by `answer`."""
+"""(answer, label) -> how often the evaluation set's samples of `label` are opposed by `answer`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class Screener:
             self._generation = state.generation
         verdict = NoiseVerdict(self._conflicts(resolution, around))
         for task in sorted({sample.task for sample in resolution.adds}):
-            of_task = await self._judge(state, task, [one for one in resolution.adds if one.task == task], features)
+            adds = [sample for sample in resolution.adds if sample.task == task]
+            of_task = await self._judge(state, task, adds, features)
             verdict.holds.update(of_task.holds)
             verdict.doubts.update(of_task.doubts)
             verdict.pulls.update(await self._in_heads(of_task.pulls))
@@ -68,18 +69,18 @@ class Screener:
         """Labels that contradict another source's label for the same text, where the settings hold these (ADR 0004)."""
         if self._settings.conflict == "newest":
             return {}
-        waiting = {one.id: one for one in around}
+        waiting = {sample.id: sample for sample in around}
         losers: dict[str, list[Sample]] = {sample_id: list(old) for sample_id, old in resolution.replaced.items()}
         for sample_id, newer in resolution.dropped.items():
             losers.setdefault(newer, []).append(waiting[sample_id])
         holds = {}
         for sample in resolution.adds:
-            others = [one for one in losers.get(sample.id, ()) if one.source != sample.source]
-            if others and sample.reviewed_at is None:
-                said = others[-1]
+            rivals = [rival for rival in losers.get(sample.id, ()) if rival.source != sample.source]
+            if rivals and sample.reviewed_at is None:
+                rival = rivals[-1]
                 reason = (
-                    f"{_named(sample.source)} calls this text {sample.label}, {_named(said.source)} called it "
-                    f"{said.label} before ({said.id})"
+                    f"{_named(sample.source)} calls this text {sample.label}, {_named(rival.source)} called it "
+                    f"{rival.label} before ({rival.id})"
                 )
                 holds[sample.id] = Hold(QuarantineKind.CONFLICT, reason)
         return holds
@@ -101,23 +102,21 @@ class Screener:
         return await asyncio.to_thread(_opinion, state, model, detector, fed, rows)
 
     async def _remembered(self, state: LearnerState, task: str) -> list[RememberedLabel]:
-        found = await self._samples.screened(task, self._settings.quarantine_window)
-        opposed = [one.id for one in found if one.doubt is not None and one.doubt.opposed]
+        screened = await self._samples.screened(task, self._settings.quarantine_window)
+        opposed = [sample.id for sample in screened if sample.doubt is not None and sample.doubt.opposed]
         embeddings = await self._samples.get_embeddings(state.encoder.digest, opposed)
-        part = state.features.widened
-        return [_seen(one, {id: z[:part] for id, z in embeddings.items()}) for one in found]
+        vectors = {sample_id: z[: state.features.widened] for sample_id, z in embeddings.items()}
+        return [_remembered(sample, vectors.get(sample.id)) for sample in screened]
 
     async def _in_heads(self, pulls: Mapping[str, Hold]) -> dict[str, Hold]:
         """Of these, the ones that are learned now: others were replaced, retracted or taken out before."""
-        found = await self._samples.get_many(list(pulls)) if pulls else []
-        return {one.id: pulls[one.id] for one in found if one.state is SampleState.LEARNED}
+        samples = await self._samples.get_many(list(pulls)) if pulls else []
+        return {sample.id: pulls[sample.id] for sample in samples if sample.state is SampleState.LEARNED}
 
 
-def _seen(sample: Sample, embeddings: Mapping[str, Floats]) -> RememberedLabel:
-    cleared = sample.reviewed_at is not None and sample.state is SampleState.LEARNED
-    return RememberedLabel(
-        sample.id, sample.source, sample.label, None if cleared else sample.doubt, embeddings.get(sample.id)
-    )
+def _remembered(sample: Sample, z: Floats | None) -> RememberedLabel:
+    is_cleared = sample.reviewed_at is not None and sample.state is SampleState.LEARNED
+    return RememberedLabel(sample.id, sample.source, sample.label, None if is_cleared else sample.doubt, z)
 
 
 def _opinion(
@@ -184,11 +183,11 @@ class _TrustedEvaluation:
         """(label, answer, whether it is opposed) of each sample that the head would get wrong without it."""
         scores = self._model.leave_one_out()[self._rows]
         columns = torch.tensor([self._model.labels.index(label) for label in self._labels])
-        best, own = scores.max(1), scores.gather(1, columns[:, None])[:, 0]
+        best, scored = scores.max(1), scores.gather(1, columns[:, None])[:, 0]
         errors = []
-        for at in torch.nonzero(best.values > own)[:, 0].tolist():
+        for at in torch.nonzero(best.values > scored)[:, 0].tolist():
             answer, label = self._model.labels[int(best.indices[at])], self._labels[at]
-            far = float(best.values[at] - own[at]) >= self._settings.quarantine_margin
+            far = float(best.values[at] - scored[at]) >= self._settings.quarantine_margin
             errors.append((label, answer, far and self._backs(at, answer, label)))
         return errors
 

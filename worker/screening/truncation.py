@@ -1,7 +1,8 @@
 """Texts that are longer than the encoder reads: two that differ only after the cut are one text to it.
 
-They get one answer whatever they are taught, so their labels are not held against each other: such samples raise no
-doubt, judge no candidate, and are not emphasised. Who sent the label is told (`app/serving/feedback/text_warnings.py`).
+They get one answer whatever the head learns of them, so their labels do not contradict each other: such samples raise
+no doubt, evaluate no candidate, and are not emphasised. The answer to the request says it
+(`app/serving/feedback/text_warnings.py`).
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ def read_by_task(state: LearnerState, samples: Sequence[Sample]) -> Json:
     by_task: dict[str, list[TextReading]] = {}
     for sample, reading in zip(samples, readings(state, samples), strict=False):
         by_task.setdefault(sample.task, []).append(reading)
-    return {task: ReadingTotals.of(found).to_json() for task, found in by_task.items()}
+    return {task: ReadingTotals.of(of_task).to_json() for task, of_task in by_task.items()}
 
 
 async def find_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sample]) -> set[str]:
     """Ids of samples, arriving or learned, that read the same as another one with another label."""
-    found = await asyncio.to_thread(readings, state, adds)
-    cuts = {sample.id: reading.cut for sample, reading in zip(adds, found, strict=False) if reading.cut is not None}
+    read = await asyncio.to_thread(readings, state, adds)
+    cuts = {sample.id: reading.cut for sample, reading in zip(adds, read, strict=False) if reading.cut is not None}
     alike: set[str] = set()
     for task in sorted({sample.task for sample in adds if sample.id in cuts}):
         cut = [sample for sample in adds if sample.task == task and sample.id in cuts]

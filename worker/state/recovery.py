@@ -182,7 +182,7 @@ class Recovery:
         """Fills the evaluation sets with samples, ids by task."""
         for task, ids in evaluation.items():
             samples = await self._samples.get_many(ids)
-            samples = [one for one in samples if one.label in state.tasks[task].labels]  # one may be renamed just now
+            samples = [s for s in samples if s.label in state.tasks[task].labels]  # a label may be renamed just now
             await asyncio.to_thread(state.tasks[task].seat, await self._learned.features(state, samples))
 
 

@@ -1,4 +1,4 @@
-"""What a batch is measured against: the answers of the head from before it, whatever of the batch is in by now."""
+"""What a batch is compared with: the answers of the head from before it, whatever of it was learned since."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A task's head at some moment: W (p, C), prior corrections (C,), samples of each label, and the leave-one-out
-    scores (C,) that it gave to the items of its panel, by sample id.
+    """A task's head at some moment: weights W (p, C), prior corrections `offsets` (C,), samples of each label.
+
+    `answers` are the leave-one-out scores (C,) of the samples in its evaluation set, by sample id.
     """
 
     weights: Tensor
@@ -31,8 +32,10 @@ class Baseline:
     answers: Mapping[str, Tensor]
 
     def measure(self, paired: PairedScores, arrivals: Mapping[str, LabelledFeatures]) -> PairedScores:
-        """The same judgement with this head as the live one. What it has never seen (`arrivals`) it answers as it
-        stands; items that came to the panel by another way since keep the present head's answers.
+        """The same comparison with this head as the live one.
+
+        It scores `arrivals`, which it has never seen, as it stands. Items that came into the evaluation set in another
+        way since then keep the present head's scores.
         """
         width = len(paired.labels)
         live = torch.full_like(paired.live, NEVER)

@@ -1,9 +1,8 @@
 """Which part of a refused batch does harm.
 
-Parts are tried on a copy of the head, each together with all that was let in before it, and measured against the
-version from before the batch by the tests that the whole was measured with. So what is let in at last has passed the
-gate as one batch, and no sequence of parts reaches what the whole was refused for. Nothing of it is written: what is
-let in becomes one version.
+Parts are tried on a copy of the head, each together with all that was let in before it, and compared with the version
+from before the batch by the tests that refused the whole. What is let in at last has passed the gate as one batch, so
+no sequence of parts reaches what the whole was refused for. Only that becomes a version; nothing else is written.
 """
 
 from __future__ import annotations
@@ -85,8 +84,10 @@ class Bisection:
         self._learned = learned
 
     async def run(self) -> Bisected:
-        """Tries the batch, least opposed first: what is refused comes to lie together, and harmless samples are not
-        refused for what wrong ones before them have used up.
+        """Tries the batch, least opposed first.
+
+        What is refused comes to lie together, and no harmless sample is refused because a wrong one before it has used
+        up the loss that the gate allows.
         """
         await asyncio.to_thread(self._prepare)
         await self._try(self._units(await asyncio.to_thread(self._behind)))
@@ -96,33 +97,30 @@ class Bisection:
         return self._result
 
     def _prepare(self) -> None:
-        """The evaluation set judges until the end with all it has, and seats what the whole batch would have seated."""
-        adds = [one for one in self._batch.change.adds if one.eligible]
-        index = {label: column for column, label in enumerate(dict.fromkeys(one.label for one in adds))}
+        """The evaluation set keeps all it has until the end, and seats what the whole batch would have seated."""
+        adds = [example for example in self._batch.change.adds if example.eligible]
+        index = {label: column for column, label in enumerate(dict.fromkeys(example.label for example in adds))}
         seats = {adds[row].sample_id for row in balanced(evaluation_items(adds, index), self._live.evaluation_limit)}
-        for one in self._batch.change.adds:
-            if one.sample_id not in seats:
-                self._examples[one.sample_id] = replace(one, eligible=False)
+        for example in self._batch.change.adds:
+            if example.sample_id not in seats:
+                self._examples[example.sample_id] = replace(example, eligible=False)
 
     def _units(self, behind: Mapping[str, float]) -> list[list[Sample]]:
         """What is tried together at the least: each sample; all samples of a label that is new."""
         known = {label for label, count in zip(self._live.labels, self._live.counts, strict=True) if count}
         units: dict[str, list[Sample]] = {}
-        for sample in sorted(self._batch.samples, key=lambda one: behind[one.id]):
+        for sample in sorted(self._batch.samples, key=lambda sample: behind[sample.id]):
             units.setdefault(f"id {sample.id}" if sample.label in known else f"label {sample.label}", []).append(sample)
-        return sorted(units.values(), key=lambda unit: sum(behind[one.id] for one in unit) / len(unit))
+        return sorted(units.values(), key=lambda unit: sum(behind[sample.id] for sample in unit) / len(unit))
 
     def _behind(self) -> dict[str, float]:
-        """By how far the live head's score of the label is behind that of its answer.
-
-        A label nobody saw before has no score yet: no evidence for it, none against.
-        """
+        """By how far the live head's score of the label is behind that of its answer; 0 for a new label."""
         model, behind = self._live, dict.fromkeys((sample.id for sample in self._batch.samples), 0.0)
         columns = {label: column for column, label in enumerate(model.labels)}
         offsets = model.offsets(model.counts)
         for start in range(0, len(behind) if columns else 0, _CHUNK):
             rows = self._batch.samples[start : start + _CHUNK]
-            features = torch.stack([self._examples[one.id].features for one in rows]).to(model.head.weights)
+            features = torch.stack([self._examples[sample.id].features for sample in rows]).to(model.head.weights)
             for sample, scores in zip(rows, features @ model.head.weights + offsets, strict=True):
                 best, column = float(scores.max()), columns.get(sample.label)
                 behind[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
@@ -136,10 +134,10 @@ class Bisection:
         reason = harm(self._batch.task, report)
         trade = self._bad_trade(units, report)
         if trade is not None:
-            self._result.harmful |= dict.fromkeys((one.id for one in part), f"harms: {trade}")
+            self._result.harmful |= dict.fromkeys((sample.id for sample in part), f"harms: {trade}")
         elif len(part) <= self._least or self._result.trials >= MOST_TRIALS:
             why = f"{reason} (tried in a group of {len(part)}, not alone)" if len(part) > 1 else reason
-            self._result.harmful |= dict.fromkeys((one.id for one in part), why)
+            self._result.harmful |= dict.fromkeys((sample.id for sample in part), why)
         else:
             smaller = [[sample] for sample in part] if len(units) == 1 else units
             middle = len(smaller) // 2
@@ -147,7 +145,7 @@ class Bisection:
             await self._try(smaller[middle:])
 
     def _bad_trade(self, units: Sequence[list[Sample]], report: GateReport) -> str | None:
-        """Why a new label that was tried by itself is refused for what it takes: a smaller double is one as well."""
+        """Why a new label, tried by itself, is refused for the texts that it takes; it is not halved then."""
         task_report = report.tasks.get(self._batch.task)
         if len(units) > 1 or task_report is None:
             return None
@@ -183,11 +181,11 @@ class Bisection:
         return replace(proposal, paired=paired, temperature=temperature), report
 
     async def _change(self, part: Sequence[Sample]) -> ModelChange:
-        """As the store would say it, had it been told of what is in already."""
+        """What the store would return, had it learned what is in already."""
         removes = list(self._batch.resolution.removes(part).values())
         members = await self._learned.members(self._copied, self._batch.task, part, removes, self._absent)
         for label in members:
-            members[label] += [self._examples[one.id] for one in self._result.taken if one.label == label]
+            members[label] += [self._examples[sample.id] for sample in self._result.taken if sample.label == label]
         return ModelChange(
             [self._examples[sample.id] for sample in part],
             [self._examples[sample.id] for sample in removes if sample.id in self._examples],
@@ -198,11 +196,11 @@ class Bisection:
     def _measured(self, proposal: Proposal, samples: Sequence[Sample]) -> PairedScores:
         """Against the version from before the batch: on the evaluation set, and on all that is in or tried."""
         before = self._batch.baseline
-        features = torch.stack([self._examples[one.id].features for one in samples]).to(proposal.weights)
+        features = torch.stack([self._examples[sample.id].features for sample in samples]).to(proposal.weights)
         known = features @ before.weights + before.offsets
         return replace(
             before.measure(proposal.paired, self._examples),
-            new_targets=torch.tensor([proposal.labels.index(one.label) for one in samples]),
+            new_targets=torch.tensor([proposal.labels.index(sample.label) for sample in samples]),
             new_live=torch.nn.functional.pad(known, (0, len(proposal.labels) - known.shape[1]), value=NEVER),
             new_candidate=features @ proposal.weights + proposal.offsets,
         )

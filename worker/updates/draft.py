@@ -42,7 +42,7 @@ def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]
 def repeated_metrics(report: GateReport) -> Json:
     """The numbers of a gate report that a version's metrics repeat."""
     return {
-        "accuracy": {task: one.overall.candidate for task, one in report.tasks.items() if one.overall.items},
-        "prequential": {task: one.prequential for task, one in report.tasks.items() if one.prequential is not None},
-        "ece": {task: one.ece_candidate for task, one in report.tasks.items() if one.ece_candidate is not None},
+        "accuracy": {task: each.overall.candidate for task, each in report.tasks.items() if each.overall.items},
+        "prequential": {task: each.prequential for task, each in report.tasks.items() if each.prequential is not None},
+        "ece": {task: each.ece_candidate for task, each in report.tasks.items() if each.ece_candidate is not None},
     }

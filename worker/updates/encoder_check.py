@@ -1,4 +1,4 @@
-"""Whether the encoder that was chosen can be used, asked when the learner starts: not when the first label has come."""
+"""Checks when the learner starts whether the chosen encoder can be used, and not only when the first label comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests for another encoder: when one is tried, and what is said of it afterwards."""
+"""Requests for another encoder: when one is tried, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.5
 
 
 class Requests:
-    """What the learner does about them, besides the work itself.
+    """Which request is tried next, and what is recorded of it.
 
     A request that failed because of the machine (a full disk, a process that was killed) is tried again, with growing
     pauses; one whose encoder cannot be used is settled.
@@ -27,7 +27,10 @@ class Requests:
         self._not_before = 0.0
 
     async def next(self) -> EncoderRequest | None:
-        """The one to be tried now. One that came to a version before its outcome could be written is settled here."""
+        """The request to be tried now.
+
+        One that has a version already, whose outcome a crash kept from being written, is settled instead.
+        """
         now = time.monotonic()
         if now < self._not_before:
             return None
@@ -42,12 +45,12 @@ class Requests:
         return request
 
     async def waits(self) -> bool:
-        """Whether one is not settled yet."""
+        """Whether a request is not settled yet."""
         request = await self._ledger.last_encoder_request()
         return request is not None and request.state is EncoderRequestState.PENDING
 
     async def settle(self, request: EncoderRequest, version: Version) -> None:
-        """Says what became of it: a version that serves, or one that the gate refused."""
+        """Records what became of a request: a version that serves, or one that the gate refused."""
         self._backoff.reset()
         refused = version.state is VersionState.REFUSED
         state = EncoderRequestState.REFUSED if refused else EncoderRequestState.APPLIED
@@ -67,8 +70,8 @@ class Requests:
 def comparison(version: Version) -> Json:
     """How the version's encoder compares with the one before it: each task on the same texts, leave-one-out."""
     tasks: dict[str, Any] = {}
-    for task, found in version.gate.get("tasks", {}).items():
-        overall = found["overall"]
+    for task, report in version.gate.get("tasks", {}).items():
+        overall = report["overall"]
         kept = ("items", "live", "candidate", "lost", "gained", "p_value")
         tasks[task] = {name: overall[name] for name in kept}
     return {

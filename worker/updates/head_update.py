@@ -1,4 +1,4 @@
-"""What one batch of samples becomes: conflicts resolved, screened, watched, proposed, judged; a version at last.
+"""What one batch of samples becomes: conflicts are resolved, label noise is held, and the rest becomes a version.
 
 The walk of a sample through the learner is `HeadUpdate._learn_batch`, read from top to bottom.
 """

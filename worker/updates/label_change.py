@@ -1,4 +1,4 @@
-"""Carries out what an operator decides about labels: each change is one version, or none where no head is concerned."""
+"""Carries out what operators decide about labels: each change is one version, or none where no head has the label."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class LabelChanger:
     async def carry_out(self) -> None:
         """Carries out what waits, oldest first; what cannot be is settled as failed, with the reason.
 
-        Raises `ParentNotLive` when another learner was faster, `PlaceUnwell` when it is not the change that is in the
-        way; call again.
+        Raises `ParentNotLive` when another learner was faster, `PlaceUnwell` when the environment is at fault; call
+        again.
         """
         for change in await self._labels.pending():
             try:

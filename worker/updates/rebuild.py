@@ -1,9 +1,8 @@
-"""A live version whose files are damaged, without another copy of them, made anew from SQL as the next version.
+"""A live version whose files are damaged, and of which there is no other copy, is made anew from SQL as the next one.
 
-What is in the heads is what SQL calls learned, so only the encoder has to come from files: that of the live version
-where it is whole, else the newest whole one of any version, else the encoder that the settings name. The samples are
-embedded again where that is another one, the heads refitted, and the result published without the gate: there is
-nothing left to compare it with.
+SQL knows what is in the heads, so only the encoder has to come from files: that of the live version where it is whole,
+else the newest whole one of any version, else the encoder that the settings name. With another encoder the samples are
+embedded again. The heads are refitted and published without the gate: there is nothing to compare them with.
 """
 
 from __future__ import annotations
@@ -92,10 +91,10 @@ class Rebuild:
         """An empty state on the best encoder that is left."""
         folders = [self._artefacts.path(number) for number in sorted(self._artefacts.kept(), reverse=True)]
         folders.sort(key=lambda folder: folder != self._artefacts.path(live.number))
-        found = self._whole(folders, live.encoder_digest) or self._whole(folders, None)
-        if found is None:
+        whole = self._whole(folders, live.encoder_digest) or self._whole(folders, None)
+        if whole is None:
             return self._empty_state()
-        folder, number, digest = found
+        folder, number, digest = whole
         try:
             origin = EncoderOrigin.of(self._artefacts.manifest(number).settings)
         except ArtefactCorrupt:

@@ -51,7 +51,7 @@ class Retries:
     async def learn(self, ids: Sequence[str], *, alone: bool = False) -> bool:
         """Learns a batch, and what was imported with it unless it is tried `alone`; false where not all are settled.
 
-        Raises `PlaceUnwell` where learning does not work here, and what the stores raise.
+        Raises `PlaceUnwell` where the environment is at fault, and what the stores raise.
         """
         try:
             await self._head_update.learn(ids, alone=alone)
@@ -86,7 +86,7 @@ class Retries:
         return True
 
     async def _retune(self) -> None:
-        """Lambda, where it has waited too long. The samples are settled: what fails here is not theirs."""
+        """Chooses lambda again where that is overdue. The samples are settled: a failure here is not theirs."""
         if not self._retuning.is_overdue():
             return
         try:

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What is left of a step, which quarantines the rest (None: nothing is left), and why that is kept out."""
+    """A step with what does no harm, which quarantines the rest (None: nothing is left), and why that is held."""
 
     step: Step | None
     holds: dict[str, Hold]
@@ -42,8 +42,8 @@ async def salvage(
 ) -> Salvaged:
     """Bisects each task's part of a refused step.
 
-    A sample that a newer label had overtaken stays queued where that one does harm. What is wrong with a candidate as
-    such, its size, is no sample's: then nothing of it is learned.
+    A sample that a newer label has overtaken stays queued where the newer one does harm. Nothing is learned where no
+    sample is at fault but the candidate as such, by its size.
     """
     proposals: dict[str, Proposal] = {}
     taken: list[Sample] = []

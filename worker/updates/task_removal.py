@@ -1,4 +1,4 @@
-"""A task taken out whole, or what one source said in it: every sample leaves the head exactly."""
+"""Removes a task, or what one source sent for it: every sample leaves the head exactly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class TaskRemoval:
-    """Carries out requests to drop. A gate has no say in them: what there is to answer is an operator's decision."""
+    """Carries out requests to drop, past the gate: which labels there are to answer is an operator's decision."""
 
     def __init__(self, runner: StepRunner, labels: LabelStore, learned: LearnedSamples) -> None:
         self._runner = runner
@@ -29,7 +29,7 @@ class TaskRemoval:
         self._learned = learned
 
     async def carry_out(self, change: LabelChange) -> None:
-        """Makes the versions that it takes; the last one settles the change. Taken up again, it goes on."""
+        """Makes the versions that the change takes; the last one settles it. After a crash it goes on where it was."""
         state = self._runner.state
         if state is None or change.task not in state.tasks:
             await self._labels.apply(change.id)
