@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from pawl.classifier.calibration import expected_calibration_error, softmax
 from pawl.domain.gate_reports import ClassReport, GateReport, PairedTest, TaskReport
@@ -27,13 +27,21 @@ from pawl.settings import Settings
 from worker.model.class_balance import NEVER
 from worker.model.exact_tests import McNemar
 from worker.model.proposal import PairedScores
+from worker.release.outcomes import (
+    ABSENT,
+    ALL,
+    GOLDEN,
+    HELDOUT,
+    KNOWN,
+    Bools,
+    Indices,
+    Outcomes,
+    Scores,
+    as_array,
+    class_name,
+    right,
+)
 from worker.release.overlap import bad_trades, overlaps
-
-_ALL, _GOLDEN = "accuracy", "golden accuracy"
-_KNOWN, _HELDOUT = "accuracy among the known labels", "accuracy on held-out texts"
-_ABSENT = "accuracy on classes without new samples"
-Bools = npt.NDArray[np.bool_]
-Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +77,9 @@ def judge(
             fatal.append(f"{task}: scores are not finite")
             continue
         tasks[task] = _task_report(case)
-        found = _charges(tasks[task], settings, _felt(case.paired, (charged or {}).get(task, ())))
-        reasons += [f"{task}: {problem}" for problem in found.values()]
-        charges |= {task: list(found)} if found else {}
+        problems = _charges(tasks[task], settings, _costly(case.paired, (charged or {}).get(task, ())))
+        reasons += [f"{task}: {problem}" for problem in problems.values()]
+        charges |= {task: list(problems)} if problems else {}
     if size_bytes is not None and size_bytes > settings.gate_max_bytes:
         reasons.append(f"the artefact has {size_bytes} bytes, allowed are {settings.gate_max_bytes}")
     if latency_ratio is not None and not latency_ratio <= settings.gate_max_latency_ratio:
@@ -102,141 +110,95 @@ def _finite(paired: PairedScores) -> bool:
 
 
 def _task_report(case: Evidence) -> TaskReport:
-    paired = case.paired
-    targets = paired.targets.cpu().numpy()
-    live, candidate = paired.live.double().cpu().numpy(), paired.candidate.double().cpu().numpy()
-    was, now = _right(live, targets), _right(candidate, targets)
-    known, still = _with_fixed_labels(paired, candidate, targets, now)
-    new_targets = paired.new_targets.cpu().numpy()
-    heldout, golden, absent = _groups(paired, targets, known)
-    new_live = paired.new_live.double().cpu().numpy()
-    new_candidate = paired.new_candidate.double().cpu().numpy()
+    paired, outcomes = case.paired, Outcomes.of(case.paired, case.paired.live)
+    tests = {name: paired_test(before, after) for name, (before, after) in outcomes.pairs().items()}
+    new_targets, new_live = paired.new_targets.cpu().numpy(), as_array(paired.new_live)
     hits = _answered_right(paired, new_live, case.served)
-    learned = _right(new_candidate, new_targets)[~hits]
+    learned = right(as_array(paired.new_candidate), new_targets)[~hits]
     return TaskReport(
-        overall=paired_test(was, now),
-        known=paired_test(was[known], still[known]),
-        heldout=paired_test(was[heldout], still[heldout]),
-        golden=paired_test(was[golden], now[golden]),
-        forgetting=paired_test(was[absent], still[absent]),
-        classes=_class_reports(paired.labels, targets, was, np.where(known, still, now), new_targets),
-        overlaps=overlaps(paired, targets, was, now, candidate) if paired.fresh else (),
+        overall=tests[ALL],
+        known=tests[KNOWN],
+        heldout=tests[HELDOUT],
+        golden=tests[GOLDEN],
+        forgetting=tests[ABSENT],
+        classes=_class_reports(paired.labels, outcomes, new_targets),
+        overlaps=overlaps(paired, outcomes),
         prequential=float(hits.mean()) if len(hits) and new_live.max() > NEVER / 2 else None,
         corrections=len(learned),
         corrections_right=float(learned.mean()) if len(learned) else None,
-        ece_live=_ece(live, targets, case.live_temperature),
-        ece_candidate=_ece(candidate, targets, case.candidate_temperature),
+        ece_live=_calibration_error(paired.live, outcomes.targets, case.live_temperature),
+        ece_candidate=_calibration_error(paired.candidate, outcomes.targets, case.candidate_temperature),
         pinned_broken=[
-            item.sample_id for item, a, b in zip(paired.items, was, now, strict=True) if item.pinned and a and not b
+            item.sample_id
+            for item, before, after in zip(paired.items, *outcomes.plain, strict=True)
+            if item.pinned and before and not after
         ],
     )
 
 
-def _groups(paired: PairedScores, targets: npt.NDArray[np.int64], known: Bools) -> tuple[Bools, Bools, Bools]:
-    """Which items are held out, which are golden, and which have a label without new samples."""
-    heldout = known & np.array([item.heldout for item in paired.items], dtype=bool)
-    golden = np.array([item.golden for item in paired.items], dtype=bool)
-    return heldout, golden, known & ~np.isin(targets, paired.new_targets.cpu().numpy())
-
-
-def _with_fixed_labels(
-    paired: PairedScores, candidate: Scores, targets: npt.NDArray[np.int64], now: Bools
-) -> tuple[Bools, Bools]:
-    """Which items have a label that the live head knows, and where the candidate is right among these labels alone."""
-    if not paired.fresh:
-        return np.ones(len(targets), dtype=bool), now
-    held = candidate.copy()
-    held[:, list(paired.fresh)] = NEVER
-    return ~np.isin(targets, paired.fresh), _right(held, targets)
-
-
-def _felt(paired: PairedScores, charged: Collection[str]) -> set[str]:
+def _costly(paired: PairedScores, charged: Collection[str]) -> set[str]:
     """Of what is charged, that in which this part itself costs answers of the head that it is built on."""
     if not charged:
         return set()
-    targets = paired.targets.cpu().numpy()
-    before = (paired.live if paired.present is None else paired.present).double().cpu().numpy()
-    after = paired.candidate.double().cpu().numpy()
-    had, has = _right(before, targets), _right(after, targets)
-    known, held = _with_fixed_labels(paired, before, targets, had)
-    _, holds = _with_fixed_labels(paired, after, targets, has)
-    cost = had.astype(np.int64) - has
-    within = np.where(known, held.astype(np.int64) - holds, cost)
-    heldout, golden, absent = _groups(paired, targets, known)
-    costs = {name: cost[rows].sum() for name, rows in ((_ALL, slice(None)), (_GOLDEN, golden))}
-    costs |= {name: within[rows].sum() for name, rows in ((_KNOWN, known), (_HELDOUT, heldout), (_ABSENT, absent))}
-    costs |= {f"class {label!r}": within[targets == column].sum() for column, label in enumerate(paired.labels)}
-    return {name for name in charged if costs.get(name, 0) > 0}
+    outcomes = Outcomes.of(paired, paired.live if paired.present is None else paired.present)
+    pairs = outcomes.pairs()
+    pairs |= {class_name(label): outcomes.of_class(column) for column, label in enumerate(paired.labels)}
+    return {name for name in charged if name in pairs and pairs[name][0].sum() > pairs[name][1].sum()}
 
 
-def _class_reports(
-    labels: Sequence[str], targets: npt.NDArray[np.int64], was: Bools, now: Bools, new: npt.NDArray[np.int64]
-) -> list[ClassReport]:
+def _class_reports(labels: Sequence[str], outcomes: Outcomes, new: Indices) -> list[ClassReport]:
     reports = []
     arrivals = np.bincount(new, minlength=len(labels))
-    for index, label in enumerate(labels):
-        own = targets == index
-        if own.any() or arrivals[index]:
-            test = paired_test(was[own], now[own])
-            reports.append(
-                ClassReport(
-                    label, test.items, test.live, test.candidate, test.lost, test.gained, test.p_value,
-                    int(arrivals[index]),
-                )
-            )  # fmt: skip
+    for column, label in enumerate(labels):
+        test = paired_test(*outcomes.of_class(column))
+        if test.items or arrivals[column]:
+            counts = (test.items, test.live, test.candidate, test.lost, test.gained)
+            reports.append(ClassReport(label, *counts, test.p_value, int(arrivals[column])))
     return reports
 
 
 def _charges(report: TaskReport, settings: Settings, charged: Collection[str]) -> dict[str, str]:
     """What a candidate is refused for, name -> sentence. A loss must be more than chance, but for what is `charged`."""
-    found = {}
-    paired = {
-        _ALL: report.overall,
-        _KNOWN: report.known,
-        _HELDOUT: report.heldout,
-        _GOLDEN: report.golden,
-        _ABSENT: report.forgetting,
+    charges = {}
+    tests = {
+        ALL: report.overall,
+        KNOWN: report.known,
+        HELDOUT: report.heldout,
+        GOLDEN: report.golden,
+        ABSENT: report.forgetting,
     }
     if report.known == report.overall:
-        del paired[_KNOWN]  # no label is new: it is the same
-    for name, test in paired.items():
+        del tests[KNOWN]  # no label is new: it is the same
+    for name, test in tests.items():
         is_proven = test.p_value < settings.gate_alpha or name in charged
         if is_proven and test.live - test.candidate > settings.gate_max_drop:
-            found[name] = f"{name} falls from {test.live:.4f} to {test.candidate:.4f} (p = {test.p_value:.2g})"
-    proven = {one.label for one in _holm(report.classes, settings.gate_class_alpha)}
-    for one in report.classes:
-        name = f"class {one.label!r}"
-        if (one.label in proven or name in charged) and one.live - one.candidate > settings.gate_max_class_drop:
-            found[name] = f"{name} falls from {one.live:.3f} to {one.candidate:.3f} (p = {one.p_value:.2g})"
+            charges[name] = f"{name} falls from {test.live:.4f} to {test.candidate:.4f} (p = {test.p_value:.2g})"
+    proven = {each.label for each in _holm(report.classes, settings.gate_class_alpha)}
+    for each in report.classes:
+        name = class_name(each.label)
+        if (each.label in proven or name in charged) and each.live - each.candidate > settings.gate_max_class_drop:
+            charges[name] = f"{name} falls from {each.live:.3f} to {each.candidate:.3f} (p = {each.p_value:.2g})"
     if report.ece_live is not None and report.ece_candidate is not None:
         rise = report.ece_candidate - report.ece_live
         if rise > settings.gate_max_ece_rise:
-            found["ece"] = f"calibration error rises from {report.ece_live:.3f} to {report.ece_candidate:.3f}"
+            charges["ece"] = f"calibration error rises from {report.ece_live:.3f} to {report.ece_candidate:.3f}"
     if report.pinned_broken:
-        found["pinned"] = f"pinned samples are now wrong: {', '.join(report.pinned_broken[:5])}"
-    return found | {f"overlap {label!r}": why for label, why in bad_trades(report, settings).items()}
+        charges["pinned"] = f"pinned samples are now wrong: {', '.join(report.pinned_broken[:5])}"
+    return charges | {f"overlap {label!r}": why for label, why in bad_trades(report, settings).items()}
 
 
 def _holm(classes: Sequence[ClassReport], alpha: float) -> list[ClassReport]:
-    """Classes whose loss is significant with the family-wise error held at alpha."""
-    tested = sorted((one for one in classes if one.items), key=lambda one: one.p_value)
-    found = []
-    for rank, one in enumerate(tested):
-        if one.p_value > alpha / (len(tested) - rank):
-            break
-        found.append(one)
-    return found
-
-
-def _right(scores: Scores, targets: npt.NDArray[np.int64]) -> Bools:
-    if not len(targets):
-        return np.zeros(0, dtype=bool)
-    return np.asarray((scores.argmax(1) == targets) & (scores.max(1) > NEVER / 2), dtype=bool)
+    """Classes whose loss is significant with the family-wise error held at alpha (Holm's step-down correction)."""
+    tested = sorted((each for each in classes if each.items), key=lambda each: each.p_value)
+    for rank, each in enumerate(tested):
+        if each.p_value > alpha / (len(tested) - rank):
+            return tested[:rank]
+    return tested
 
 
 def _answered_right(paired: PairedScores, new_live: Scores, served: Sequence[str | None]) -> Bools:
     """Progressive validation: was the answer that was served, or else the live head's, the label that came?"""
-    would = _right(new_live, paired.new_targets.cpu().numpy())
+    would = right(new_live, paired.new_targets.cpu().numpy())
     return np.array(
         [
             guess if said is None else said == paired.labels[target]
@@ -246,11 +208,11 @@ def _answered_right(paired: PairedScores, new_live: Scores, served: Sequence[str
     )
 
 
-def _ece(scores: Scores, targets: npt.NDArray[np.int64], temperature: float) -> float | None:
+def _calibration_error(scores: torch.Tensor, targets: Indices, temperature: float) -> float | None:
     """None where it says nothing: too few items for 15 bins, or, before the first version, nobody who answers."""
-    if len(targets) < 100 or scores.max() < NEVER / 2:
+    if len(targets) < 100 or float(scores.max()) < NEVER / 2:
         return None
-    return float(expected_calibration_error(softmax(scores / temperature), targets))
+    return float(expected_calibration_error(softmax(as_array(scores) / temperature), targets))
 
 
 def _thresholds(settings: Settings) -> Json:
