@@ -1,21 +1,21 @@
-"""Probation: the live head and the one before, compared on the labels that arrive.
+"""The rollback monitor: the live heads and earlier ones, compared on the labels that arrive.
 
 The gate judges a version before it serves, on labels that are stored. What it cannot see shows in what comes next: each
 arriving label is answered by the live head and by references, heads of versions that were live up to a window ago,
-before it is learned (progressive validation; Blum et al., COLT 1999). Where the live one is significantly worse, the
+before it is learned (progressive validation; Blum et al., COLT 1999). If the live head is significantly worse, the
 learner rolls back to the reference (ADR 0009).
 
 Feedback is not a fair sample: people report mistakes more readily than they confirm answers, and a mistake counts
-against the version that made it. With mistakes reported r times as often as right answers are confirmed, a live head no
-worse than the reference loses up to r / (1 + r) of the items on which the two differ. r is a habit of the users, so it
-is estimated from before the reference was taken, when what is judged here had not yet happened: it makes the share of
-confirmations that arrived then out of the accuracy that the panel promised,
+against the version that made it. If mistakes are reported r times as often as right answers are confirmed, a live head
+that is no worse than the reference loses up to r / (1 + r) of the items on which the two differ. r depends on the
+users. It is estimated from the labels that arrived before the reference was taken, which what is judged here cannot
+have changed: from the share s of them that confirmed, and the leave-one-out accuracy a of the reference,
 
-    r = (1 - s) / s * a / (1 - a),     s: share that confirmed, a: leave-one-out accuracy of the reference
+    r = (1 - s) / s * a / (1 - a)
 
-and the test is an exact binomial one against max(1/2, r / (1 + r)). Without enough labels from before, s is the share
-since then, which takes every decline for a habit: it errs on the side of silence. Below a share of confirmations, now
-as then, it abstains.
+and the test is an exact binomial one against max(1/2, r / (1 + r)). If there are too few labels from before, s is the
+share since then. That explains every decline by the users' reports: the monitor then errs on the side of silence. If
+fewer labels confirm, now or then, than `probation_confirmed`, it abstains.
 """
 
 from __future__ import annotations
@@ -41,23 +41,46 @@ _ENOUGH = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
-    """A head as it was: labels, weights (p, C), offsets (C,), and its leave-one-out accuracy then (None: no panel)."""
+class FrozenHead:
+    """A head as it was: labels, weights (p, C), offsets (C,).
+
+    `accuracy` is what leave-one-out said of it then; None if its evaluation set was empty.
+    """
 
     labels: tuple[str, ...]
     weights: Tensor
     offsets: Tensor
     accuracy: float | None
 
+    @classmethod
+    def of(cls, model: TaskModel) -> FrozenHead:
+        """A model's head as it is. Its weights are never written again: an update makes new ones."""
+        accuracy, items = None, len(model.evaluation)
+        if items:
+            right = int((model.leave_one_out().argmax(1) == model.evaluation.targets).sum())
+            accuracy = (right + 1) / (items + 2)  # the rule of succession: no mistake among few is not accuracy 1
+        return cls(tuple(model.labels), model.head.weights, model.offsets(model.counts), accuracy)
+
     def answers(self, features: Tensor) -> list[str]:
         """The best label for each row of features (n, p)."""
-        best = (features @ self.weights + self.offsets).argmax(1).tolist()
-        return [self.labels[column] for column in best]
+        return best_labels(self.labels, features @ self.weights + self.offsets)
+
+
+def best_labels(labels: Sequence[str], scores: Tensor) -> list[str]:
+    """The label of the best of the scores (n, C) in each row."""
+    return [labels[column] for column in scores.argmax(1).tolist()]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted of one task since a reference was taken; `before`: share of confirmations until then."""
+    """What was counted of one task since a reference was taken.
+
+    Args:
+        accuracy: leave-one-out accuracy of the reference.
+        before: share of the labels until then that confirmed; None if there were too few.
+        items, confirmed: labels that arrived, and those that agree with the served answer.
+        lost, gained: labels on which the reference alone is right, and the live head alone.
+    """
 
     accuracy: float
     before: float | None = None
@@ -67,7 +90,7 @@ class Tally:
     gained: int = 0
 
     def count(self, label: str, reference: str, live: str, served: str) -> None:
-        """One arriving label, and what the three versions say. Lost: the reference alone is right."""
+        """One arriving label, and what the reference, the live version and the one that served it say."""
         self.items += 1
         self.confirmed += served == label
         self.lost += reference == label != live
@@ -75,7 +98,7 @@ class Tally:
 
     @property
     def bias(self) -> float:
-        """The share of differing items that a live head no worse than the reference may lose."""
+        """Share of the differing items that a live head may lose without being worse than the reference."""
         share = self.confirmed / self.items if self.before is None else self.before
         share = min(max(share, 1e-6), 1.0 - 1e-6)
         promised = min(max(self.accuracy, 1e-6), 1.0 - 1e-6)
@@ -83,7 +106,7 @@ class Tally:
         return max(0.5, ratio / (1.0 + ratio))
 
     def p_value(self) -> float:
-        """Of so many lost, or more, under a live head that is no worse."""
+        """Probability that a live head which is no worse loses as many or more."""
         return binomial_tail(self.lost, self.lost + self.gained, self.bias) if self.lost else 1.0
 
     def has_failed(self, settings: Settings) -> bool:
@@ -105,7 +128,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Habit:
+class ConfirmationRate:
     """How readily users confirm: a fading count of what arrived, whichever version answered."""
 
     items: float = 0.0
@@ -123,11 +146,11 @@ class Habit:
 
 
 @dataclass(slots=True)
-class Reference:
-    """A version that was live, the shares of confirmations until then, and how the later ones do against it."""
+class ReferenceVersion:
+    """A version that was live. Heads, shares of confirmations until then, and counts since then are by task."""
 
     number: int
-    heads: Mapping[str, Answerer]
+    heads: Mapping[str, FrozenHead]
     before: Mapping[str, float]
     tallies: dict[str, Tally]
 
@@ -138,24 +161,24 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class RollbackAdvice:
     """The version to go back to, and why."""
 
     number: int
     reason: str
 
 
-class Probation:
+class RollbackMonitor:
     """Compares the live version with those before it. A start of the process begins a new window."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._references: list[Reference] = []
+        self._references: list[ReferenceVersion] = []
         self._generation = -1
-        self._habits: dict[str, Habit] = {}
+        self._rates: dict[str, ConfirmationRate] = {}
 
     @property
-    def numbers(self) -> frozenset[int]:
+    def protected(self) -> frozenset[int]:
         """Versions whose artefacts must stay, to go back to."""
         return frozenset(reference.number for reference in self._references)
 
@@ -165,61 +188,50 @@ class Probation:
 
     async def observe(
         self, state: LearnerState, samples: Sequence[Sample], features: Mapping[str, LabelledFeatures]
-    ) -> Failure | None:
+    ) -> RollbackAdvice | None:
         """Scores arriving labels before they are learned; says where to roll back to if the live version fails.
 
-        Labels that were held do not belong here: they would speak for the version that believed their like.
-        `features` of the samples are by sample id.
+        Labels that were held do not count: they would speak for the version that believed their like. `features` of
+        the samples are by sample id.
         """
-        fed = [one for one in samples if one.origin is Origin.FEEDBACK and one.reviewed_at is None]
-        if not self._settings.probation_window or not fed:
+        counted = [sample for sample in samples if sample.origin is Origin.FEEDBACK and sample.reviewed_at is None]
+        if not self._settings.probation_window or not counted:
             return None
         if self._generation != state.generation:  # somebody else promoted, or the features are of another encoder
             self.forget()
             self._generation = state.generation
         if not self._references:
-            self._references.append(await asyncio.to_thread(self._taken, state))
-        await asyncio.to_thread(self._count, state, fed, features)
+            self._references.append(await asyncio.to_thread(self._reference, state))
+        await asyncio.to_thread(self._count, state, counted, features)
         for reference in self._references:
             for task, tally in reference.tallies.items():
                 if tally.has_failed(self._settings) and reference.number != state.version:
-                    return Failure(reference.number, tally.sentence(task, reference.number))
+                    return RollbackAdvice(reference.number, tally.sentence(task, reference.number))
         if 2 * self._references[-1].items >= self._settings.probation_window:
-            self._references.append(await asyncio.to_thread(self._taken, state))
+            self._references.append(await asyncio.to_thread(self._reference, state))
             del self._references[:-_REFERENCES]
         return None
 
     def _count(self, state: LearnerState, samples: Sequence[Sample], known: Mapping[str, LabelledFeatures]) -> None:
-        for task, learner in state.tasks.items():
-            own = [sample for sample in samples if sample.task == task]
-            if not own or not learner.samples:
+        for task, model in state.tasks.items():
+            of_task = [sample for sample in samples if sample.task == task]
+            if not of_task or not model.samples:
                 continue
-            features = torch.stack([known[sample.id].features for sample in own]).to(learner.head.weights)
-            live = _answerer(learner, None).answers(features)
-            habit = self._habits.setdefault(task, Habit())
-            for sample, now in zip(own, live, strict=True):
+            features = torch.stack([known[sample.id].features for sample in of_task]).to(model.head.weights)
+            live = best_labels(model.labels, features @ model.head.weights + model.offsets(model.counts))
+            rate = self._rates.setdefault(task, ConfirmationRate())
+            for sample, now in zip(of_task, live, strict=True):
                 is_confirmed = (sample.served_label or now) == sample.label
-                habit.count(is_confirmed=is_confirmed, memory=self._settings.probation_window)
+                rate.count(is_confirmed=is_confirmed, memory=self._settings.probation_window)
             for reference in self._references:
                 head = reference.heads.get(task)
                 if head is None or head.accuracy is None:
                     continue
                 tally = reference.tallies.setdefault(task, Tally(head.accuracy, reference.before.get(task)))
-                for sample, now, then in zip(own, live, head.answers(features), strict=True):
+                for sample, now, then in zip(of_task, live, head.answers(features), strict=True):
                     tally.count(sample.label, then, now, sample.served_label or now)
 
-    def _taken(self, state: LearnerState) -> Reference:
-        heads = {task: _answerer(one, _accuracy(one)) for task, one in state.tasks.items() if one.samples}
-        before = {task: habit.share for task, habit in self._habits.items() if habit.items >= _ENOUGH}
-        return Reference(state.version, heads, before, {})
-
-
-def _answerer(learner: TaskModel, accuracy: float | None) -> Answerer:
-    return Answerer(tuple(learner.labels), learner.head.weights, learner.offsets(learner.counts), accuracy)
-
-
-def _accuracy(learner: TaskModel) -> float | None:
-    if not len(learner.evaluation):
-        return None
-    right = int((learner.leave_one_out().argmax(1) == learner.evaluation.targets).sum())
-    return (right + 1) / (len(learner.evaluation) + 2)  # a panel without a mistake promises much, not everything
+    def _reference(self, state: LearnerState) -> ReferenceVersion:
+        heads = {task: FrozenHead.of(model) for task, model in state.tasks.items() if model.samples}
+        before = {task: rate.share for task, rate in self._rates.items() if rate.items >= _ENOUGH}
+        return ReferenceVersion(state.version, heads, before, {})

@@ -16,7 +16,7 @@ from pawl.domain.samples import Sample
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
 from worker.release.publisher import Publisher
-from worker.release.rollback_monitor import Probation
+from worker.release.rollback_monitor import RollbackMonitor
 from worker.screening.conflict_resolution import Resolution, resolve_conflicts
 from worker.screening.observations import NoiseVerdict
 from worker.screening.screener import Screener
@@ -48,13 +48,13 @@ class HeadUpdate:
         self._learned = learned
         self._settings = settings
         self._screener = Screener(ports.samples, settings)
-        self._monitor = Probation(settings)
+        self._monitor = RollbackMonitor(settings)
         self._batches = BatchBuilder(ports, learned)
 
     @property
     def protected(self) -> frozenset[int]:
         """Versions whose artefacts must stay, to roll back to."""
-        return self._monitor.numbers
+        return self._monitor.protected
 
     async def learn(self, sample_ids: Sequence[str], *, alone: bool = False) -> None:
         """Learns what of these is to be learned. Afterwards each is in a final state, or an error says why not; but of
@@ -97,13 +97,13 @@ class HeadUpdate:
 
     async def _rolled_back(self, arriving: Sequence[Sample], features: Features) -> bool:
         """Whether the live version failed on these labels and an earlier one serves again."""
-        failure = await self._monitor.observe(self._runner.live, arriving, features)
-        if failure is None:
+        advice = await self._monitor.observe(self._runner.live, arriving, features)
+        if advice is None:
             return False
         try:
-            await self._publisher.roll_back(failure.number, failure.reason)
+            await self._publisher.roll_back(advice.number, advice.reason)
         except (ArtefactsGone, ArtefactCorrupt):
-            log.exception("cannot_roll_back", why=failure.reason)
+            log.exception("cannot_roll_back", why=advice.reason)
             self._monitor.forget()
             return False
         await self._runner.catch_up()

@@ -1,4 +1,4 @@
-"""Probation: when the live version gives way to an earlier one, when it must not, and what that does to the store."""
+"""The rollback monitor: when an earlier version serves again, when it must not, and what that does to the store."""
 
 from __future__ import annotations
 
