@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -122,17 +123,15 @@ class AcceptingTable:
         if known.body_digest != key.body_digest:
             raise IdempotencyConflict(key=key.key)
         return [
-            Receipt(id, SampleState(state), is_new, label, tuple(warnings), *more)
-            for id, state, is_new, label, warnings, *more in known.receipts
+            Receipt(**receipt | {"state": SampleState(receipt["state"]), "warnings": tuple(receipt["warnings"])})
+            for receipt in known.receipts
         ]
 
     async def _remember(self, connection: AsyncConnection, key: IdempotencyKey, receipts: list[Receipt]) -> None:
         row = {
             "key": key.key,
             "body_digest": key.body_digest,
-            "receipts": [
-                (one.id, one.state.value, one.is_new, one.label, one.warnings, one.replaces) for one in receipts
-            ],
+            "receipts": [asdict(receipt) | {"state": receipt.state.value} for receipt in receipts],
             "created_at": self._clock.now(),
         }
         await connection.execute(insert(idempotency_keys).values(row))

@@ -54,17 +54,17 @@ class DeadLetterTable(AcceptingTable):
 
     async def _one(self, sample_id: str) -> Sample:
         async with reading(self._engine) as connection:
-            found = await select_samples(connection, table.c.id == sample_id)
-        if not found:
+            samples = await select_samples(connection, table.c.id == sample_id)
+        if not samples:
             raise SampleNotFound(sample_id=sample_id)
-        return found[0]
+        return samples[0]
 
     async def _readmitted(self, connection: AsyncConnection, sample: Sample) -> str:
         """The name its label has now, if it may be queued: the rules are those of samples that arrive."""
         admission = await self._admitted(connection, [as_new(sample)], [])
         admission.check()
         label = admission.items[0].label
-        own = (table.c.task == sample.task, table.c.text_digest == sample.text_digest)
+        same_text = (table.c.task == sample.task, table.c.text_digest == sample.text_digest)
         active = (table.c.state.in_(ACTIVE_STATES_SQL), table.c.superseded.is_(False))
-        check_not_sent_again(sample, label, await select_samples(connection, *own, *active))
+        check_not_sent_again(sample, label, await select_samples(connection, *same_text, *active))
         return label

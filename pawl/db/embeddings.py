@@ -55,14 +55,14 @@ class EmbeddingTable:
 
     async def get_embeddings(self, encoder_digest: str, sample_ids: Sequence[str]) -> dict[str, Floats]:
         """See `SampleStore.get_embeddings`."""
-        found: dict[str, Floats] = {}
+        embeddings: dict[str, Floats] = {}
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
                 query = select(table.c.sample_id, table.c.vector)
                 query = query.where(table.c.encoder_digest == encoder_digest, among(connection, table.c.sample_id, ids))
                 for sample_id, vector in await connection.execute(query):
-                    found[sample_id] = np.frombuffer(vector, dtype=_STORED).astype(np.float32)
-        return found
+                    embeddings[sample_id] = np.frombuffer(vector, dtype=_STORED).astype(np.float32)
+        return embeddings
 
     async def copy_cuts(self, old_digest: str, new_digest: str) -> None:
         """See `SampleStore.copy_cuts`."""
@@ -75,7 +75,7 @@ class EmbeddingTable:
 
     async def cut_alike(self, encoder_digest: str, task: str, cuts: Sequence[str]) -> dict[str, list[Sample]]:
         """See `SampleStore.cut_alike`."""
-        found: dict[str, list[Sample]] = {}
+        alike: dict[str, list[Sample]] = {}
         async with reading(self._engine) as connection:
             for chunk in chunked(dict.fromkeys(cuts)):
                 mine = (table.c.encoder_digest == encoder_digest, CUT, among(connection, table.c.cut, chunk))
@@ -84,8 +84,8 @@ class EmbeddingTable:
                 for ids in chunked(cut_of):
                     for sample in await select_samples(connection, among(connection, samples.c.id, ids)):
                         if sample.task == task and sample.state in (SampleState.QUEUED, SampleState.LEARNED):
-                            found.setdefault(cut_of[sample.id], []).append(sample)
-        return {cut: sorted(alike, key=lambda one: one.seq) for cut, alike in found.items()}
+                            alike.setdefault(cut_of[sample.id], []).append(sample)
+        return {cut: sorted(samples_alike, key=lambda sample: sample.seq) for cut, samples_alike in alike.items()}
 
     async def cut_conflicts(self, encoder_digest: str) -> set[str]:
         """See `SampleStore.cut_conflicts`."""
@@ -102,5 +102,5 @@ class EmbeddingTable:
     async def drop_embeddings(self, keep: Sequence[str]) -> int:
         """See `SampleStore.drop_embeddings`."""
         async with writing(self._engine) as connection:
-            gone = await connection.execute(delete(table).where(table.c.encoder_digest.not_in(keep)))
-            return gone.rowcount
+            removed = await connection.execute(delete(table).where(table.c.encoder_digest.not_in(keep)))
+            return removed.rowcount

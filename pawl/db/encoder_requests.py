@@ -33,10 +33,10 @@ class EncoderRequestTable:
             if last is not None and last.state is EncoderRequestState.PENDING:
                 if (last.choice, last.accept) == (choice, accept):
                     return last
-                gone = await self._settle(
+                older = await self._settle(
                     connection, last.id, EncoderRequestState.FAILED, problem=f"replaced by {request.id}"
                 )
-                events.insert(0, request_event(gone))
+                events.insert(0, request_event(older))
             values = asdict(request) | {"choice": asdict(choice), "state": request.state.value}
             await connection.execute(insert(table).values(values))
             await add_events(connection, self._clock, events)
@@ -81,15 +81,15 @@ class EncoderRequestTable:
 
 
 async def _get(connection: AsyncConnection, request_id: str) -> EncoderRequest:
-    found = (await connection.execute(_SELECT.where(table.c.id == request_id))).one_or_none()
-    if found is None:
+    row = (await connection.execute(_SELECT.where(table.c.id == request_id))).one_or_none()
+    if row is None:
         raise EncoderRequestNotFound(request_id=request_id)
-    return _request(found)
+    return _request(row)
 
 
 async def _last(connection: AsyncConnection) -> EncoderRequest | None:
-    found = (await connection.execute(_SELECT.order_by(table.c.seq.desc()).limit(1))).one_or_none()
-    return None if found is None else _request(found)
+    row = (await connection.execute(_SELECT.order_by(table.c.seq.desc()).limit(1))).one_or_none()
+    return None if row is None else _request(row)
 
 
 _SELECT = select(*(column for column in table.c if column.name != "seq"))

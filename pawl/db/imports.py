@@ -28,12 +28,12 @@ class ImportTable:
 
     async def imports(self, import_ids: Sequence[str]) -> dict[str, Import]:
         """See `ImportStore.imports`."""
-        found: dict[str, Import] = {}
+        imports: dict[str, Import] = {}
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(import_ids)):
                 rows = await connection.execute(select(*_COLUMNS).where(among(connection, table.c.id, ids)))
-                found |= {row.id: Import(*row) for row in rows}
-        return found
+                imports |= {row.id: Import(*row) for row in rows}
+        return imports
 
     async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
         """See `ImportStore.waiting`."""
@@ -51,26 +51,28 @@ class ImportTable:
         replaced = samples.c.replaced_by.is_not(None)
         reason = case((replaced, None), else_=samples.c.reason)
         group = (samples.c.task, samples.c.label, samples.c.state, reason, replaced)
-        found: list[ImportOutcome] = []
+        outcomes: list[ImportOutcome] = []
         async with reading(self._engine) as connection:
             for import_id in import_ids:
                 query = select(*group, func.count()).where(samples.c.import_id == import_id).group_by(*group)
                 rows = await connection.execute(query)
-                found += [ImportOutcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows]
-        return sorted(found, key=lambda one: (one.task, one.label, one.state, -one.count, one.reason or ""))
+                outcomes += [
+                    ImportOutcome(task, label, SampleState(state), *rest) for task, label, state, *rest in rows
+                ]
+        return sorted(outcomes, key=lambda each: (each.task, each.label, each.state, -each.count, each.reason or ""))
 
     async def of_import(self, import_id: str, state: SampleState, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `ImportStore.of_import`."""
-        own = (samples.c.import_id == import_id, samples.c.state == state.value, samples.c.seq > after_seq)
+        wanted = (samples.c.import_id == import_id, samples.c.state == state.value, samples.c.seq > after_seq)
         async with reading(self._engine) as connection:
-            return await select_samples(connection, *own, limit=limit)
+            return await select_samples(connection, *wanted, limit=limit)
 
 
 async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequence[NewImport]) -> None:
     """Writes imports down, in the caller's transaction."""
     if imports:
         now = clock.now()
-        await connection.execute(insert(table), [asdict(one) | {"created_at": now} for one in imports])
+        await connection.execute(insert(table), [asdict(new) | {"created_at": now} for new in imports])
 
 
 async def release_to_imports(
@@ -78,16 +80,16 @@ async def release_to_imports(
 ) -> None:
     """Queues quarantined samples (id -> import) again for imports whose owner insists, with an event for each."""
     now = clock.now()
-    for one in imports:
-        ids = sorted(id for id, import_id in released.items() if import_id == one.id)
+    for new in imports:
+        ids = sorted(id for id, import_id in released.items() if import_id == new.id)
         for chunk in chunked(ids):
             await lock_samples(connection, chunk)
             chosen = update(samples).where(among(connection, samples.c.id, chunk))
             values = {
                 "state": SampleState.QUEUED.value,
-                "reason": f"accepted with {one.id}: {one.accept_reason}",
-                "import_id": one.id,
+                "reason": f"accepted with {new.id}: {new.accept_reason}",
+                "import_id": new.id,
             }
             await connection.execute(chosen.values(**values, reviewed_at=now, updated_at=now))
-        if one.accept_reason is not None:
-            await add_events(connection, clock, [(ACCEPTED, asdict(one) | {"released": len(ids)})])
+        if new.accept_reason is not None:
+            await add_events(connection, clock, [(ACCEPTED, asdict(new) | {"released": len(ids)})])

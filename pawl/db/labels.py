@@ -63,7 +63,7 @@ class SqlLabelStore(TaskTable):
                 records=await _records(connection, labels.c.task == request.task),
                 in_use={label for label, _ in counts},
                 learned={label for label, state in counts if state == SampleState.LEARNED.value},
-                pending=[one for one in pending if one.task == request.task],
+                pending=[change for change in pending if change.task == request.task],
                 tasks=await known_tasks(connection),
                 has_source=source is not None and await has_source(connection, request.task, source),
             )
@@ -91,8 +91,8 @@ class SqlLabelStore(TaskTable):
         if up_to_version is not None:
             within.append(label_changes.c.version <= up_to_version)
         async with reading(self._engine) as connection:
-            found = await _changes(connection, *within)
-        return sorted(found, key=lambda one: one.version or 0)
+            changes = await _changes(connection, *within)
+        return sorted(changes, key=lambda change: change.version or 0)
 
     async def apply(self, change_id: str) -> LabelChange:
         """See `LabelStore.apply`."""
@@ -100,9 +100,9 @@ class SqlLabelStore(TaskTable):
             change = await _get(connection, change_id)
             await lock_labels(connection, [change.task])
             learned = (samples.c.task == change.task, samples.c.state == SampleState.LEARNED.value)
-            own = samples.c.label == change.label
+            with_label = samples.c.label == change.label
             if change.kind is not LabelChangeKind.DROP and await connection.scalar(
-                select(exists().where(*learned, own))
+                select(exists().where(*learned, with_label))
             ):
                 raise stale_learned(change)
             await apply_label_change(connection, change, None, self._clock.now())
@@ -217,10 +217,10 @@ async def _learned_since(connection: AsyncConnection, task: str) -> dict[str, in
 
 
 async def _get(connection: AsyncConnection, change_id: str, *, lock: bool = False) -> LabelChange:
-    found = await _changes(connection, label_changes.c.id == change_id, lock=lock)
-    if not found:
+    changes = await _changes(connection, label_changes.c.id == change_id, lock=lock)
+    if not changes:
         raise LabelChangeNotFound(change_id=change_id)
-    return found[0]
+    return changes[0]
 
 
 async def _changes(connection: AsyncConnection, *conditions: Any, lock: bool = False) -> list[LabelChange]:

@@ -32,33 +32,35 @@ class SqlPredictionLog:
             # Sorted: two writers of the same ids wait for each other instead of deadlocking.
             for chunk in chunked(sorted(predictions, key=lambda prediction: prediction.id)):
                 # not `asdict`, whose deep copies took a third of the event loop's time for a prediction
-                await connection.execute(statement, [{name: getattr(one, name) for name in _COLUMNS} for one in chunk])
+                await connection.execute(
+                    statement, [{name: getattr(prediction, name) for name in _COLUMNS} for prediction in chunk]
+                )
 
     async def get_many(self, prediction_ids: Sequence[str]) -> dict[str, Prediction]:
         """See `PredictionLog.get_many`."""
-        found: dict[str, Prediction] = {}
+        predictions: dict[str, Prediction] = {}
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(prediction_ids)):
                 for row in await connection.execute(select(table).where(among(connection, table.c.id, ids))):
-                    found[row.id] = Prediction(*row)
-        return found
+                    predictions[row.id] = Prediction(*row)
+        return predictions
 
     async def expire(self, before: datetime, keep: int) -> int:
         """See `PredictionLog.expire`. Works in several short transactions, oldest first."""
-        gone = await self._remove_oldest(table.c.created_at < before, None)
+        removed = await self._remove_oldest(table.c.created_at < before, None)
         async with reading(self._engine) as connection:
             count = await connection.scalar(select(func.count()).select_from(table)) or 0
-        return gone + await self._remove_oldest(true(), max(0, count - keep))
+        return removed + await self._remove_oldest(true(), max(0, count - keep))
 
     async def _remove_oldest(self, condition: ColumnElement[bool], most: int | None) -> int:
-        gone = 0
-        while most is None or gone < most:
-            limit = _EXPIRY_CHUNK if most is None else min(_EXPIRY_CHUNK, most - gone)
+        removed = 0
+        while most is None or removed < most:
+            limit = _EXPIRY_CHUNK if most is None else min(_EXPIRY_CHUNK, most - removed)
             oldest = select(table.c.id).where(condition)
             oldest = oldest.order_by(table.c.created_at, table.c.id).limit(limit)
             async with writing(self._engine) as connection:
-                removed = (await connection.execute(delete(table).where(table.c.id.in_(oldest)))).rowcount
-            gone += removed
-            if removed < limit:
+                in_chunk = (await connection.execute(delete(table).where(table.c.id.in_(oldest)))).rowcount
+            removed += in_chunk
+            if in_chunk < limit:
                 break
-        return gone
+        return removed

@@ -73,11 +73,11 @@ class QuarantineTable:
 
     async def screened(self, task: str, limit: int) -> list[Sample]:
         """See `QuarantineStore.screened`."""
-        found: list[Sample] = []
+        samples: list[Sample] = []
         async with reading(self._engine) as connection:
             newest = await connection.scalar(select(func.max(table.c.seq)))
             for state in SCREENED_STATES:
-                found += await select_samples(
+                samples += await select_samples(
                     connection,
                     table.c.task == task,
                     table.c.state == state.value,
@@ -86,4 +86,4 @@ class QuarantineTable:
                     limit=limit,
                     order=table.c.seq.desc(),
                 )
-        return sorted(found, key=lambda sample: sample.seq)[-limit:]
+        return sorted(samples, key=lambda sample: sample.seq)[-limit:]

@@ -36,22 +36,22 @@ class RefusalTable:
 
     async def refusals_of(self, sample_ids: Sequence[str]) -> list[int]:
         """See `VersionLedger.refusals_of`."""
-        learn, found = table.c.action == RefusedAction.LEARN.value, set[int]()
+        learn, versions = table.c.action == RefusedAction.LEARN.value, set[int]()
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
-                own = select(table.c.version).where(among(connection, table.c.sample_id, ids), learn).distinct()
-                found.update(await connection.scalars(own))
-        return sorted(found)
+                numbers = select(table.c.version).where(among(connection, table.c.sample_id, ids), learn).distinct()
+                versions.update(await connection.scalars(numbers))
+        return sorted(versions)
 
     async def refused_with(self, sample_ids: Sequence[str]) -> list[str]:
         """See `VersionLedger.refused_with`."""
-        learn, found = table.c.action == RefusedAction.LEARN.value, set[str]()
+        learn, ids_refused = table.c.action == RefusedAction.LEARN.value, set[str]()
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
                 versions = select(table.c.version).where(among(connection, table.c.sample_id, ids), learn)
                 others = select(table.c.sample_id).where(table.c.version.in_(versions), learn).distinct()
-                found.update(await connection.scalars(others))
-        return sorted(found.difference(sample_ids))
+                ids_refused.update(await connection.scalars(others))
+        return sorted(ids_refused.difference(sample_ids))
 
 
 async def keep_refused(connection: AsyncConnection, rows: Sequence[RefusedRow]) -> None:
@@ -63,6 +63,6 @@ async def forget_refused(connection: AsyncConnection) -> None:
     """Lets go of what versions without files, which cannot be promoted any more, would have changed; but not while any
     of it is in quarantine: released in parts, it is to be held to what the whole was refused for.
     """
-    gone = select(versions.c.number).where(versions.c.artefacts_kept.is_(False))
+    without_files = select(versions.c.number).where(versions.c.artefacts_kept.is_(False))
     held = select(table.c.version).join(samples, samples.c.id == table.c.sample_id).where(QUARANTINED)
-    await connection.execute(delete(table).where(table.c.version.in_(gone), table.c.version.not_in(held)))
+    await connection.execute(delete(table).where(table.c.version.in_(without_files), table.c.version.not_in(held)))

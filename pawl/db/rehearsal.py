@@ -31,9 +31,9 @@ async def rehearse(engine: AsyncEngine) -> None:
         await connection.execute(insert(idempotency_keys).values(row))
     async with writing(engine) as connection:
         await connection.execute(update(idempotency_keys).where(mine).values(body_digest="read"))
-        found = await connection.scalar(select(idempotency_keys.c.body_digest).where(mine))
+        value = await connection.scalar(select(idempotency_keys.c.body_digest).where(mine))
         await connection.execute(delete(idempotency_keys).where(mine))
-    if found != "read":
+    if value != "read":
         raise StoreUnavailable(problem="what is written cannot be read back")
 
 

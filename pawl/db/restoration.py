@@ -20,11 +20,15 @@ async def restore_replaced(
 ) -> None:
     """Queues them again, in the transaction of the roll-back and after it has quarantined the others."""
     for ids in chunked(sorted(change.quarantined)):
-        gone = await select_samples(connection, among(connection, table.c.id, ids))
-        texts = {(sample.task, sample.text_digest) for sample in gone}
+        quarantined = await select_samples(connection, among(connection, table.c.id, ids))
+        texts = {(sample.task, sample.text_digest) for sample in quarantined}
         same_text = among(connection, table.c.text_digest, sorted({digest for _, digest in texts}))
-        found = [one for one in await select_samples(connection, same_text) if (one.task, one.text_digest) in texts]
+        alike = [
+            sample
+            for sample in await select_samples(connection, same_text)
+            if (sample.task, sample.text_digest) in texts
+        ]
         superseded = await connection.scalars(select(table.c.id).where(same_text, table.c.superseded))
-        back = replaced_since(version, change, found, set(superseded))
+        back = replaced_since(version, change, alike, set(superseded))
         await lock_samples(connection, sorted(back))
         await move_samples(connection, dict.fromkeys(back, Move(SampleState.QUEUED, RESTORED)), now)

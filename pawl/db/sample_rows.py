@@ -83,8 +83,8 @@ async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> N
         twin.c.state.in_(ACTIVE_STATES_SQL),
     )
     for chunk in chunked(ids):
-        own = update(table).where(among(connection, table.c.id, chunk), taken.exists())
-        await connection.execute(own.values(superseded=True))
+        yielding = update(table).where(among(connection, table.c.id, chunk), taken.exists())
+        await connection.execute(yielding.values(superseded=True))
 
 
 async def select_samples(

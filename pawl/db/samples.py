@@ -54,27 +54,27 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
 
     async def get(self, sample_id: str) -> Sample:
         """See `SampleStore.get`."""
-        found = await self.get_many([sample_id])
-        if not found:
+        samples = await self.get_many([sample_id])
+        if not samples:
             raise SampleNotFound(sample_id=sample_id)
-        return found[0]
+        return samples[0]
 
     async def get_many(self, sample_ids: Sequence[str]) -> list[Sample]:
         """See `SampleStore.get_many`."""
-        found: list[Sample] = []
+        samples: list[Sample] = []
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
-                found += await select_samples(connection, among(connection, table.c.id, ids))
-        return sorted(found, key=lambda sample: sample.seq)
+                samples += await select_samples(connection, among(connection, table.c.id, ids))
+        return sorted(samples, key=lambda sample: sample.seq)
 
     async def queued(self, limit: int, older_than: datetime | None = None) -> list[Sample]:
         """See `SampleStore.queued`. `older_than` compares the acceptance or the request to retract."""
-        found: list[Sample] = []
+        samples: list[Sample] = []
         old = table.c.updated_at < older_than if older_than is not None else true()
         async with reading(self._engine) as connection:
             for waiting in (QUEUED, RETRACTION_PENDING):
-                found += await select_samples(connection, waiting, old, limit=limit)
-        return sorted(found, key=lambda sample: sample.seq)[:limit]
+                samples += await select_samples(connection, waiting, old, limit=limit)
+        return sorted(samples, key=lambda sample: sample.seq)[:limit]
 
     async def backlog(self) -> Backlog:
         """See `SampleStore.backlog`."""
@@ -86,16 +86,16 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
     async def rivals(self, samples: Sequence[Sample]) -> list[Sample]:
         """See `SampleStore.rivals`."""
         texts = {(sample.task, sample.text_digest) for sample in samples}
-        own = {sample.id for sample in samples}
+        asked = {sample.id for sample in samples}
         states = (SampleState.QUEUED.value, SampleState.LEARNED.value)
-        found: list[Sample] = []
+        rivals: list[Sample] = []
         async with reading(self._engine) as connection:
             for digests in chunked({sample.text_digest for sample in samples}):
-                found += await select_samples(
+                rivals += await select_samples(
                     connection, among(connection, table.c.text_digest, digests), table.c.state.in_(states)
                 )
-        found = [sample for sample in found if (sample.task, sample.text_digest) in texts and sample.id not in own]
-        return sorted(found, key=lambda sample: sample.seq)
+        rivals = [sample for sample in rivals if (sample.task, sample.text_digest) in texts and sample.id not in asked]
+        return sorted(rivals, key=lambda sample: sample.seq)
 
     async def settle(self, state: SampleState, reasons: Mapping[str, str]) -> int:
         """See `SampleStore.settle`. Raises `ValueError` for a state that only acceptance or a version can give."""
@@ -163,9 +163,9 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
 
     async def learned_with_label(self, task: str, label: str, limit: int, after_seq: int = 0) -> list[Sample]:
         """See `SampleStore.learned_with_label`."""
-        own = (*_in(task, SampleState.LEARNED), table.c.label == label, table.c.seq > after_seq)
+        wanted = (*_in(task, SampleState.LEARNED), table.c.label == label, table.c.seq > after_seq)
         async with reading(self._engine) as connection:
-            return await select_samples(connection, *own, limit=limit)
+            return await select_samples(connection, *wanted, limit=limit)
 
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """See `SampleStore.golden`."""

@@ -32,8 +32,8 @@ async def is_live(connection: AsyncConnection) -> bool:
 
 def labels_in(task: str, state: str) -> Select[Any]:
     """The distinct labels of one state, stepping from one to the next in the index instead of reading all samples."""
-    own = (samples.c.task == task, samples.c.state == state)
-    walk = select(func.min(samples.c.label).label("label")).where(*own).cte(f"labels_{state}", recursive=True)
-    following = select(func.min(samples.c.label)).where(*own, samples.c.label > walk.c.label).correlate(walk)
+    in_state = (samples.c.task == task, samples.c.state == state)
+    walk = select(func.min(samples.c.label).label("label")).where(*in_state).cte(f"labels_{state}", recursive=True)
+    following = select(func.min(samples.c.label)).where(*in_state, samples.c.label > walk.c.label).correlate(walk)
     walk = walk.union_all(select(following.scalar_subquery()).where(walk.c.label.is_not(None)))
     return select(walk.c.label).where(walk.c.label.is_not(None))

@@ -29,15 +29,15 @@ class TaskTable:
 
     async def tasks(self, source: str | None = None) -> list[TaskSummary]:
         """See `LabelStore.tasks`."""
-        own: list[ColumnElement[bool]] = [samples.c.state.in_(ACTIVE_STATES_SQL)]
+        active: list[ColumnElement[bool]] = [samples.c.state.in_(ACTIVE_STATES_SQL)]
         if source is not None:
-            own.append(samples.c.source == source)
+            active.append(samples.c.source == source)
         counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
         async with reading(self._engine) as connection:
-            query = select(samples.c.task, samples.c.state, func.count()).where(*own)
+            query = select(samples.c.task, samples.c.state, func.count()).where(*active)
             for task, state, count in await connection.execute(query.group_by(samples.c.task, samples.c.state)):
                 counts[task][state] = count
-            distinct = select(samples.c.task, func.count(samples.c.label.distinct())).where(*own)
+            distinct = select(samples.c.task, func.count(samples.c.label.distinct())).where(*active)
             numbers: dict[str, int] = dict((await connection.execute(distinct.group_by(samples.c.task))).all())
             heads = await live_heads(connection)
             names = await known_tasks(connection) if source is None else sorted(counts)
@@ -57,14 +57,14 @@ class TaskTable:
 
 async def pending_drop(connection: AsyncConnection, task: str) -> str | None:
     """Id of a request to drop the whole task that waits for the learner."""
-    found: str | None = await connection.scalar(
+    change_id: str | None = await connection.scalar(
         select(label_changes.c.id).where(
             *_PENDING,
             label_changes.c.task == task,
             label_changes.c.target.is_(None),
         )
     )
-    return found
+    return change_id
 
 
 async def has_source(connection: AsyncConnection, task: str, source: str) -> bool:
@@ -84,8 +84,8 @@ async def drop_samples(connection: AsyncConnection, change: LabelChange, now: da
 
 
 def _of(task: str, source: str | None, states: Sequence[str] = ACTIVE_STATES_SQL) -> list[ColumnElement[bool]]:
-    own = [samples.c.task == task, samples.c.state.in_(states)]
-    return own if source is None else [*own, samples.c.source == source]
+    conditions = [samples.c.task == task, samples.c.state.in_(states)]
+    return conditions if source is None else [*conditions, samples.c.source == source]
 
 
 async def known_tasks(connection: AsyncConnection) -> list[str]:

@@ -55,16 +55,16 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
     async def live(self) -> Version | None:
         """See `VersionLedger.live`."""
         async with reading(self._engine) as connection:
-            found = await _select(connection, versions.c.state == VersionState.LIVE.value)
-        return found[0] if found else None
+            live = await _select(connection, versions.c.state == VersionState.LIVE.value)
+        return live[0] if live else None
 
     async def get(self, number: int) -> Version:
         """See `VersionLedger.get`."""
         async with reading(self._engine) as connection:
-            found = await _select(connection, versions.c.number == number)
-        if not found:
+            matches = await _select(connection, versions.c.number == number)
+        if not matches:
             raise VersionNotFound(number=number)
-        return found[0]
+        return matches[0]
 
     async def page(self, before: int | None, limit: int) -> list[Version]:
         """See `VersionLedger.page`."""
@@ -184,8 +184,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
         """See `VersionLedger.mark_artefacts_gone`."""
         async with writing(self._engine) as connection:
             for chunk in chunked(numbers):
-                gone = update(versions).where(versions.c.number.in_(chunk))
-                await connection.execute(gone.values(artefacts_kept=False))
+                marked = update(versions).where(versions.c.number.in_(chunk))
+                await connection.execute(marked.values(artefacts_kept=False))
             await forget_refused(connection)
 
     async def ping(self) -> None:

@@ -114,12 +114,12 @@ class _Plan:
         changes = turns_golden or (weight, pinned) != (known.weight, known.pinned)
         in_place = known.state in _IN_PLACE or (turns_golden and known.state is SampleState.QUEUED)
         if changes and not in_place:
-            told = (f"it takes the place of {known.id}", *_differences(known, weight, pinned=pinned))
+            notes = (f"it takes the place of {known.id}", *_differences(known, weight, pinned=pinned))
             if turns_golden:
-                told = (f"{known.id} leaves the head with the next version; this one judges candidates instead",)
+                notes = (f"{known.id} leaves the head with the next version; this one judges candidates instead",)
             full = replace(item, weight=weight, pinned=pinned, source=item.source or known.source)
             receipt = self._arrived(full, known.text_digest, rows)
-            return replace(receipt, warnings=("; ".join(told), *receipt.warnings))
+            return replace(receipt, warnings=("; ".join(notes), *receipt.warnings))
         stays = tuple(_stays(item, known))
         if changes:
             known.weight, known.pinned = weight, pinned
@@ -156,7 +156,7 @@ class _Plan:
         if item.golden:
             self._clear(new, rows)
             judges = []
-        warnings = tuple(f"{one.id}, golden, says {one.label!r} of this text and stays" for one in judges)
+        warnings = tuple(f"{judge.id}, golden, says {judge.label!r} of this text and stays" for judge in judges)
         return Receipt(new.id, new.state, is_new=True, warnings=warnings)
 
     def _clear(self, golden: ActiveSample, rows: list[ActiveSample]) -> None:
@@ -184,7 +184,7 @@ class _Plan:
 
 def insisted(imports: Sequence[NewImport]) -> frozenset[str]:
     """Ids of the imports whose owner wants them learned whatever was found."""
-    return frozenset(one.id for one in imports if one.accept_reason is not None)
+    return frozenset(new.id for new in imports if new.accept_reason is not None)
 
 
 def _differences(known: ActiveSample, weight: float, *, pinned: bool) -> Iterator[str]:

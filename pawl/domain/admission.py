@@ -49,7 +49,7 @@ class Admission:
         if self.faults:
             first = self.faults[0]
             raise ItemsRefused(
-                count=len({one.index for one in self.faults}),
+                count=len({fault.index for fault in self.faults}),
                 items=len(self.items),
                 index=first.index,
                 field=first.field,
@@ -63,9 +63,9 @@ def clean_all(items: Sequence[NewSample], most_bytes: int | None = None) -> tupl
     kept: list[NewSample] = []
     faults: list[Fault] = []
     for index, item in enumerate(items):
-        clean, own = cleaned(item, index, most_bytes)
+        clean, of_item = cleaned(item, index, most_bytes)
         kept.append(clean)
-        faults += own
+        faults += of_item
     return kept, faults
 
 
@@ -107,9 +107,9 @@ def admit(
 
 def merge_command(task: str, label: str, into: str) -> str:
     """The command that makes two labels one."""
-    own = [] if task == DEFAULT_TASK else ["--task", task]
+    task_option = [] if task == DEFAULT_TASK else ["--task", task]
     guard = ["--"] if label.startswith("-") or into.startswith("-") else []
-    return shlex.join(["pawl", "labels", "merge", *own, *guard, label, into])
+    return shlex.join(["pawl", "labels", "merge", *task_option, *guard, label, into])
 
 
 def probably_the_same(task: str, samples: Mapping[str, int]) -> list[dict[str, str]]:

@@ -11,7 +11,6 @@ arguments it is raised with. HTTP statuses are not known here; `app/errors.py` m
     |   |-- LabelRetired
     |   |-- UnknownMergeTarget
     |   |-- UnknownPrediction
-    |   |-- BadText
     |   `-- IdempotencyConflict
     |-- NotFound
     |   |-- LabelNotFound
@@ -101,10 +100,6 @@ class UnknownMergeTarget(InvalidInput):
 
 class UnknownPrediction(InvalidInput):
     """The prediction {prediction_id!r} is unknown or has expired; send the text instead."""
-
-
-class BadText(InvalidInput):
-    """The text is not usable: {problem}"""
 
 
 class IdempotencyConflict(InvalidInput):

@@ -110,7 +110,9 @@ def present_records(
         if change.kind is LabelChangeKind.RENAME or (known is not None and known.state is not LabelState.ACTIVE):
             written.append(record(target, LabelState.ACTIVE))
         written += [
-            replace(one, now=target) for one in records.values() if one.now == change.label and one.name != target
+            replace(other, now=target)
+            for other in records.values()
+            if other.now == change.label and other.name != target
         ]
     return written
 
@@ -145,19 +147,19 @@ def summarise(
     for (label, state), count in counts.items():
         by_label.setdefault(label, {})[state] = count
     waiting = {change.label: change.id for change in pending}
-    found = []
+    summaries = []
     for name in sorted({*records, *by_label}):
         record = records.get(name)
-        own = by_label.get(name, {})
-        found.append(
+        counted = by_label.get(name, {})
+        summaries.append(
             LabelSummary(
                 name=name,
                 state=record.state if record else LabelState.ACTIVE,
                 now=record.now if record else None,
                 since_version=(record.since_version if record else None) or since.get(name),
                 reason=record.reason if record else None,
-                samples={state.value: own.get(state.value, 0) for state in ACTIVE_STATES},
+                samples={state.value: counted.get(state.value, 0) for state in ACTIVE_STATES},
                 pending=waiting.get(name),
             )
         )
-    return found
+    return summaries

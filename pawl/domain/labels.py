@@ -175,7 +175,9 @@ def check_request(request: LabelRequest, facts: LabelFacts) -> None:
         _check_new_name(request, facts)
     if request.kind is LabelChangeKind.MERGE and not facts.knows(request.target or ""):
         raise UnknownMergeTarget(label=request.target, task=request.task)
-    leaving = {one.label for one in facts.pending if one.kind in {LabelChangeKind.MERGE, LabelChangeKind.RETIRE}}
+    leaving = {
+        change.label for change in facts.pending if change.kind in {LabelChangeKind.MERGE, LabelChangeKind.RETIRE}
+    }
     check_enough_stay(request, [label for label in facts.learned if label not in leaving])
 
 

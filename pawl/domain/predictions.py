@@ -43,8 +43,8 @@ class Answer:
 def with_warnings(answers: list[Answer], readings: Sequence[TextReading]) -> list[Answer]:
     """The answers, in the same order, with what is to be said of the few whose texts could not all be read."""
     for place, reading in enumerate(readings):
-        if (reading.unknown or reading.cut is not None) and (told := reading.warnings):
-            answers[place] = replace(answers[place], warnings=told)
+        if (reading.unknown or reading.cut is not None) and (warnings := reading.warnings):
+            answers[place] = replace(answers[place], warnings=warnings)
     return answers
 
 

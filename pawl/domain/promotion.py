@@ -132,7 +132,7 @@ def replaced_since(
     newest: dict[tuple[str, str], Sample] = {}
     active: set[tuple[str, str, str]] = set()
     judges: set[tuple[str, str]] = set()
-    for sample in sorted(texts, key=lambda one: one.seq):
+    for sample in sorted(texts, key=lambda sample: sample.seq):
         if sample.state in ACTIVE_STATES and sample.id not in superseded:
             active.add((sample.task, sample.text_digest, sample.label))
         if sample.state is SampleState.GOLDEN:

@@ -32,11 +32,11 @@ class TextReading:
 
         One unknown token in a short text is an emoji or a name, and no language: there must be two, or nothing known.
         """
-        told = [TRUNCATED] if self.cut is not None else []
+        warnings = [TRUNCATED] if self.cut is not None else []
         counts = self.unknown >= _LEAST_UNKNOWN or 0 < self.unknown == self.tokens
         if counts and self.unknown > UNKNOWN_SHARE * self.tokens:
-            told.append(unknown_language(self.unknown / self.tokens))
-        return tuple(told)
+            warnings.append(unknown_language(self.unknown / self.tokens))
+        return tuple(warnings)
 
 
 @dataclass(slots=True)
@@ -51,13 +51,13 @@ class ReadingTotals:
     @staticmethod
     def of(readings: Iterable[TextReading]) -> ReadingTotals:
         """The sums of these."""
-        found = ReadingTotals()
-        for one in readings:
-            found.texts += 1
-            found.tokens += one.tokens
-            found.unknown += one.unknown
-            found.truncated += one.cut is not None
-        return found
+        totals = ReadingTotals()
+        for reading in readings:
+            totals.texts += 1
+            totals.tokens += reading.tokens
+            totals.unknown += reading.unknown
+            totals.truncated += reading.cut is not None
+        return totals
 
     @property
     def unknown_share(self) -> float:

@@ -243,7 +243,7 @@ class LearnerStatus:
 
     @property
     def encoder(self) -> EncoderState:
-        """Whether the encoder that was chosen can be used; a learner of a former version does not say."""
+        """Whether the encoder that was chosen can be used; `usable` where the details say nothing of it."""
         return EncoderState(self.details.get("encoder", EncoderState.USABLE))
 
     @property

@@ -110,9 +110,9 @@ class RedisFeedbackStream:
             if not deliveries:
                 return []
             claimed: Any = await self._client.xclaim(self._stream, GROUP, consumer, min_idle_ms, [*deliveries])
-            found = {str(id): fields for id, fields in claimed if fields}
-            await self._forget_trimmed([id for id in deliveries if id not in found])
-            return [_entry(id, fields, deliveries[id] + 1) for id, fields in found.items()]
+            fields_of = {str(id): fields for id, fields in claimed if fields}
+            await self._forget_trimmed([id for id in deliveries if id not in fields_of])
+            return [_entry(id, fields, deliveries[id] + 1) for id, fields in fields_of.items()]
 
     async def _forget_trimmed(self, entry_ids: Sequence[str]) -> None:
         for entry_id in entry_ids:

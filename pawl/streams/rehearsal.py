@@ -51,15 +51,15 @@ async def described(url: str, seconds: float) -> Described:
     """Asks the server (INFO). A user may be kept from that, and Pawl does not need it."""
     stream = RedisFeedbackStream(url, timeout=seconds)
     try:
-        told = await stream.info()
+        info = await stream.info()
     except StreamUnavailable:
         return Described("Redis", None)
     finally:
         await stream.close()
-    name = f"Redis {told.get('redis_version', '')}".strip()
-    if told.get("aof_enabled"):
+    name = f"Redis {info.get('redis_version', '')}".strip()
+    if info.get("aof_enabled"):
         return Described(name, "append-only file on")
-    return Described(name, "snapshots only" if told.get("rdb_last_save_time") else "")
+    return Described(name, "snapshots only" if info.get("rdb_last_save_time") else "")
 
 
 async def _play(stream: RedisFeedbackStream) -> None:
