@@ -14,7 +14,8 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
 from pawl.db.engine import connect, writing
-from pawl.db.tables import UtcDateTime, metadata
+from pawl.db.tables import metadata
+from pawl.db.utc import UtcDateTime
 from pawl.settings import load_settings
 
 

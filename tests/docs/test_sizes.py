@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-_FOLDERS = ("app", "benchmarks", "examples", "migrations", "tests", "worker")
+_FOLDERS = ("app", "benchmarks", "examples", "migrations", "pawl", "tests", "worker")
 _FILES = sorted(path for folder in _FOLDERS for path in (_ROOT / folder).rglob("*.py"))
 _FILE_LINES, _FUNCTION_LINES = 300, 60
 
