@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pawl.json_values import Json
 
 FAILED = "failed"
+_INTERVAL_SECONDS = 0.5
 
 
 class ProgressLine(BaseModel):
@@ -43,10 +44,9 @@ class ProgressLine(BaseModel):
 class Progress:
     """Writes progress lines, at most about two a second, and measures how long each phase takes."""
 
-    def __init__(self, stream: TextIO, interval: float = 0.5, take_turn: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, stream: TextIO, take_turn: Callable[[], object] = lambda: None) -> None:
         self._stream = stream
         self._take_turn = take_turn
-        self._interval = interval
         self._written = 0.0
         self.wall_s: dict[str, float] = {}
 
@@ -61,7 +61,7 @@ class Progress:
     def due(self) -> bool:
         """Called between two steps: takes its turn with the service, then says whether another line is due."""
         self._take_turn()
-        return time.monotonic() - self._written >= self._interval
+        return time.monotonic() - self._written >= _INTERVAL_SECONDS
 
     def write(self, phase: str, done: int, total: int, **metrics: float | str) -> None:
         """Writes one line at once."""

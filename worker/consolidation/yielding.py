@@ -34,7 +34,7 @@ async def follow_pressure(folder: Path, stream: FeedbackStream) -> None:
 
 
 class Turns:
-    """The child's side. `waited` is how long it has paused in all, in seconds."""
+    """The child's side."""
 
     def __init__(
         self, folder: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
@@ -43,7 +43,6 @@ class Turns:
         self._now = now
         self._sleep = sleep
         self._next = 0.0
-        self.waited = 0.0
 
     def take(self) -> None:
         """Waits while there is pressure, at most two seconds; then not again for half the time that it waited."""
@@ -53,7 +52,6 @@ class Turns:
         while self._pressed() and self._now() - begun < _LONGEST_SECONDS:
             self._sleep(_EVERY_SECONDS)
         ended = self._now()
-        self.waited += ended - begun
         self._next = ended + (ended - begun) / 2
 
     def _pressed(self) -> bool:

@@ -57,7 +57,6 @@ def test_collate_pads_tokens_and_gathers_the_targets_of_each_task() -> None:
     batch = collate(examples, padding=9)
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch.weight == 4.0
     assert batch.targets[0].rows.tolist() == [0]
     assert batch.targets[1].rows.tolist() == [0, 1]
     assert batch.targets[1].labels.tolist() == [2, 0]

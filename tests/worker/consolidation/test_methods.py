@@ -92,7 +92,7 @@ class Probe:
     def attack(self, method: FastGradient, encoder: nn.Module) -> None:
         """One step with the method."""
         method.before_training(Network(encoder, []))
-        method.on_batch(TrainingBatch(_TOKENS, _MASK, None, {}, 1.0))
+        method.on_batch(TrainingBatch(_TOKENS, _MASK, None, {}))
         method.on_backward(self)(1.0)
 
     def __call__(self, share: float) -> Tensor:

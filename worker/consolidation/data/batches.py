@@ -62,7 +62,6 @@ class TrainingBatch:
     mask: Tensor
     states: Tensor | None
     targets: dict[int, TaskTargets]
-    weight: float
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The batch on the device; on CUDA from pinned memory and without waiting for the copy."""
@@ -76,7 +75,7 @@ class TrainingBatch:
             for task, t in self.targets.items()
         }
         states = None if self.states is None else move(self.states)
-        return TrainingBatch(move(self.tokens), move(self.mask), states, targets, self.weight)
+        return TrainingBatch(move(self.tokens), move(self.mask), states, targets)
 
 
 def bucketed(
@@ -122,10 +121,7 @@ def collate(examples: Sequence[Example], padding: int) -> TrainingBatch:
     for row, example in enumerate(examples):
         tokens[row, : len(example.tokens)] = example.tokens
         mask[row, : len(example.tokens)] = 1
-    weight = sum(target.weight for example in examples for target in example.targets)
-    return TrainingBatch(
-        torch.from_numpy(tokens), torch.from_numpy(mask), _pad_states(examples), _targets(examples), weight
-    )
+    return TrainingBatch(torch.from_numpy(tokens), torch.from_numpy(mask), _pad_states(examples), _targets(examples))
 
 
 def _pad_states(examples: Sequence[Example]) -> Tensor | None:

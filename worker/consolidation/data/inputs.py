@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pawl.domain.samples import Sample, SampleState
-from pawl.domain.versions import Version
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from pawl.versions.lineage import trained_samples
 from worker.consolidation.data.replay import SampleRef
@@ -28,7 +27,6 @@ class TrainingStores:
 class Inputs:
     """`learned` and `golden` are in the order of tasks and `seq`; `seen` are ids the encoder was trained on before."""
 
-    version: Version
     learned: tuple[SampleRef, ...]
     golden: tuple[SampleRef, ...]
     seen: frozenset[str]
@@ -48,7 +46,7 @@ async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, 
         while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= watermark]:
             learned.extend(SampleRef.of(sample) for sample in page if not sample.retract_requested)
             after = page[-1].seq
-    return Inputs(version, tuple(learned), tuple(golden), await trained_samples(ledger, version.encoder_digest, number))
+    return Inputs(tuple(learned), tuple(golden), await trained_samples(ledger, version.encoder_digest, number))
 
 
 async def read_samples(samples: SampleStore, ids: Iterable[str]) -> dict[str, Sample]:
