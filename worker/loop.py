@@ -106,7 +106,7 @@ class LearnerLoop:
             try:
                 await self._check_encoder()
                 while not self._stopping.is_set():
-                    if await self._survived_turn():
+                    if await self._try_turn():
                         backoff.reset()
                     else:
                         await self._pause(backoff.next_pause())
@@ -138,7 +138,7 @@ class LearnerLoop:
     async def _check_encoder(self) -> None:
         await self.parts.encoder_check.settle(self._pause, self._heartbeat.beat, self._stopping.is_set)
 
-    async def _survived_turn(self) -> bool:
+    async def _try_turn(self) -> bool:
         """One turn; false, after it was reported, where it could not be made."""
         reports = self._environment.reports
         try:

@@ -32,6 +32,7 @@ from worker.consolidation.data.replay import select
 from worker.model.proposal import RegularisationChoice
 from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState
+from worker.state.snapshots import pack
 
 HELDOUT = 0.3
 
@@ -202,7 +203,7 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
             await learner.learn_queued()
             kept |= set(fresh)
             assert _panel(state) == kept
-            learner.parts.snapshots.save(state)
+            learner.parts.snapshots.write(pack(state))
         texts = [sample.text for sample in await before.samples.get_many(sorted(trained)[:3])]
         relabelled = await learner.accept([(text, "another label") for text in texts])
         await learner.learn_queued()

@@ -63,10 +63,6 @@ class Snapshots:
         self._folder = folder
         self._young_class_size = young_class_size
 
-    def save(self, state: LearnerState) -> Path:
-        """Packs a state and writes it."""
-        return self.write(pack(state))
-
     def write(self, snapshot: Snapshot) -> Path:
         """Writes a snapshot (temp file, fsync, rename) and removes old snapshots."""
         self._folder.mkdir(parents=True, exist_ok=True)

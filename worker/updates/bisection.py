@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
 import torch
 
 from pawl.domain.gate_reports import GateReport
@@ -34,6 +35,7 @@ MOST_TRIALS = 400
 _FINEST = 512
 """A batch is cut into so many pieces at most."""
 _CHUNK = 2048
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Bisection:
         if self._accepted is not None:  # the copy, with all that was let in, is what comes after the live head
             after = self._live.becoming(self._model, self._accepted.paired)
             self._result.proposal = replace(after, temperature=self._accepted.temperature, emphasis=self._emphasis)
+        counts = {"taken": len(self._result.taken), "harmful": len(self._result.harmful), "tried": self._result.trials}
+        log.info("batch_searched", task=self._batch.task, **counts)
         return self._result
 
     def _prepare(self) -> None:

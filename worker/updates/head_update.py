@@ -5,13 +5,16 @@ The walk of a sample through the learner is `HeadUpdate._learn_batch`, read from
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
 from pawl.domain.errors import ArtefactCorrupt, ArtefactsGone
-from pawl.domain.quarantine import Hold
+from pawl.domain.gate_reports import GateReport
+from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import Sample
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
@@ -23,8 +26,10 @@ from worker.screening.screener import Screener
 from worker.screening.truncation import find_alike
 from worker.state.learned_samples import LearnedSamples
 from worker.state.learner_ports import LearnerPorts
+from worker.updates.baseline import baseline_of
 from worker.updates.batches import Batch, BatchBuilder, split_batches
-from worker.updates.salvage import salvage
+from worker.updates.bisection import Bisected, Bisection, RefusedBatch
+from worker.updates.step import Step, harm, of_task
 from worker.updates.step_runner import StepRunner
 
 Features = Mapping[str, LabelledFeatures]
@@ -72,19 +77,24 @@ class HeadUpdate:
         if resolution.retractions:
             await self._retract(resolution.retractions)
         self._runner.mark_alike(await find_alike(self._runner.live, self._samples, resolution.adds))
+        begun = time.perf_counter()
         examples = await self._learned.features(self._runner.live, resolution.adds)
+        embed_ms = (time.perf_counter() - begun) * 1e3
         features = {example.sample_id: example for example in examples}
         around = [*batch.samples, *rivals]
         verdict = await self._screener.screen(self._runner.live, resolution, around, features)
         adds = [sample for sample in resolution.adds if sample.id not in verdict.holds]
-        if await self._rolled_back(adds, features) or await self._pulled(verdict.pulls):
+        if await self._watch(adds, features) or await self._pull(verdict.pulls):
             # The head that had nothing against these labels does not serve any more: they are screened by the new one.
             await self.learn([sample.id for sample in batch.samples], alone=True)
             return
         # What a held label would have overtaken stays queued, for the next sweep.
         dropped = {sample_id: newer for sample_id, newer in resolution.dropped.items() if newer not in verdict.holds}
         if adds:
-            await self._propose_batch(batch, replace(resolution, adds=adds, dropped=dropped), verdict, features)
+            resolution = replace(resolution, adds=adds, dropped=dropped)
+            step = await self._propose(resolution, verdict, features)
+            step = replace(step, timings={**step.timings, "embed_ms": step.timings["embed_ms"] + embed_ms})
+            await self._run_batch(batch, resolution, batch.measured(step))
         elif dropped:
             await self._samples.settle_replaced(dropped)
 
@@ -95,8 +105,8 @@ class HeadUpdate:
         step = await self._runner.propose(state, [], samples)
         await self._runner.run(state, replace(step, trigger="retraction", removes=reasons, forced="retraction"))
 
-    async def _rolled_back(self, arriving: Sequence[Sample], features: Features) -> bool:
-        """Whether the live version failed on these labels and an earlier one serves again."""
+    async def _watch(self, arriving: Sequence[Sample], features: Features) -> bool:
+        """Compares the live version with earlier ones on these labels and rolls back one that is worse; true then."""
         advice = await self._monitor.observe(self._runner.live, arriving, features)
         if advice is None:
             return False
@@ -109,8 +119,8 @@ class HeadUpdate:
         await self._runner.catch_up()
         return True
 
-    async def _pulled(self, pulls: Mapping[str, Hold]) -> bool:
-        """Whether learned samples left the heads, into quarantine; the gate may refuse that."""
+    async def _pull(self, pulls: Mapping[str, Hold]) -> bool:
+        """Takes learned samples out of the heads, into quarantine; false where there are none or the gate refuses."""
         if not pulls:
             return False
         state = self._runner.live
@@ -120,20 +130,53 @@ class HeadUpdate:
             log.warning("samples_not_pulled", samples=len(pulls), reasons=list(report.reasons))
         return version is not None
 
-    async def _propose_batch(
-        self, batch: Batch, resolution: Resolution, verdict: NoiseVerdict, features: Features
-    ) -> None:
+    async def _propose(self, resolution: Resolution, verdict: NoiseVerdict, features: Features) -> Step:
+        adds, leaving = resolution.adds, list(resolution.removes(resolution.adds).values())
+        step = await self._runner.propose(self._runner.live, adds, leaving, features=features, doubts=verdict.doubts)
+        return replace(step, replaced=resolution.replacements(adds), dropped=resolution.dropped)
+
+    async def _run_batch(self, batch: Batch, resolution: Resolution, step: Step) -> None:
         """Judges a batch as a whole, against the version before it. Where that is refused, what of it does no harm
         becomes one version, in whose transaction the rest goes to quarantine.
         """
-        state, adds = self._runner.live, resolution.adds
-        leaving = list(resolution.removes(adds).values())
-        step = await self._runner.propose(state, adds, leaving, features=features, doubts=verdict.doubts)
-        step = replace(step, replaced=resolution.replacements(adds), dropped=resolution.dropped)
-        step = batch.measured(step)
+        state, adds = self._runner.live, step.adds
         version, report = await self._runner.run(state, step, last=len(adds) == 1)
         if version is not None or len(adds) == 1:
             return
-        salvaged = await salvage(state, step, report, batch, resolution, self._learned, self._settings)
-        if salvaged.step is None or (await self._runner.run(state, salvaged.step, last=False))[0] is None:
-            await self._samples.hold(salvaged.holds, dict(step.doubts))
+        results: dict[str, Bisected] = {}
+        for task, change in step.changes.items() if report.charges else ():  # else no sample is at fault, but the size
+            charged = {*report.charges.get(task, ()), *step.charged.get(task, ())}
+            baseline = batch.baselines.get(task)
+            if baseline is None:
+                baseline = await asyncio.to_thread(baseline_of, state.model(task))
+            refused = RefusedBatch(task, of_task(adds, task), change, resolution, baseline, charged)
+            results[task] = await Bisection(state, refused, self._learned, self._settings).run()
+        reasons = {sample.id: harm(sample.task, report) for sample in adds}
+        for result in results.values():
+            reasons |= result.harmful
+        holds = {sample_id: Hold(QuarantineKind.GATE, reason) for sample_id, reason in reasons.items()}
+        rest = _harmless(step, report, resolution, results, holds)
+        if not rest.proposals or (await self._runner.run(state, rest, last=False))[0] is None:
+            await self._samples.hold(holds, dict(step.doubts))
+
+
+def _harmless(
+    step: Step, report: GateReport, resolution: Resolution, results: Mapping[str, Bisected], holds: Mapping[str, Hold]
+) -> Step:
+    """A refused step with what does no harm, which puts the rest into quarantine.
+
+    A sample that a newer label has overtaken stays queued where the newer one does harm.
+    """
+    taken = [sample for result in results.values() for sample in result.taken]
+    kept = {sample.id for sample in taken}
+    proposals = {task: result.proposal for task, result in results.items() if result.proposal is not None}
+    return replace(
+        step,
+        proposals=proposals,
+        adds=taken,
+        replaced=resolution.replacements(taken),
+        dropped={sample_id: newer for sample_id, newer in step.dropped.items() if newer in kept},
+        pulls={sample_id: hold for sample_id, hold in holds.items() if sample_id not in kept},
+        charged={task: report.charges.get(task, ()) for task in proposals},
+        changes={},
+    )

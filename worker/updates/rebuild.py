@@ -61,9 +61,9 @@ class Rebuild:
             live = await self._ledger.live()
             if live is None:
                 raise
-            return await self._rebuilt(live, error)
+            return await self._rebuild(live, error)
 
-    async def _rebuilt(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
+    async def _rebuild(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
         log.error(DAMAGED, version=live.number, problem=str(error))
         await self._ledger.append_event(DAMAGED, {"version": live.number, "problem": str(error)})
         state = await asyncio.to_thread(self._base, live)

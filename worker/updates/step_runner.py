@@ -154,7 +154,7 @@ class StepRunner:
         if self._state is not None and state is not self._state and state.generation == self._state.generation:
             raise RuntimeError("the step was proposed on a state that has been replaced since")
         novelty = await asyncio.to_thread(state.next_novelty, step.proposals)
-        written, report = await self._judged(state, step, novelty)
+        written, report = await self._write_and_judge(state, step, novelty)
         if not report.accepted:
             harmful = {sample.id: harm(sample.task, report) for sample in step.adds} if last else {}
             await self._publisher.refuse(written, report, step.ledger_change(), harmful)
@@ -188,7 +188,7 @@ class StepRunner:
             return
         step = await asyncio.to_thread(dry_step, state)
         novelty = await asyncio.to_thread(state.next_novelty, step.proposals)
-        written, _ = await self._judged(state, step, novelty)
+        written, _ = await self._write_and_judge(state, step, novelty)
         await self._publisher.take_back(written)
 
     async def seat_golden(self) -> None:
@@ -225,7 +225,7 @@ class StepRunner:
         self._state = replace(self.live, unsaved=0)
         return snapshot
 
-    async def _judged(
+    async def _write_and_judge(
         self, state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]
     ) -> tuple[NewVersion, GateReport]:
         """Writes a candidate and judges it; nothing serves it yet."""

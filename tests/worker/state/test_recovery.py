@@ -15,6 +15,7 @@ from tests.learners import new_learner, opened
 from tests.processes import LENIENT, TRAINED_SAMPLES, Installer
 from tests.worker.lives import Lived, assert_same, weights_by_label
 from worker.model.proposal import RegularisationChoice
+from worker.state.snapshots import pack
 from worker.updates.step import Step
 
 
@@ -31,7 +32,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         await learner.accept([next(fresh) for _ in range(40)])
         await learner.accept([(text, f"mood {label}") for text, label in labelled(30, seed=3)], task="mood")
         await learner.learn_queued()
-        learner.parts.snapshots.save(lived.state)
+        learner.parts.snapshots.write(pack(lived.state))
         old = await learner.samples.learned("default")
         await learner.accept([(old[0].text, "profit"), (old[1].text, "unheard of"), *(next(fresh) for _ in range(9))])
         for sample in old[2:6]:
@@ -65,7 +66,7 @@ async def test_from_the_whole_store(lived: Lived) -> None:
 
 
 async def test_from_a_snapshot_of_this_very_version(lived: Lived) -> None:
-    lived.learner.parts.snapshots.save(lived.state)
+    lived.learner.parts.snapshots.write(pack(lived.state))
     assert_same(lived.state, await lived.restarted())
 
 

@@ -19,6 +19,7 @@ from tests.learners import Crash, Fuse, new_learner
 from tests.worker.lives import Lived, assert_exact, assert_same, live, weights_by_label
 from worker.consolidation.job import Result
 from worker.state.learner_state import LearnerState
+from worker.state.snapshots import pack
 from worker.updates.encoder_swap import Cause, EncoderSwap
 
 
@@ -27,13 +28,13 @@ async def test_after_a_restart(lived: Lived, snapshot: str) -> None:
     learner = lived.learner
     shutil.rmtree(lived.pawl.settings.snapshots_path, ignore_errors=True)
     if snapshot == "before":
-        learner.parts.snapshots.save(lived.state)
+        learner.parts.snapshots.write(pack(lived.state))
     await learner.change_label("merge", "card", "transfer")
     await learner.change_label("rename", "flight", "trip")
     await learner.change_label("retire", "profit")
     assert lived.state.unsaved >= lived.pawl.settings.snapshot_every
     if snapshot == "after":
-        learner.parts.snapshots.save(lived.state)
+        learner.parts.snapshots.write(pack(lived.state))
     await learner.accept([(text, "trip") for text, _ in labelled(5, seed=4, labels=("flight",))])
     await learner.learn_queued()
     found = await lived.restarted()

@@ -10,6 +10,7 @@ from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import LedgerAction
 from tests.intents import Labelled, labelled
 from tests.worker.lives import Lived, assert_exact, live
+from worker.state.snapshots import pack
 
 MOOD: list[Labelled] = [(text, f"mood {label}") for text, label in labelled(30, seed=3)]
 
@@ -82,7 +83,7 @@ async def test_the_last_task_can_be_dropped_and_a_new_one_made(lived: Lived) -> 
     version = await live(learner)
     assert (change.version, dict(version.heads), lived.state.samples) == (version.number, {}, 0)
     assert list(lived.pawl.offline(version.number).heads) == []
-    learner.parts.snapshots.save(lived.state)
+    learner.parts.snapshots.write(pack(lived.state))
     assert (await lived.restarted()).tasks == {}
     await learner.accept(labelled(20, seed=8))
     await learner.learn_queued()
