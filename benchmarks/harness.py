@@ -7,7 +7,6 @@ started them, and with this process if it is killed.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -28,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.local.supervisor import guarded
+from pawl.installed import installed_versions
+from pawl.processes.threads import thread_count
 
 Json = dict[str, Any]
 
@@ -139,7 +140,7 @@ def machine() -> Json:
         model = found.group(1) if found else model
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": thread_count(0),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "system": f"{platform.system()} {platform.release()}",
@@ -154,7 +155,7 @@ def save(name: str, settings: Mapping[str, Any], results: Json, before: Json, fo
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": before | {"load_average_after": machine()["load_average"]},
-        "libraries": _libraries(),
+        "libraries": installed_versions(_LIBRARIES),
         "settings": {key: _shown(value) if isinstance(value, Path) else value for key, value in settings.items()},
         "environment": environment(),
         "results": results,
@@ -223,13 +224,3 @@ def commit() -> str:
 
     dirty = git("status", "--porcelain", "--untracked-files=no", "--", "app", "worker", "pawl", "migrations")
     return (git("rev-parse", "HEAD") or "unknown") + ("-dirty" if dirty else "")
-
-
-def _libraries() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 
 PACKAGE = "pawl-server"
@@ -15,6 +16,12 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of those of some packages that are installed."""
+    versions = {package: installed_version(package) for package in packages}
+    return {package: number for package, number in versions.items() if number is not None}
 
 
 def pawl_version() -> str:

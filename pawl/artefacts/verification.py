@@ -26,11 +26,6 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return _canonical(value | {_SELF: hashlib.sha256(_canonical(value)).hexdigest()})
 
 
-def manifest_digest(path: Path) -> str:
-    """Returns the hex SHA-256 of a version folder's manifest, as `NewVersion.manifest_digest` holds it."""
-    return file_sha256(path / MANIFEST_FILE)
-
-
 def check_path(name: str, folder: Path) -> None:
     """Raises `ArtefactCorrupt` for a path that could leave the folder, or that other systems read differently."""
     pure = PurePosixPath(name)

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pawl.domain.manifest import Manifest
+from pawl.domain.manifest import MANIFEST_FILE, Manifest
+from pawl.files import file_sha256
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,6 +38,11 @@ class VersionFolder:
     number: int
     path: Path
     manifest: Manifest
+
+    @property
+    def manifest_digest(self) -> str:
+        """Hex SHA-256 of `manifest.json`, as the ledger has it of a version."""
+        return file_sha256(self.path / MANIFEST_FILE)
 
 
 class ArtefactStore(Protocol):

@@ -26,7 +26,7 @@ from pawl.domain.errors import (
 )
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.labels import LabelChange, is_whole, present_names
-from pawl.domain.manifest import MANIFEST_FILE, Manifest, head_file, novelty_file
+from pawl.domain.manifest import Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, NewVersion, Version, VersionKind, VersionState
 from pawl.json_values import Json
@@ -185,7 +185,7 @@ class _PromotionPlan:
             trigger=self.trigger,
             encoder_digest=target.encoder_digest,
             heads=dict(folder.manifest.heads),
-            manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
+            manifest_digest=folder.manifest_digest,
             size_bytes=target.size_bytes,
             watermark=target.watermark,
             metrics=target.metrics,

@@ -17,7 +17,7 @@ from starlette.types import Lifespan
 from app.main import create_app
 from app.serving.ports import Ports
 from app.serving.service import Service
-from pawl.artefacts import FolderArtefactStore, manifest_digest
+from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
@@ -139,7 +139,7 @@ class World:
             trigger="test",
             encoder_digest=digest,
             heads=infos,
-            manifest_digest=manifest_digest(folder.path),
+            manifest_digest=folder.manifest_digest,
             size_bytes=1,
         )
 

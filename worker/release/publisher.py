@@ -22,10 +22,10 @@ from pawl.classifier.novelty import Novelty
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.domain.errors import ArtefactCorrupt, ParentNotLive, VersionNotFound
 from pawl.domain.gate_reports import GateReport
-from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, MANIFEST_FILE, Manifest, head_file, novelty_file
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
-from pawl.installed import installed_version
+from pawl.installed import installed_versions
 from pawl.json_values import Json
 from pawl.ports import VersionFolder
 from pawl.versions.rollback import promote_again
@@ -72,7 +72,7 @@ class Publisher:
         self._ledger = ports.ledger
         self._artefacts = ports.artefacts
         self._keep = keep_versions
-        self._libraries = _installed()
+        self._libraries = installed_versions(_LIBRARIES)
         self._packed: tuple[RandomFeatures, bytes] | None = None
 
     def encoder_folder(self, number: int) -> Path:
@@ -182,7 +182,7 @@ class Publisher:
             trigger=draft.trigger,
             encoder_digest=draft.encoder_digest,
             heads=infos,
-            manifest_digest=hashlib.sha256((folder.path / MANIFEST_FILE).read_bytes()).hexdigest(),
+            manifest_digest=folder.manifest_digest,
             size_bytes=sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file()),
             samples_new=draft.samples_new,
             samples_replayed=draft.samples_replayed,
@@ -238,8 +238,3 @@ class Publisher:
 
 def _judged(version: NewVersion, report: GateReport) -> NewVersion:
     return replace(version, gate=report.to_json())
-
-
-def _installed() -> dict[str, str]:
-    versions = {name: installed_version(name) for name in _LIBRARIES}
-    return {name: version for name, version in versions.items() if version is not None}

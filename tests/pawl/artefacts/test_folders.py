@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pawl.artefacts import FolderArtefactStore, manifest_digest, read_folder
+from pawl.artefacts import FolderArtefactStore, read_folder
 from pawl.domain.errors import ArtefactCorrupt
 from tests.pawl.artefacts.manifests import FILES, contents, manifest
 
@@ -46,7 +46,7 @@ def test_what_is_published_is_what_is_opened(store: FolderArtefactStore, tmp_pat
     assert contents(opened.path) == FILES | {"encoder/tokenizer.json": b"from a path"}
     assert opened.manifest.with_files({}) == manifest(1, seed=3)
     assert opened.manifest.files["empty"] == hashlib.sha256(b"").hexdigest()
-    assert manifest_digest(opened.path) == hashlib.sha256((opened.path / "manifest.json").read_bytes()).hexdigest()
+    assert opened.manifest_digest == hashlib.sha256((opened.path / "manifest.json").read_bytes()).hexdigest()
     assert store.kept() == [1]
     source.write_bytes(b"changed later")
     assert store.open(1) == opened
