@@ -12,7 +12,7 @@ from pawl.ports.imports import ImportStore
 from pawl.ports.labels import LabelStore
 from pawl.ports.quarantine import QuarantineStore
 from pawl.ports.samples import PredictionLog, SampleStore
-from pawl.ports.stream import FeedbackStream, StreamEntry, StreamUnavailable
+from pawl.ports.stream import FeedbackStream, StreamEntry, StreamFault, StreamUnavailable
 from pawl.ports.versions import VersionLedger
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "QuarantineStore",
     "SampleStore",
     "StreamEntry",
+    "StreamFault",
     "StreamUnavailable",
     "VersionFolder",
     "VersionLedger",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -16,8 +17,31 @@ class StreamEntry:
     deliveries: int
 
 
+class StreamFault(StrEnum):
+    """What keeps a server from serving, in the words that people read."""
+
+    CREDENTIALS = "it refuses the password"
+    RIGHTS = "its user lacks a right that Pawl needs"
+    LOADING = "it is still loading its data"
+    MEMORY = "its memory is full"
+    READ_ONLY = "it takes no writes"
+    TIMEOUT = "it does not answer in time"
+    CREDENTIALS_MISSING = "it asks for a password"
+    CERTIFICATE = "its certificate is not trusted"
+    TLS = "it does not speak TLS as it was asked to"
+    DISK = "it cannot write to its disk"
+    NOT_LISTENING = "nothing listens there"
+    UNKNOWN_HOST = "its host is not known"
+    LOST = "the connection was lost"
+    OTHER = "it gave an error"
+
+
 class StreamUnavailable(ConnectionError):
-    """The transport does not work: `problem` in our words, `said` in the server's, which may name hosts and ports."""
+    """The transport does not work.
+
+    `problem` is a `StreamFault`, or a sentence about what a rehearsal found. `said` is what the server said, which may
+    name hosts and ports: it is not for clients.
+    """
 
     def __init__(self, problem: str, said: str = "", *, refused: bool = False) -> None:
         super().__init__(f"Redis cannot be used: {problem} ({said})" if said else f"Redis cannot be used: {problem}")

@@ -14,33 +14,33 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from pawl.ports.stream import StreamUnavailable
+from pawl.ports.stream import StreamFault, StreamUnavailable
 
-_KINDS: tuple[tuple[type[Exception], str], ...] = (
-    (AuthenticationError, "it refuses the password"),
-    (NoPermissionError, "its user lacks a right that Pawl needs"),
-    (BusyLoadingError, "it is still loading its data"),
-    (OutOfMemoryError, "its memory is full"),
-    (ReadOnlyError, "it takes no writes"),
-    (TimeoutError, "it does not answer in time"),
+_KINDS: tuple[tuple[type[Exception], StreamFault], ...] = (
+    (AuthenticationError, StreamFault.CREDENTIALS),
+    (NoPermissionError, StreamFault.RIGHTS),
+    (BusyLoadingError, StreamFault.LOADING),
+    (OutOfMemoryError, StreamFault.MEMORY),
+    (ReadOnlyError, StreamFault.READ_ONLY),
+    (TimeoutError, StreamFault.TIMEOUT),
 )
 _WORDS = (
-    ("WRONGPASS", "it refuses the password"),
-    ("NOAUTH", "it asks for a password"),
-    ("Authentication required", "it asks for a password"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
-    ("SSL", "it does not speak TLS as it was asked to"),
-    ("NOPERM", "its user lacks a right that Pawl needs"),
-    ("MISCONF", "it cannot write to its disk"),
-    ("OOM", "its memory is full"),
-    ("LOADING", "it is still loading its data"),
-    ("refused", "nothing listens there"),
-    ("Connect call failed", "nothing listens there"),
-    ("No such file", "nothing listens there"),
-    ("Name or service not known", "its host is not known"),
-    ("Temporary failure in name resolution", "its host is not known"),
-    ("Timeout", "it does not answer in time"),
-    ("closed", "the connection was lost"),
+    ("WRONGPASS", StreamFault.CREDENTIALS),
+    ("NOAUTH", StreamFault.CREDENTIALS_MISSING),
+    ("Authentication required", StreamFault.CREDENTIALS_MISSING),
+    ("CERTIFICATE_VERIFY_FAILED", StreamFault.CERTIFICATE),
+    ("SSL", StreamFault.TLS),
+    ("NOPERM", StreamFault.RIGHTS),
+    ("MISCONF", StreamFault.DISK),
+    ("OOM", StreamFault.MEMORY),
+    ("LOADING", StreamFault.LOADING),
+    ("refused", StreamFault.NOT_LISTENING),
+    ("Connect call failed", StreamFault.NOT_LISTENING),
+    ("No such file", StreamFault.NOT_LISTENING),
+    ("Name or service not known", StreamFault.UNKNOWN_HOST),
+    ("Temporary failure in name resolution", StreamFault.UNKNOWN_HOST),
+    ("Timeout", StreamFault.TIMEOUT),
+    ("closed", StreamFault.LOST),
 )
 
 
@@ -50,13 +50,13 @@ def unavailable(error: RedisError | OSError, url: str) -> StreamUnavailable:
     password = urlsplit(url).password
     if password:
         said = said.replace(password, "***")
-    return StreamUnavailable(_in_our_words(error, said), said, refused=isinstance(error, ResponseError))
+    return StreamUnavailable(_fault(error, said), said, refused=isinstance(error, ResponseError))
 
 
-def _in_our_words(error: Exception, said: str) -> str:
+def _fault(error: Exception, said: str) -> StreamFault:
     if "Authentication required" in said or said.startswith("NOAUTH"):
-        return "it asks for a password"
-    for kind, ours in _KINDS:
+        return StreamFault.CREDENTIALS_MISSING
+    for kind, fault in _KINDS:
         if isinstance(error, kind):
-            return ours
-    return next((ours for words, ours in _WORDS if words.lower() in said.lower()), "it gave an error")
+            return fault
+    return next((fault for words, fault in _WORDS if words.lower() in said.lower()), StreamFault.OTHER)

@@ -9,11 +9,22 @@ from pawl.db.migrate import check_current
 from pawl.db.rehearsal import rehearse as rehearse_database
 from pawl.deadlines import each_answer_within
 from pawl.domain.errors import PawlError
-from pawl.ports import StreamUnavailable
+from pawl.ports import StreamFault, StreamUnavailable
 from pawl.settings import Settings
 from pawl.streams.rehearsal import described, rehearse
 
 _BY_THE_SWEEP = "Until then corrections are learned by the sweep, a little later."
+_MEND_CREDENTIALS = "Mend user and password in PAWL_REDIS_URL (redis://user:password@host)."
+_START_IT = "Start it, or mend PAWL_REDIS_URL."
+_REMEDIES: dict[str, str] = {
+    StreamFault.CREDENTIALS: _MEND_CREDENTIALS,
+    StreamFault.CREDENTIALS_MISSING: _MEND_CREDENTIALS,
+    StreamFault.CERTIFICATE: "Name the authority that signed it: ?ssl_ca_certs=FILE in PAWL_REDIS_URL.",
+    StreamFault.RIGHTS: "Pawl needs keys `~pawl:*`, channels `&pawl:*`, and the commands that docs/servers.md lists.",
+    StreamFault.TLS: "rediss:// is for servers that speak TLS, redis:// for those that do not.",
+    StreamFault.NOT_LISTENING: _START_IT,
+    StreamFault.UNKNOWN_HOST: _START_IT,
+}
 
 
 async def check_database(settings: Settings, stores: HomeStores, where: str) -> Finding:
@@ -39,7 +50,8 @@ async def check_redis(settings: Settings) -> Finding:
     try:
         await rehearse(settings.stream_url, settings.server_seconds)
     except StreamUnavailable as error:
-        return fail("redis", str(error), f"{_remedy(error)} {_BY_THE_SWEEP}")
+        remedy = _REMEDIES.get(error.problem, "See its own log.")
+        return fail("redis", str(error), f"{remedy} {_BY_THE_SWEEP}")
     except PawlError as error:  # a URL that is none
         return fail("redis", str(error))
     server = await described(settings.stream_url, settings.server_seconds)
@@ -49,16 +61,3 @@ async def check_redis(settings: Settings) -> Finding:
     if server.persistence:
         return ok("redis", f"{detail}, {server.persistence}")
     return warn("redis", f"{detail}, nothing is persisted", "Set `appendonly yes` (SQL is the truth).")
-
-
-def _remedy(error: StreamUnavailable) -> str:
-    problem = error.problem
-    if "password" in problem:
-        return "Mend user and password in PAWL_REDIS_URL (redis://user:password@host)."
-    if "certificate" in problem:
-        return "Name the authority that signed it: ?ssl_ca_certs=FILE in PAWL_REDIS_URL."
-    if "right" in problem:
-        return "Pawl needs keys `~pawl:*`, channels `&pawl:*`, and the commands that docs/servers.md lists."
-    if "TLS" in problem:
-        return "rediss:// is for servers that speak TLS, redis:// for those that do not."
-    return "Start it, or mend PAWL_REDIS_URL." if "listens" in problem or "host" in problem else "See its own log."
