@@ -125,7 +125,7 @@ class Maintenance:
     async def _work(self) -> None:
         try:
             if self._throttle.acquire("golden", 10.0):
-                await self._runner.seat_golden()
+                await self._runner.refresh_golden()
             await self._retuning.maintain(self._interrupted.is_set)
         except ParentNotLive as error:
             log.info("another_learner_was_faster", problem=str(error))

@@ -55,8 +55,8 @@ def teach(
 ) -> list[LabelledFeatures]:
     """One committed change as the worker makes it, members included; returns who is in the head afterwards."""
     removes = removes or []
-    stirred = task.stirred([e.label for e in adds], [e.label for e in removes])
-    members = {label: [e for e in known if e.label == label] for label in stirred}
+    labels = task.reweighted_labels([e.label for e in adds], [e.label for e in removes])
+    members = {label: [e for e in known if e.label == label] for label in labels}
     task.apply(task.propose(ModelChange(adds, removes, members), bulk=bulk))
     gone = {e.sample_id for e in removes}
     return [e for e in known if e.sample_id not in gone] + adds
@@ -67,7 +67,9 @@ def direct_weights(task: TaskModel, known: list[LabelledFeatures]) -> torch.Tens
     features = torch.stack([e.features for e in known]).double()
     index = torch.tensor([task.labels.index(e.label) for e in known])
     counts = torch.bincount(index, minlength=len(task.labels)).tolist()
-    weights = torch.tensor([e.weight * task.level(counts[i]) for e, i in zip(known, index.tolist(), strict=True)])
+    weights = torch.tensor(
+        [e.weight * task.class_weight(counts[i]) for e, i in zip(known, index.tolist(), strict=True)]
+    )
     weighted = features * weights.double()[:, None]
     gram = weighted.T @ features + task.head.regularisation * torch.eye(DIMENSION, dtype=torch.float64)
     targets = torch.nn.functional.one_hot(index, len(task.labels)).double()

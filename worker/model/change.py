@@ -14,9 +14,16 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class LabelledFeatures:
-    """A sample with its features (p,), and what decides whether it evaluates.
+    """A sample as a head sees it.
 
-    `eligible` says that no encoder was trained on it.
+    Args:
+        sample_id, label, weight: as its client sent it; the weight includes the sample's emphasis.
+        features: phi (p,).
+        order: digest of its text; decides who stays in a full evaluation set.
+        heldout: no encoder is ever trained on it.
+        golden: it evaluates and is never learned.
+        pinned: no candidate may lose its right answer.
+        eligible: it may evaluate: no encoder was trained on it, and it does not read as another with another label.
     """
 
     sample_id: str
@@ -32,9 +39,13 @@ class LabelledFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """What enters and what leaves. `members` are the learned samples of each label in `TaskModel.stirred`.
+    """A change of the samples in a head.
 
-    `corrections` are the ids of those of `adds` that may be emphasised.
+    Args:
+        adds: what enters.
+        removes: what leaves.
+        members: learned samples of each label in `TaskModel.reweighted_labels`: their weight changes with the class.
+        corrections: ids of those of `adds` that may get a correction weight.
     """
 
     adds: Sequence[LabelledFeatures] = ()
@@ -65,5 +76,5 @@ class ModelChange:
         )
 
     def emphasised(self, factors: Mapping[str, float]) -> ModelChange:
-        """With these multiples, by sample id, of the weights of what enters."""
+        """The change with the weights of what enters multiplied by `factors`, by sample id."""
         return replace(self, adds=[replace(e, weight=e.weight * factors.get(e.sample_id, 1.0)) for e in self.adds])

@@ -54,7 +54,7 @@ class ClassBalance:
     young_class_size: int
     prior_correction: float
 
-    def level(self, count: int) -> float:
+    def class_weight(self, count: int) -> float:
         """Weight of each sample of a class with `count` samples; steps at powers of two, so it changes rarely."""
         if count >= self.young_class_size:
             return 1.0
@@ -67,7 +67,7 @@ class ClassBalance:
 
     def item_weights(self, rows: EvaluationRows, counts: Sequence[int], learned: Tensor | None = None) -> Tensor:
         """With which each row is in a head, (m,); 0 for golden ones, and for those that are not `learned` (m,)."""
-        levels = torch.tensor([self.level(count) for count in counts]).to(rows.weights)
+        levels = torch.tensor([self.class_weight(count) for count in counts]).to(rows.weights)
         is_in = ~rows.golden if learned is None else learned & ~rows.golden
         return torch.where(is_in, rows.weights * levels[rows.targets], 0.0)
 

@@ -24,6 +24,7 @@ Tensor = torch.Tensor
 MARGIN = 0.05
 """By how much the right label must lead, in units of the score (targets are 0 and 1)."""
 _CLOSEST = 0.999
+"""Largest k."""
 
 
 def emphasis_of(
@@ -47,15 +48,16 @@ def emphasis_of(
         return {}
     chosen = [change.adds[row] for row in places]
     columns = [space.index[example.label] for example in chosen]
-    levels = [balance.level(space.counts[column]) for column in columns]
+    levels = [balance.class_weight(space.counts[column]) for column in columns]
     features = torch.stack([example.features for example in chosen]).to(head.weights)
     targets = torch.tensor(columns, device=head.device)
     weights = torch.tensor([example.weight * level for example, level in zip(chosen, levels, strict=True)]).to(features)
     scores = torch.nn.functional.pad(features @ head.weights, (0, len(space.labels) - head.classes))
     offsets = balance.offsets(space.counts, head.weights)
-    own = scores.gather(1, targets[:, None])
-    lead = scores + offsets - own - offsets[targets][:, None] + MARGIN
-    room = (1.0 - own + scores).clamp(min=1e-6)
+    wanted = scores.gather(1, targets[:, None])  # s_y
+    lead = scores + offsets - wanted - offsets[targets][:, None] + MARGIN
+    room = (1.0 - wanted + scores).clamp(min=1e-6)
+    # The largest k over all labels but y, whose own column is nulled; k near 1 would ask for an infinite weight.
     shares = (lead / room).scatter(1, targets[:, None], 0.0).amax(1).clamp(0.0, _CLOSEST)
     needed = shares / ((1.0 - shares) * leverages[places].clamp(min=1e-9))
     factors = (needed / weights).clamp(1.0, limit).tolist()

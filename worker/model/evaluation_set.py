@@ -80,11 +80,15 @@ class EvaluationScores:
     leverages: Tensor
 
     def leave_one_out(self, targets: Tensor, weights: Tensor) -> Tensor:
-        """PRESS scores (m, C): what each item would get had it not been learned. `weights` (m,), 0 for unlearned."""
-        own = (weights * self.leverages).clamp(max=1.0 - 1e-9)
+        """PRESS scores (m, C): what each item would get from a head that never saw it.
+
+        `targets` (m,) are the columns of the labels, `weights` (m,) those in the head, 0 for what it has not learned.
+        """
+        # w h is 1 where nothing but the sample itself speaks in its direction; without the clamp that divides by 0.
+        influence = (weights * self.leverages).clamp(max=1.0 - 1e-9)
         scores = self.scores.clone()
-        scores[torch.arange(len(targets), device=targets.device), targets] -= own
-        return scores.div_((1.0 - own)[:, None])
+        scores[torch.arange(len(targets), device=targets.device), targets] -= influence
+        return scores.div_((1.0 - influence)[:, None])
 
     def widened(self, classes: int) -> EvaluationScores:
         """With columns of zeros up to `classes`."""
@@ -174,8 +178,8 @@ class EvaluationSet:
         chosen = [able[row] for row in kept]
         like = self._features
         features = torch.stack([examples[row].features for row in chosen]).to(like) if chosen else like[:0]
-        own = head.leverages(features) if leverages is None else leverages[chosen]
-        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, own)
+        theirs = head.leverages(features) if leverages is None else leverages[chosen]
+        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, theirs)
 
     def append(self, new: NewRows, scores: EvaluationScores) -> None:
         """Adds rows at the end; `scores` are those of all rows from here on."""
@@ -220,8 +224,10 @@ class EvaluationSet:
         return EvaluationSet(self._features.clone(), self.rows, self._scores)
 
     def _keep(self, rows: Sequence[int]) -> None:
-        """Lets these rows stay. Gaps are filled from the end: a full set loses one row at every correction, and moving
-        all that follow it would cost more than the head update itself.
+        """Keeps these rows alone.
+
+        Gaps are filled with rows from the end: a full set loses one row at every correction, and moving all that follow
+        it would cost more than the head update itself.
         """
         stay = sorted(rows)
         gaps = sorted(set(range(len(stay))).difference(stay))
@@ -253,16 +259,16 @@ def balanced(items: Sequence[EvaluationItem], limit: int) -> list[int]:
     for row, item in enumerate(items):
         by_class.setdefault(item.class_index, []).append(row)
     sizes = {index: len(rows) for index, rows in by_class.items()}
-    ranked: set[int] = set()  # classes in order; those that lose nothing need none
-    gone: set[int] = set()
+    ranked: set[int] = set()  # classes whose rows are in order; those that lose nothing need none
+    leaving: set[int] = set()
     for _ in range(len(items) - limit):
         largest = max(sizes, key=lambda index: (sizes[index], index))
         if largest not in ranked:
             by_class[largest].sort(key=lambda row: _rank(items[row]))
             ranked.add(largest)
-        gone.add(by_class[largest].pop())
+        leaving.add(by_class[largest].pop())
         sizes[largest] -= 1
-    return [row for row in range(len(items)) if row not in gone]
+    return [row for row in range(len(items)) if row not in leaving]
 
 
 def _rank(item: EvaluationItem) -> tuple[bool, bool, str]:

@@ -24,7 +24,7 @@ _LOWEST = -1.0
 
 
 def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty:
-    """Novelty of a task.
+    """The novelty of a task's texts: its factor for new texts, and the quantiles of known ones as if unknown.
 
     Args:
         gram: sum w z z^T over the task's texts, (d_0, d_0) float64.
@@ -32,12 +32,12 @@ def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty
         weights: with which each of these is in `gram`, (m,); 0 where it is not.
         scores: their leave-one-out scores, (m, C).
     """
-    gram, z, weights, scores = (one.double().cpu() for one in (gram, z, weights, scores))
+    gram, z, weights, scores = (tensor.double().cpu() for tensor in (gram, z, weights, scores))
     identity = torch.eye(len(gram), dtype=torch.float64)
     lower = torch.linalg.cholesky(gram + _REGULARISATION * identity)
     factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
-    own = (z @ factor).square().sum(1)
-    leverages = own / (1.0 - weights * own).clamp(min=1e-9)
+    present = (z @ factor).square().sum(1)  # h, with the text itself in the Gram matrix
+    leverages = present / (1.0 - weights * present).clamp(min=1e-9)
     strangeness = LEVERAGE_WEIGHT * leverages.clamp(min=1e-12).log() - scores.amax(1).clamp(min=_LOWEST)
     if not len(strangeness):  # nothing to rank against: only what is like nothing at all is novel
         strangeness = torch.zeros(1, dtype=torch.float64)

@@ -16,12 +16,16 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class PairedScores:
-    """What the gate sees of a task. Scores are corrected for class priors; leave-one-out on the evaluation set.
+    """Scores of the live head and the candidate on the same samples of one task, prior corrections included.
 
-    items (m), targets (m,), live and candidate (m, C); for what is new: new_targets (k,), new_live and
-    new_candidate (k, C). Columns the live head does not have hold `NEVER`. `fresh` are the columns of labels that the
-    candidate can answer and the live head cannot. `present` (m, C) is for a part of a batch, whose live head is the
-    one from before the batch: the head that the part is built on.
+    Args:
+        labels: of the C columns.
+        items, targets: the m evaluation items, and the column of each one's label (m,).
+        live, candidate: leave-one-out scores of the items, (m, C). Columns that the live head lacks hold `NEVER`.
+        new_targets, new_live, new_candidate: the same of the k samples that enter, (k,) and (k, C); not left out.
+        fresh: columns of labels that the candidate can answer and the live head cannot.
+        present: scores (m, C) of the head that a part of a batch is built on; its live head is that from before the
+            batch. None for a whole batch.
     """
 
     labels: tuple[str, ...]
@@ -38,7 +42,7 @@ class PairedScores:
 
 @dataclass(frozen=True, slots=True)
 class RegularisationChoice:
-    """A lambda, and how many samples the head had learned when it was chosen."""
+    """A lambda (features have a squared norm of about 3), and how many samples the head had when it was chosen."""
 
     value: float
     samples: int
@@ -101,7 +105,10 @@ class Proposal:
 
 
 def without_live(paired: PairedScores, first: PairedScores) -> PairedScores:
-    """A judgement with nothing to compare with: every label of the live side is `NEVER`. `first` saw the arrivals."""
+    """The scores of a first version, which has no live head to compare with: that side is `NEVER` everywhere.
+
+    `first` has the scores of the samples that enter.
+    """
     return replace(
         paired,
         live=torch.full_like(paired.candidate, NEVER),

@@ -24,8 +24,8 @@ Tensor = torch.Tensor
 def reweighted(model: TaskModel, old: str, new: str) -> list[str]:
     """Of two labels to be merged those whose samples change their weight; `propose_rename` needs them."""
     counts = dict(zip(model.labels, model.counts, strict=True))
-    merged = model.level(counts.get(old, 0) + counts.get(new, 0))
-    return [label for label in (old, new) if counts.get(label) and model.level(counts[label]) != merged]
+    merged = model.class_weight(counts.get(old, 0) + counts.get(new, 0))
+    return [label for label in (old, new) if counts.get(label) and model.class_weight(counts[label]) != merged]
 
 
 def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, Sequence[LabelledFeatures]]) -> Proposal:
@@ -38,9 +38,12 @@ def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, S
         labels = [new if label == old else label for label in space.labels]
         form = Replacement(model.head, model.evaluation)
         return _proposal(model, form, (LabelSpace.of(labels, space.counts), range(len(labels))))
-    head, merged = model.head.copy(), model.level(space.counts[space.index[old]] + space.counts[space.index[new]])
+    head, merged = (
+        model.head.copy(),
+        model.class_weight(space.counts[space.index[old]] + space.counts[space.index[new]]),
+    )
     moved = [
-        (space.index[label], example, example.weight * (merged - model.level(space.counts[space.index[label]])))
+        (space.index[label], example, example.weight * (merged - model.class_weight(space.counts[space.index[label]])))
         for label in reweighted(model, old, new)
         for example in members[label]
     ]
@@ -71,7 +74,7 @@ class Retirement:
         """Takes these samples out of the statistics."""
         if not examples:
             return
-        level = self._model.level(self._model.counts[self._column])
+        level = self._model.class_weight(self._model.counts[self._column])
         columns, weights = [self._column] * len(examples), [-example.weight * level for example in examples]
         self._head.absorb(_rows(examples, columns, weights), self._head.classes)
         self._left -= len(examples)

@@ -143,7 +143,7 @@ class RidgeHead:
         precision = torch.linalg.inv(system)
         innovation = precision @ (targets - features @ weights)
         weights = (weights + columns @ innovation).to(self.dtype)
-        columns, precision, innovation = (one.to(self.dtype) for one in (columns, precision, innovation))
+        columns, precision, innovation = (each.to(self.dtype) for each in (columns, precision, innovation))
         return RankUpdate(change, weights, columns, precision, innovation, error)
 
     def apply(self, update: RankUpdate) -> None:

@@ -82,15 +82,15 @@ class TaskModel:
         other.evaluation_limit = evaluation_limit or self.evaluation_limit
         return other
 
-    def level(self, count: int) -> float:
+    def class_weight(self, count: int) -> float:
         """Weight of each sample of a class with `count` samples."""
-        return self.balance.level(count)
+        return self.balance.class_weight(count)
 
     def offsets(self, counts: Sequence[int]) -> Tensor:
         """Prior correction (C,) for these counts."""
         return self.balance.offsets(counts, self.head.weights)
 
-    def stirred(self, adds: Sequence[str], removes: Sequence[str]) -> list[str]:
+    def reweighted_labels(self, adds: Sequence[str], removes: Sequence[str]) -> list[str]:
         """Labels whose present members change their weight when samples with these labels come and go."""
         now = dict(zip(self.labels, self.counts, strict=True))
         after = dict(now)
@@ -101,7 +101,7 @@ class TaskModel:
         return [
             label
             for label, count in now.items()
-            if count and after[label] and self.level(count) != self.level(after[label])
+            if count and after[label] and self.class_weight(count) != self.class_weight(after[label])
         ]
 
     def propose(self, change: ModelChange, *, bulk: bool = False) -> Proposal:
@@ -175,7 +175,7 @@ class TaskModel:
     def absorb(self, examples: Sequence[LabelledFeatures]) -> None:
         """Adds samples that `restore` has counted to the statistics; `refit` must follow."""
         if examples:
-            index, levels = self.space.index, [self.level(count) for count in self.counts]
+            index, levels = self.space.index, [self.class_weight(count) for count in self.counts]
             self.head.absorb(ModelChange(examples).rows(index, levels, levels), len(self.labels))
             self._revision += 1
 
@@ -184,19 +184,19 @@ class TaskModel:
         self.head.refit()
         self._revision += 1
 
-    def seat(self, examples: Sequence[LabelledFeatures]) -> None:
+    def add_to_evaluation(self, examples: Sequence[LabelledFeatures]) -> None:
         """Puts learned samples into the evaluation set after a restart, and golden ones, which are never learned."""
         new = self.evaluation.new_rows(examples, self.space.index, self.evaluation_limit, self.head)
         self.evaluation.append(new, self.evaluation.scores_with(new, self.head, self.head.classes))
         self.evaluation.trim(self.evaluation_limit)
         self._revision += 1
 
-    def unseat(self, sample_ids: Collection[str]) -> None:
+    def drop_from_evaluation(self, sample_ids: Collection[str]) -> None:
         """Takes samples out of the evaluation set; the head keeps them."""
         self.evaluation.drop(sample_ids)
         self._revision += 1
 
-    def best_seats(self, examples: Sequence[LabelledFeatures]) -> list[LabelledFeatures]:
+    def best_for_evaluation(self, examples: Sequence[LabelledFeatures]) -> list[LabelledFeatures]:
         """Of these, those that stay in a full evaluation set."""
         return [examples[row] for row in balanced(evaluation_items(examples, self.space.index), self.evaluation_limit)]
 
@@ -253,8 +253,8 @@ class TaskModel:
         )
 
     def _moved(self, change: ModelChange, space: LabelSpace) -> RowChange:
-        old = [self.level(count) for count in self.space.widened(len(space.labels))]
-        new = [self.level(count) for count in space.counts]
+        old = [self.class_weight(count) for count in self.space.widened(len(space.labels))]
+        new = [self.class_weight(count) for count in space.counts]
         return change.rows(space.index, old, new)
 
     def _paired(

@@ -1,11 +1,10 @@
 """The gate: a candidate serves only if it is shown to be no worse than the version before it.
 
 *Harm* is measured with the label space held fixed: texts of the labels that the version before knows, and these labels
-as the answers. A text that goes to a label which is new in the batch is *overlap*, a trade: it is accepted where that
-label's own leave-one-out gain clearly outweighs it, and reported by name either way (ADR 0023).
+as the answers. A text that goes to a label which is new in the batch is *overlap*: it is accepted if that label's own
+leave-one-out gain clearly outweighs it, and reported by name either way (ADR 0023).
 
-Pure functions of scores and targets. Fails closed: a number that is not finite, or a report that cannot be computed,
-refuses the candidate.
+The gate fails closed: a number that is not finite refuses the candidate, and so does a report that cannot be made.
 
 Sources: exact McNemar test (McNemar 1947; the binomial form), Holm's step-down correction (Holm 1979), expected
 calibration error (Guo et al., ICML 2017), progressive validation (Blum et al., COLT 1999).
@@ -41,12 +40,15 @@ from worker.release.outcomes import (
     class_name,
     right,
 )
-from worker.release.overlap import bad_trades, overlaps
+from worker.release.overlap import excessive_overlaps, overlaps
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is judged of one task: scores as in `PairedScores`, the temperatures of both heads, served answers (k,)."""
+    """What is judged of one task: scores, the temperatures of both heads, and the answers (k,) that were served.
+
+    A served answer is None if it is not known; the live head's takes its place.
+    """
 
     paired: PairedScores
     live_temperature: float
@@ -63,10 +65,16 @@ def judge(
     forced: str | None = None,
     charged: Mapping[str, Collection[str]] | None = None,
 ) -> GateReport:
-    """Compares a candidate with the live version in every task. `forced` passes all but numbers that are not finite.
+    """Compares a candidate with the live version in every task.
 
-    `charged` is, by task, what a batch was refused for that this is a part of: there the loss was shown to be more than
-    chance, so that no part which adds to it passes as chance.
+    Args:
+        evidence: by task.
+        settings: with the thresholds, `gate_*`.
+        size_bytes: of the candidate's artefacts.
+        latency_ratio: time per text of the candidate over that of the live version; for another encoder.
+        forced: why the candidate is accepted whatever is found, but for numbers that are not finite.
+        charged: by task, what a batch was refused for that this is a part of. The loss was shown to be more than chance
+            there, so no part that adds to it passes as chance.
     """
     reasons: list[str] = []
     charges: dict[str, list[str]] = {}
@@ -184,7 +192,7 @@ def _charges(report: TaskReport, settings: Settings, charged: Collection[str]) -
             charges["ece"] = f"calibration error rises from {report.ece_live:.3f} to {report.ece_candidate:.3f}"
     if report.pinned_broken:
         charges["pinned"] = f"pinned samples are now wrong: {', '.join(report.pinned_broken[:5])}"
-    return charges | {f"overlap {label!r}": why for label, why in bad_trades(report, settings).items()}
+    return charges | {f"overlap {label!r}": why for label, why in excessive_overlaps(report, settings).items()}
 
 
 def _holm(classes: Sequence[ClassReport], alpha: float) -> list[ClassReport]:

@@ -1,4 +1,4 @@
-"""Overlap: texts of older labels that go to a label which is new in a batch. No harm but a trade (ADR 0023)."""
+"""Overlap: texts of older labels that go to a label which is new in a batch. It is reported, and no harm (ADR 0023)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ def overlaps(paired: PairedScores, outcomes: Outcomes) -> list[Overlap]:
     was, now = outcomes.plain
     targets, labels, lost = outcomes.targets, paired.labels, was & ~now
     answers = paired.candidate.argmax(1).cpu().numpy()
-    trades = []
+    pairs = []
     for new in paired.fresh:
         of_new = targets == new
         taken = np.bincount(targets[lost & (answers == new)], minlength=len(labels))
         for old in np.flatnonzero(taken).tolist():
             names, numbers = (labels[new], labels[old]), (int(taken[old]), int((targets == old).sum()))
             gained = int(now[of_new].sum())
-            trades.append(Overlap(*names, *numbers, gained, int(of_new.sum()), _same_thing(*names, *numbers)))
-    return sorted(trades, key=lambda trade: -trade.taken)
+            pairs.append(Overlap(*names, *numbers, gained, int(of_new.sum()), _same_thing(*names, *numbers)))
+    return sorted(pairs, key=lambda pair: -pair.taken)
 
 
 def _same_thing(label: str, old_label: str, taken: int, items: int) -> str:
     return f"{label} takes {taken} of {items} texts of {old_label}: the same thing? `pawl labels merge`"
 
 
-def bad_trades(report: TaskReport, settings: Settings) -> dict[str, str]:
+def excessive_overlaps(report: TaskReport, settings: Settings) -> dict[str, str]:
     """New labels that take more from older ones than their own texts are worth -> the sentence that says so.
 
     What a label takes counts once it is more than chance (as many lost and none gained) and more than the settings let
     any candidate lose, overall or in one class; then its own gain must be significantly more than what it takes.
     """
     sentences = {}
-    for label in dict.fromkeys(trade.label for trade in report.overlaps):
-        trades = [trade for trade in report.overlaps if trade.label == label]
-        worst, taken, gained = trades[0], sum(trade.taken for trade in trades), trades[0].gained
+    for label in dict.fromkeys(pair.label for pair in report.overlaps):
+        pairs = [pair for pair in report.overlaps if pair.label == label]
+        worst, taken, gained = pairs[0], sum(pair.taken for pair in pairs), pairs[0].gained
         too_much = taken > settings.gate_max_drop * report.known.items or any(
-            trade.taken > settings.gate_max_class_drop * trade.items for trade in trades
+            pair.taken > settings.gate_max_class_drop * pair.items for pair in pairs
         )
         is_loss = too_much and McNemar(lost=taken, gained=0).p_worse < settings.gate_alpha
         if is_loss and McNemar(lost=taken, gained=gained).p_better >= settings.gate_alpha:

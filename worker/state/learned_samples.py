@@ -82,7 +82,7 @@ class LearnedSamples:
         if task not in state.tasks:
             return {}
         moving = {*absent, *(sample.id for sample in (*adds, *removes))}
-        labels = state.tasks[task].stirred([s.label for s in adds], [s.label for s in removes])
+        labels = state.tasks[task].reweighted_labels([s.label for s in adds], [s.label for s in removes])
         limit = self._settings.young_class_size + len(moving) + 1
         members = {}
         for label in labels:

@@ -62,7 +62,7 @@ class Recovery:
             await self._seat(restored, snapshot.evaluation)
             followed = await self.follow(restored, version)
             if followed is not None:
-                await self.seat_golden(followed)
+                await self.refresh_golden(followed)
                 log.info("recovered", version=version.number, snapshot=snapshot.version, samples=followed.samples)
                 return followed
         state = await self.rebuild(state, version)
@@ -119,18 +119,20 @@ class Recovery:
             chosen_at = int(_numbers(version, "regularisation_chosen_at").get(task, 0))
             temperature = version.heads[task].temperature if task in version.heads else None
             model.restore({label: counts[label] for label in labels}, chosen_at, temperature)
-            seats: list[LabelledFeatures] = []
+            evaluating: list[LabelledFeatures] = []
             async for page in self._learned.in_head(state, task):
                 examples = await self._learned.features(state, page)
                 await asyncio.to_thread(model.absorb, examples)
-                seats = model.best_seats([*seats, *(example for example in examples if example.eligible)])
+                evaluating = model.best_for_evaluation(
+                    [*evaluating, *(example for example in examples if example.eligible)]
+                )
             await asyncio.to_thread(model.refit)
-            await asyncio.to_thread(model.seat, seats)
+            await asyncio.to_thread(model.add_to_evaluation, evaluating)
         state = replace(state, tasks=tasks, version=version.number, watermark=version.watermark)
-        await self.seat_golden(state)
+        await self.refresh_golden(state)
         return state
 
-    async def seat_golden(self, state: LearnerState) -> None:
+    async def refresh_golden(self, state: LearnerState) -> None:
         """Puts golden samples into the evaluation sets, and takes out those that are no more golden or pinned so.
 
         A text that the encoder was trained on evaluates nothing, golden or not.
@@ -138,14 +140,14 @@ class Recovery:
         for task, model in state.tasks.items():
             golden = await self._samples.golden(task, self._settings.gate_items)
             present = {(sample.id, sample.pinned) for sample in golden}
-            seated = {(item.sample_id, item.pinned) for item in model.evaluation.items if item.golden}
-            if stale := seated - present:
-                model.unseat({sample_id for sample_id, _ in stale})
+            golden_items = {(item.sample_id, item.pinned) for item in model.evaluation.items if item.golden}
+            if stale := golden_items - present:
+                model.drop_from_evaluation({sample_id for sample_id, _ in stale})
             taken = {item.sample_id for item in model.evaluation.items}
             missing = [sample for sample in golden if sample.id not in taken and sample.label in model.labels]
             missing = [sample for sample in missing if sample.text_digest not in state.trained]
             if missing:
-                await asyncio.to_thread(model.seat, await self._learned.features(state, missing))
+                await asyncio.to_thread(model.add_to_evaluation, await self._learned.features(state, missing))
 
     async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
         """Digests of the texts that the encoder's lineage was trained on; under any id or task they judge nothing."""
@@ -183,7 +185,7 @@ class Recovery:
         for task, ids in evaluation.items():
             samples = await self._samples.get_many(ids)
             samples = [s for s in samples if s.label in state.tasks[task].labels]  # a label may be renamed just now
-            await asyncio.to_thread(state.tasks[task].seat, await self._learned.features(state, samples))
+            await asyncio.to_thread(state.tasks[task].add_to_evaluation, await self._learned.features(state, samples))
 
 
 def _net_moves(rows: Sequence[LedgerRow]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from worker.model.evaluation_set import balanced, evaluation_items
 from worker.model.hyperparameters import temperature_of
 from worker.model.proposal import PairedScores, Proposal
 from worker.release.gate import Evidence, judge
-from worker.release.overlap import bad_trades
+from worker.release.overlap import excessive_overlaps
 from worker.screening.conflict_resolution import Resolution
 from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_state import LearnerState
@@ -101,12 +101,12 @@ class Bisection:
         return self._result
 
     def _prepare(self) -> None:
-        """The evaluation set keeps all it has until the end, and seats what the whole batch would have seated."""
+        """The evaluation set keeps all it has until the end, and takes in what the whole batch would have brought."""
         adds = [example for example in self._batch.change.adds if example.eligible]
         index = {label: column for column, label in enumerate(dict.fromkeys(example.label for example in adds))}
-        seats = {adds[row].sample_id for row in balanced(evaluation_items(adds, index), self._live.evaluation_limit)}
+        entering = {adds[row].sample_id for row in balanced(evaluation_items(adds, index), self._live.evaluation_limit)}
         for example in self._batch.change.adds:
-            if example.sample_id not in seats:
+            if example.sample_id not in entering:
                 self._examples[example.sample_id] = replace(example, eligible=False)
 
     def _units(self, behind: Mapping[str, float]) -> list[list[Sample]]:
@@ -136,9 +136,9 @@ class Bisection:
         if report.accepted:
             return
         reason = harm(self._batch.task, report)
-        trade = self._bad_trade(units, report)
-        if trade is not None:
-            self._result.harmful |= dict.fromkeys((sample.id for sample in part), f"harms: {trade}")
+        overlap = self._excessive_overlap(units, report)
+        if overlap is not None:
+            self._result.harmful |= dict.fromkeys((sample.id for sample in part), f"harms: {overlap}")
         elif len(part) <= self._least or self._result.trials >= MOST_TRIALS:
             why = f"{reason} (tried in a group of {len(part)}, not alone)" if len(part) > 1 else reason
             self._result.harmful |= dict.fromkeys((sample.id for sample in part), why)
@@ -148,12 +148,12 @@ class Bisection:
             await self._try(smaller[:middle])
             await self._try(smaller[middle:])
 
-    def _bad_trade(self, units: Sequence[list[Sample]], report: GateReport) -> str | None:
+    def _excessive_overlap(self, units: Sequence[list[Sample]], report: GateReport) -> str | None:
         """Why a new label, tried by itself, is refused for the texts that it takes; it is not halved then."""
         task_report = report.tasks.get(self._batch.task)
         if len(units) > 1 or task_report is None:
             return None
-        return bad_trades(task_report, self._settings).get(units[0][0].label)
+        return excessive_overlaps(task_report, self._settings).get(units[0][0].label)
 
     async def _trial(self, part: Sequence[Sample]) -> GateReport:
         """Judges a part with what is in already; one that passes is in from here on."""

@@ -94,7 +94,7 @@ class Bootstrap:
             task: await asyncio.to_thread(_fit, state.tasks[task], first, exported.get(task))
             for task, first in step.proposals.items()
         }
-        await self._recovery.seat_golden(state)
+        await self._recovery.refresh_golden(state)
         proposals = {}
         for task, (paired, temperature) in fitted.items():
             proposal = state.tasks[task].propose_settings(temperature=temperature)

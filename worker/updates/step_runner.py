@@ -191,10 +191,10 @@ class StepRunner:
         written, _ = await self._write_and_judge(state, step, novelty)
         await self._publisher.take_back(written)
 
-    async def seat_golden(self) -> None:
-        """Golden samples that came since the start take their seats in the evaluation sets."""
+    async def refresh_golden(self) -> None:
+        """Puts golden samples that came since the start into the evaluation sets."""
         if self._state is not None:
-            await self._recovery.seat_golden(self._state)
+            await self._recovery.refresh_golden(self._state)
 
     def mark_alike(self, sample_ids: Collection[str]) -> None:
         """Notes samples that read the same as others with another label: they evaluate nothing.
@@ -207,7 +207,7 @@ class StepRunner:
         self._state = state = replace(state, alike=state.alike | frozenset(sample_ids))
         for model in state.tasks.values():
             kept = {item.sample_id for item in model.evaluation.items if item.golden or item.pinned}
-            model.unseat(state.alike - kept)
+            model.drop_from_evaluation(state.alike - kept)
 
     def mark_chosen(self, task: str) -> None:
         """Notes that lambda of a task was looked for, so that it is not at every quiet moment."""

@@ -71,10 +71,10 @@ def test_golden_samples_rank_though_they_are_not_in_the_head() -> None:
     known = [*examples("a", 40), *examples("b", 40)]
     teach(task, known, [], bulk=True)
     golden = [replace(e, golden=True) for e in examples("a", 30, seed=3)]
-    task.seat(golden)
+    task.add_to_evaluation(golden)
     assert [item.sample_id for item in task.evaluation.items] == [e.sample_id for e in (*known, *golden)]
     z = torch.stack([e.features[:_PART] for e in (*known, *golden)])
-    weights = torch.tensor([task.level(40)] * len(known) + [0.0] * len(golden))
+    weights = torch.tensor([task.class_weight(40)] * len(known) + [0.0] * len(golden))
     _assert_same(task.novelty(_PART), measure(_gram(task, known), z, weights, task.leave_one_out()))
 
 
@@ -120,7 +120,7 @@ async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Liv
 def _gram(task: TaskModel, known: Sequence[LabelledFeatures]) -> torch.Tensor:
     counts = dict(zip(task.labels, task.counts, strict=True))
     z = torch.stack([e.features for e in known]).double()
-    weights = torch.tensor([e.weight * task.level(counts[e.label]) for e in known], dtype=torch.float64)
+    weights = torch.tensor([e.weight * task.class_weight(counts[e.label]) for e in known], dtype=torch.float64)
     return ((z * weights[:, None]).T @ z)[:_PART, :_PART]
 
 

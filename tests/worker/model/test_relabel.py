@@ -127,7 +127,7 @@ def test_a_retired_label_is_never_answered_and_judges_nobody() -> None:
     task = learner()
     known = teach(task, [e for label in "abc" for e in examples(label, 30, spread=2.0)], [])
     golden = [replace(e, sample_id=f"g-{e.sample_id}", golden=True) for e in examples("b", 4, seed=3)]
-    task.seat(golden)
+    task.add_to_evaluation(golden)
     candidate = retire(task, known, "b")
     assert candidate.labels == ("a", "c")
     assert candidate.paired.labels == ("a", "c", "b")

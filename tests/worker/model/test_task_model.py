@@ -18,7 +18,7 @@ from worker.model.proposal import RegularisationChoice
 
 def test_class_weights_step_at_powers_of_two() -> None:
     task = learner()
-    assert [task.level(n) for n in (1, 2, 3, 4, 31, 32, 63, 64, 1000)] == [64, 32, 32, 16, 4, 2, 2, 1, 1]
+    assert [task.class_weight(n) for n in (1, 2, 3, 4, 31, 32, 63, 64, 1000)] == [64, 32, 32, 16, 4, 2, 2, 1, 1]
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12), st.booleans()), min_size=1, max_size=10))
@@ -159,7 +159,7 @@ def test_golden_samples_judge_and_are_never_learned() -> None:
         LabelledFeatures(f"g{e.sample_id}", e.label, 1.0, e.features, e.order, golden=True)
         for e in examples("a", 5, seed=7)
     ]
-    task.seat(golden)
+    task.add_to_evaluation(golden)
     assert torch.equal(task.head.weights, weights)
     rows = [row for row, item in enumerate(task.evaluation.items) if item.golden]
     assert len(rows) == 5

@@ -41,7 +41,7 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
         await _choose_lambda(lived, 3.0)
         await learner.accept([next(fresh) for _ in range(3)])
         await learner.learn_queued()
-        await learner.parts.runner.seat_golden()
+        await learner.parts.runner.refresh_golden()
         yield lived
 
 

@@ -70,7 +70,7 @@ async def test_a_life_of_changes(lived: Lived) -> None:
     fresh = iter(labelled(200, seed=2))
     old = await learner.samples.learned("default")
     await learner.accept([next(fresh) for _ in range(10)], golden=True)
-    await learner.parts.runner.seat_golden()
+    await learner.parts.runner.refresh_golden()
     await learner.accept([next(fresh) for _ in range(20)])  # some of these wait under their old labels
     await learner.change_label("rename", "card", "bank card")
     await learner.learn_queued()

@@ -46,14 +46,14 @@ async def test_a_learned_sample_that_turns_golden_leaves_the_head_exactly_and_ju
     assert (old.state, (old.reason or "")[:22]) == (SampleState.RETRACTED, "its text is golden now")
     assert (await live(learner)).gate["forced"] == "retraction"
     await assert_exact(lived)
-    await learner.parts.runner.seat_golden()
+    await learner.parts.runner.refresh_golden()
     assert golden_seats(lived) == {gold: False}
     assert gold in {one.sample_id for one in (await lived.restarted()).tasks["default"].evaluation.items}
     await again(lived, first.text, first.label, golden=True, pinned=True)
-    await learner.parts.runner.seat_golden()
+    await learner.parts.runner.refresh_golden()
     assert golden_seats(lived) == {gold: True}
     await learner.samples.request_retraction(gold)
-    await learner.parts.runner.seat_golden()
+    await learner.parts.runner.refresh_golden()
     assert golden_seats(lived) == {}
     back = await again(lived, first.text, first.label)
     assert (await learner.samples.get(back)).state is SampleState.LEARNED
@@ -75,5 +75,5 @@ async def test_a_text_that_the_encoder_was_trained_on_judges_nothing(lived: Live
     first = (await lived.learner.samples.learned("default"))[0]
     lived.learner.runner._state = replace(lived.state, trained=frozenset({first.text_digest}))
     await again(lived, first.text, first.label, golden=True)
-    await lived.learner.parts.runner.seat_golden()
+    await lived.learner.parts.runner.refresh_golden()
     assert golden_seats(lived) == {}

@@ -43,7 +43,7 @@ def test_nothing_sets_an_attribute_of_another_object() -> None:
 
 
 def test_the_step_runner_alone_changes_a_model_that_serves() -> None:
-    changing = {"apply", "seat", "unseat"}
+    changing = {"apply", "add_to_evaluation", "drop_from_evaluation"}
     found = {
         path.name
         for path, tree in _modules()
