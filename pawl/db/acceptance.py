@@ -1,4 +1,4 @@
-"""Samples accepted into SQL: looked at, made one with what is known, stored; all in one transaction, all or none."""
+"""Accepts samples into SQL: admits the items, compares them with stored samples and stores them in one transaction."""
 
 from __future__ import annotations
 
@@ -99,7 +99,10 @@ class AcceptingTable:
         digests: Collection[str],
         insisting: Collection[str],
     ) -> Acceptance:
-        """What to do; planned anew where the learner moved a sample that it concerns before that was locked."""
+        """Plans the acceptance and locks the samples it changes.
+
+        The learner may move one of them between the look and the lock. Then the plan is made anew.
+        """
         while True:
             active = await _active(connection, digests)
             before = {row.id: row.state for row in active}
@@ -151,7 +154,7 @@ class AcceptingTable:
 
 
 def _tasks(items: Sequence[NewSample], faults: Sequence[Fault]) -> list[str]:
-    """The tasks of the items whose form is right."""
+    """Returns the tasks of the items without a fault of form, sorted."""
     bad = {fault.index for fault in faults}
     return sorted({item.task for index, item in enumerate(items) if index not in bad})
 

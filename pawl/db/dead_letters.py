@@ -1,4 +1,4 @@
-"""Dead letters in SQL: what could not be learned, queued again or rejected by whoever decides about it."""
+"""Dead letters in SQL: samples that could not be learned. An operator queues them again or rejects them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DeadLetterTable(AcceptingTable):
         return samples[0]
 
     async def _readmitted(self, connection: AsyncConnection, sample: Sample) -> str:
-        """The name its label has now, if it may be queued: the rules are those of samples that arrive."""
+        """Returns the present name of the label. Raises `ItemsRefused` and `SentAgain`, as an acceptance would."""
         admission = await self._admitted(connection, [as_new(sample)], [])
         admission.check()
         label = admission.items[0].label

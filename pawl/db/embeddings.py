@@ -1,4 +1,4 @@
-"""Kept embeddings in SQL, so that a restart or a new head does not encode the store again."""
+"""Keeps embeddings in SQL: neither a restart nor a new head has to encode the stored texts again."""
 
 from __future__ import annotations
 

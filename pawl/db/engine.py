@@ -1,4 +1,4 @@
-"""Connections and transactions on SQLite and PostgreSQL; what failed to reach the database is `StoreUnavailable`."""
+"""Connections and transactions on SQLite and PostgreSQL. Faults of the database are raised as `StoreUnavailable`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class LockSpace(IntEnum):
-    """First halves of PostgreSQL advisory lock keys, one for each thing that is made serial."""
+    """First halves of the keys of PostgreSQL's advisory locks, one for each kind of thing that is locked."""
 
     MIGRATION = 0x7061_0001
     IDEMPOTENCY_KEY = 0x7061_0002
@@ -177,8 +177,8 @@ def _silence_of(engine: AsyncEngine) -> AbstractContextManager[None]:
 async def serialise(
     connection: AsyncConnection, space: LockSpace, names: Iterable[str], *, shared: bool = False
 ) -> None:
-    """Makes transactions that name the same thing wait for each other until they end; `shared` ones wait for the
-    others alone.
+    """Locks names until the transaction ends: others that name one of them wait. `shared` locks exclude each other not,
+    and wait for the exclusive ones alone.
 
     SQLite has one writer anyway. PostgreSQL takes advisory locks on a few stripes, in ascending order, so that two
     transactions with many names in common cannot deadlock and a bulk import does not fill the lock table.
@@ -223,8 +223,9 @@ def chunked(values: Iterable[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
 
 
 def to_json(value: Any) -> str:
-    """JSON in which numbers that are not finite are null: PostgreSQL refuses `NaN`, and the report of a candidate
-    that was refused for one must be stored all the same.
+    """Returns JSON in which numbers that are not finite are null.
+
+    PostgreSQL refuses `NaN`, and the report of a candidate that was refused because of one must be stored.
     """
     try:
         return json.dumps(value, allow_nan=False)

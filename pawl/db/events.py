@@ -17,8 +17,8 @@ from pawl.json_values import Json
 async def add_events(connection: AsyncConnection, clock: Clock, new: Sequence[tuple[str, Json]]) -> list[int]:
     """Writes events (type, payload) as the last part of a transaction; returns their ids.
 
-    Serial until the commit: else a smaller id could become visible after a larger one, and a reader that asks for
-    what came after the larger would never see it.
+    The lock is held until the commit. Without it a smaller id could become visible after a larger one, and a reader
+    that asks for events after the larger id would never see it.
     """
     await serialise(connection, LockSpace.EVENTS, ["events"])
     ids: list[int] = []

@@ -47,7 +47,7 @@ def _conditions(where: SampleFilter) -> list[ColumnElement[bool]]:
 
 @asynccontextmanager
 async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that sees the moment in which it began: a version promoted meanwhile cannot split an export."""
+    """A transaction that reads the state at its beginning: a promotion during an export does not show in it."""
     sqlite = engine.dialect.name == "sqlite"
     with translated(engine.url):
         async with engine.connect() as connection:

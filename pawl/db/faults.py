@@ -1,4 +1,4 @@
-"""What keeps the database from working, told twice: in words fit for a client, and as the server itself puts it."""
+"""Translates faults of the database into sentences for clients; the server's own words are kept beside them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MISFITS = {"42501", "42P01", "42703", "3F000"}
 
 @contextmanager
 def translated(url: URL) -> Iterator[None]:
-    """What failed to reach the database, or is amiss with it, is `StoreUnavailable`; a mistake in a call stays one."""
+    """Raises `StoreUnavailable` for faults of the database or of the way to it; mistakes in a statement pass."""
     try:
         yield
     except TimeoutError as error:  # of a request's budget

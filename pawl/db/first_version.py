@@ -1,4 +1,4 @@
-"""What the first version is made of: asked of all that waits, not of the oldest rows, whatever order they came in."""
+"""Whether queued samples make a first version, and which. All are looked at, whatever order they came in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FirstVersionTable:
 
 
 def _stands() -> ColumnElement[bool]:
-    """No newer label for the same text waits, too."""
+    """The condition that no newer label for the same text is queued."""
     newer = table.alias("newer")
     same = (newer.c.text_digest == table.c.text_digest, newer.c.task == table.c.task)
     return ~exists().where(*same, newer.c.state == SampleState.QUEUED.value, newer.c.seq > table.c.seq)

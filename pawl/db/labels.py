@@ -135,8 +135,8 @@ class SqlLabelStore(TaskTable):
 
 
 async def lock_labels(connection: AsyncConnection, tasks: Collection[str], *, shared: bool = False) -> None:
-    """Until the transaction ends nobody decides about the labels of these tasks; without `shared`, nobody accepts
-    samples for them either. Taken before any row is locked.
+    """Locks the labels of tasks until the transaction ends: nobody else changes them and, without `shared`, nobody
+    accepts samples for the tasks. Take it before any row lock, as every transaction does: no two can deadlock.
     """
     await serialise(connection, LockSpace.LABELS, tasks, shared=shared)
 
@@ -170,8 +170,8 @@ async def apply_label_change(
 
 
 async def _relabel_samples(connection: AsyncConnection, task: str, old: str, new: str) -> None:
-    """Of two active samples of one text that now have one label the older leaves the uniqueness to the newer, and
-    the learner takes it out when it learns the newer, as with any correction.
+    """Renames a label. Where both labels have an active sample of one text, the older is marked superseded; the learner
+    takes it out when it learns the newer one, as with any correction.
     """
     await lock_where(connection, *_active(task, [old, new]))
     newer = samples.alias("newer")
@@ -201,7 +201,7 @@ async def _settle(
 
 
 async def _counts(connection: AsyncConnection, task: str) -> dict[tuple[str, str], int]:
-    """(label, state) -> active samples."""
+    """Counts the active samples of a task by (label, state)."""
     active = (samples.c.task == task, samples.c.state.in_(ACTIVE_STATES_SQL))
     query = select(samples.c.label, samples.c.state, func.count()).where(*active)
     rows = await connection.execute(query.group_by(samples.c.label, samples.c.state))
@@ -209,7 +209,7 @@ async def _counts(connection: AsyncConnection, task: str) -> dict[tuple[str, str
 
 
 async def _learned_since(connection: AsyncConnection, task: str) -> dict[str, int]:
-    """Label -> the version that learned its oldest present sample."""
+    """Returns, for each label, the version that learned its oldest sample that is still learned."""
     learned = (samples.c.task == task, samples.c.state == SampleState.LEARNED.value)
     oldest = select(func.min(samples.c.seq)).where(*learned).group_by(samples.c.label)
     query = select(samples.c.label, samples.c.learned_in_version).where(samples.c.seq.in_(oldest))

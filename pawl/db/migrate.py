@@ -1,4 +1,4 @@
-"""Brings the schema of a database up to date, or says that it is not."""
+"""Migrates a database's schema, and checks that it is the one that this code needs."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ async def upgrade(engine: AsyncEngine) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SchemaPlan:
-    """The way from one schema to another. `current` is None for a database without Pawl's tables.
+    """The migrations from one schema to another. `current` is None for a database without Pawl's tables.
 
-    steps  revision and what it does, in the order they are taken; of those that are taken back when `is_back`.
+    steps  (revision, what it does), in the order in which they run; when `is_back` they are undone.
     """
 
     current: str | None
@@ -80,7 +80,7 @@ async def plan_migration(engine: AsyncEngine, target: str | None = None) -> Sche
 
 
 async def migrate(engine: AsyncEngine, plan: SchemaPlan) -> None:
-    """Takes the way of a plan, in one transaction. Raises `StoreUnavailable`."""
+    """Runs a plan in one transaction. Raises `StoreUnavailable`."""
     move = command.downgrade if plan.is_back else command.upgrade
     with each_answer_within(_MIGRATION_SECONDS):
         async with writing(engine) as connection:

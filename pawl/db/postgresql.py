@@ -15,7 +15,7 @@ RV = TypeVar("RV")
 
 
 def connector(seconds: float) -> Callable[..., Awaitable[AsyncConnection[Any]]]:
-    """What opens connections whose every wait, the opening included, ends after `seconds`."""
+    """Returns the function that opens connections. Each wait of them, the opening included, ends after `seconds`."""
 
     class Bounded(_BoundedConnection):
         limit = seconds

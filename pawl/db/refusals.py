@@ -1,4 +1,4 @@
-"""What refused versions would have changed, in SQL."""
+"""Keeps in SQL what refused versions would have changed."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ async def keep_refused(connection: AsyncConnection, rows: Sequence[RefusedRow]) 
 
 
 async def forget_refused(connection: AsyncConnection) -> None:
-    """Lets go of what versions without files, which cannot be promoted any more, would have changed; but not while any
-    of it is in quarantine: released in parts, it is to be held to what the whole was refused for.
+    """Deletes what refused versions without files would have changed, because they cannot be promoted any more.
+
+    Rows stay while one of a version's samples is in quarantine: parts that are released later are judged by what the
+    whole was refused for.
     """
     without_files = select(versions.c.number).where(versions.c.artefacts_kept.is_(False))
     held = select(table.c.version).join(samples, samples.c.id == table.c.sample_id).where(QUARANTINED)

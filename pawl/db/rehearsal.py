@@ -1,4 +1,4 @@
-"""Does with the database what Pawl does, on a row of its own: what does not work is found before it is needed."""
+"""Tries what Pawl does with the database on a row of its own, so that `pawl doctor` finds missing rights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 async def rehearse(engine: AsyncEngine) -> None:
     """Writes a row, commits, reads, changes and removes it; on PostgreSQL asks for the rights on every table.
 
-    A row of another table would be learned, served or told; this one is a request that nobody repeats. Raises
-    `StoreUnavailable` with the server's reason.
+    The row is an idempotency key: a row of another table would be learned, served or shown. Raises `StoreUnavailable`
+    with the server's reason.
     """
     async with reading(engine) as connection:
         await _check_rights(connection)

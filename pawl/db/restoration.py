@@ -1,4 +1,4 @@
-"""What a roll-back gives back: labels that the labels it takes away had replaced."""
+"""Brings back the labels that a roll-back's quarantined labels had replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pawl.domain.versions import LedgerChange, NewVersion
 async def restore_replaced(
     connection: AsyncConnection, version: NewVersion, change: LedgerChange, now: datetime
 ) -> None:
-    """Queues them again, in the transaction of the roll-back and after it has quarantined the others."""
+    """Queues them again. Call it in the roll-back's transaction, after the others are quarantined."""
     for ids in chunked(sorted(change.quarantined)):
         quarantined = await select_samples(connection, among(connection, table.c.id, ids))
         texts = {(sample.task, sample.text_digest) for sample in quarantined}

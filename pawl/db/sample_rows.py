@@ -36,7 +36,7 @@ async def lock_where(connection: AsyncConnection, *conditions: ColumnElement[boo
 
 
 async def move_samples(connection: AsyncConnection, moves: Mapping[str, Move], now: datetime) -> None:
-    """Gives samples, by id, that this transaction has locked their new state.
+    """Gives samples their new states. This transaction must have locked them.
 
     A move without a `kind` leaves in place what put the sample into quarantine last.
     """
@@ -70,8 +70,9 @@ async def keep_doubts(connection: AsyncConnection, doubts: Mapping[str, Doubt]) 
 
 
 async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> None:
-    """Before samples become active again: one whose text and label were accepted anew meanwhile leaves its identity to
-    that one, as it would have at that time.
+    """Marks samples that are about to become active as superseded where an active one has their text and label.
+
+    `uq_samples_active` allows one. Had they been active when the other arrived, they would have been marked then.
     """
     twin = table.alias()
     taken = select(twin.c.id).where(

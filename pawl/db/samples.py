@@ -32,7 +32,13 @@ SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.
 class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingTable, QuarantineTable, ImportTable):
     """`SampleStore` on SQLite or PostgreSQL.
 
-    `closed_labels`: no label is new once there is a version; `most_bytes`: the longest text in UTF-8.
+    Args:
+        engine: From `connect`.
+        clock: Gives the times of rows; the machine's by default.
+        heldout_fraction: Share of texts that no encoder is trained on.
+        idempotency_hours: How long an Idempotency-Key is remembered.
+        closed_labels: Whether new labels are refused once there is a version.
+        most_bytes: Length of the longest text, in bytes of UTF-8.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""A server that answers nobody is asked by one at a time: all others are told at once that it does not answer.
+"""While a server does not answer, one transaction at a time asks it; all others fail at once.
 
-Otherwise every request would open a connection that a server which stands still never takes up, and which it has to
-take up, find dead and put away, one by one, when it goes on.
+Otherwise every request would open a connection. A server that stands still takes none of them up, and has to accept
+and close each one when it goes on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables, for SQLite and PostgreSQL alike. `migrations/` makes them; a test holds the two together."""
+"""The tables, for SQLite and PostgreSQL. `migrations/` makes them; a test compares the two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SQL knows of a task at the moment in which samples for it arrive."""
+"""Reads what admission asks about a task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pawl.domain.admission import TaskFacts
 
 
 async def facts_of(connection: AsyncConnection, task: str) -> TaskFacts:
-    """All that admission asks about a task."""
+    """Reads the facts of one task."""
     used = await connection.scalars(union(*(labels_in(task, state) for state in ACTIVE_STATES_SQL)))
     heads = await live_heads(connection)
     return TaskFacts(
@@ -31,7 +31,7 @@ async def is_live(connection: AsyncConnection) -> bool:
 
 
 def labels_in(task: str, state: str) -> Select[Any]:
-    """The distinct labels of one state, stepping from one to the next in the index instead of reading all samples."""
+    """Selects the distinct labels of one state. It steps through the index: all samples of a task may be millions."""
     in_state = (samples.c.task == task, samples.c.state == state)
     walk = select(func.min(samples.c.label).label("label")).where(*in_state).cte(f"labels_{state}", recursive=True)
     following = select(func.min(samples.c.label)).where(*in_state, samples.c.label > walk.c.label).correlate(walk)

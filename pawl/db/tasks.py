@@ -73,9 +73,9 @@ async def has_source(connection: AsyncConnection, task: str, source: str) -> boo
 
 
 async def drop_samples(connection: AsyncConnection, change: LabelChange, now: datetime) -> None:
-    """What is in no head leaves; where nothing is left of the task, what was decided about its labels goes, too.
+    """Takes out the samples of a dropped task or source; with the last of a task's samples its label records go, too.
 
-    Raises `CandidateStale` where something is in the head still.
+    Raises `CandidateStale` when one of them is learned.
     """
     locked = await lock_where(connection, *_of(change.task, change.target, _LEAVING))
     await move_samples(connection, {id: leaving_move(change, sample) for id, sample in locked.items()}, now)
@@ -89,7 +89,7 @@ def _of(task: str, source: str | None, states: Sequence[str] = ACTIVE_STATES_SQL
 
 
 async def known_tasks(connection: AsyncConnection) -> list[str]:
-    """Tasks for which samples may come."""
+    """Returns the tasks that exist: those with active samples, label records or a live head, and `default`."""
     decided = await connection.scalars(select(labels.c.task).distinct())
     used = await tasks_with(connection, ACTIVE_STATES_SQL)
     return sorted({DEFAULT_TASK, *await live_heads(connection), *decided, *used})

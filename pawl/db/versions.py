@@ -195,7 +195,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
 
 
 def _taken(version: NewVersion) -> CandidateStale:
-    """Another transaction made a first version, or took this number, since this candidate was started."""
+    """The error when another transaction took this number, or made the first version, meanwhile."""
     problem = f"number {version.number} or the place of the live version was taken meanwhile"
     return CandidateStale(parent=version.parent, live=None, problem=problem)
 

@@ -1,8 +1,8 @@
 """What becomes of admitted items. Pure rules, no I/O.
 
-An item of a text and label that are known is that sample. What it says of weight, pin or golden is done all the same:
-a sample in (or on its way to) the head is replaced by the item, so that the head loses the one and learns the other
-exactly; what is in no head is changed in place. A source never changes, and nothing that was not said does.
+An item whose text and label are known is a repeat of that sample. Its weight, pin and golden mark take effect all the
+same. A sample that is learned or queued is replaced by the item: the head unlearns the one and learns the other, both
+exactly. A sample in no head is changed in place. Its source never changes, nor does anything that the item leaves out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pawl.domain.samples import NewSample, Receipt, SampleState, Split, digest_t
 
 BECAME_GOLDEN = "its text is golden now, so it judges candidates and is not learned"
 _IN_PLACE = (SampleState.QUARANTINED, SampleState.GOLDEN)
-"""States whose samples are in no head and on no way to one."""
+"""States whose samples are in no head and not about to enter one."""
 
 
 @dataclass(slots=True)
 class ActiveSample:
-    """An active sample of a text, as far as acceptance cares. `leaving`: its retraction was requested."""
+    """What acceptance knows of an active sample. `leaving`: its retraction was requested."""
 
     id: str
     task: str
@@ -49,11 +49,13 @@ class AcceptedItem:
 class Acceptance:
     """What one call of `accept` does: a receipt per item, and the rows to add and to change.
 
-    superseded  ids that leave their identity to a later sample.
-    leaving     id -> reason of learned samples that the learner is to take out.
-    retracted   id -> reason of samples in no head that leave at once.
-    changed     known samples in no head whose state, weight or pin changes.
-    released    id -> import that a quarantined sample is queued again for.
+    receipts    one for each item, in order.
+    added       the new samples.
+    superseded  ids of active samples whose text and label a later sample has, too.
+    leaving     id -> reason, of learned samples that the learner is to take out.
+    retracted   id -> reason, of samples in no head that leave at once.
+    changed     by id, samples in no head with their new state, weight or pin.
+    released    id -> import, of quarantined samples that are queued again for it.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -74,8 +76,8 @@ def plan_acceptance(
     """Decides item by item, as if each had been sent alone.
 
     `active` holds the active samples of these texts in the order of arrival. An item is a repeat when the newest
-    sample of its text that stays has its label. Otherwise it is new, and an older sample of the same label, which
-    another label or a requested retraction is about to remove, leaves the uniqueness to it.
+    sample of its text that stays has its label. Otherwise it is new; an older sample with the same label, which another
+    label or a requested retraction is about to remove, is superseded.
     `insisted` are the imports whose owner wants them learned whatever was found: what they repeat leaves quarantine.
     """
     return _Plan(active, heldout_fraction, insisted).decided(items)
@@ -160,7 +162,7 @@ class _Plan:
         return Receipt(new.id, new.state, is_new=True, warnings=warnings)
 
     def _clear(self, golden: ActiveSample, rows: list[ActiveSample]) -> None:
-        """A text that judges is in no head and on no way to one, whatever label it had there."""
+        """Takes out the other samples of a text that is golden now: a text that judges must not be learned."""
         for row in rows:
             if row is golden or row.leaving:
                 continue
@@ -195,7 +197,7 @@ def _differences(known: ActiveSample, weight: float, *, pinned: bool) -> Iterato
 
 
 def _stays(item: NewSample, known: ActiveSample) -> Iterator[str]:
-    """What a repeat says of a sample, or leaves unsaid, that does not come about."""
+    """Sentences about what a repeat asks for and does not get."""
     if known.state is SampleState.GOLDEN and not item.golden:
         yield f"{known.id} stays golden: it judges candidates and is not learned, unless it is retracted first"
     if item.source is not None and item.source != known.source:

@@ -28,7 +28,7 @@ class PairedTest:
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """One label: recall on the panel before and after, and the exact binomial test of its loss."""
+    """One label: recall on the evaluation set before and after, and the exact binomial test of its loss."""
 
     label: str
     items: int
@@ -44,7 +44,7 @@ class ClassReport:
 class Overlap:
     """A label that is new in the batch and answers texts of an older one.
 
-    `taken` of the older label's `items` on the panel were right before and are answered with the new label now;
+    `taken` of the older label's `items` in the evaluation set were right and are answered with the new label now;
     `gained` of the new label's own `own` texts are answered with it, each without its own sample. `sentence` is what
     the owner is told.
     """
@@ -62,7 +62,7 @@ class Overlap:
 class TaskReport:
     """All findings of one task. Rates are in [0, 1]; None where there is nothing to measure.
 
-    overall     every panel item, any label allowed as the answer: what the version will do.
+    overall     every item of the evaluation set, any label allowed as the answer: what the version will do.
     known       harm: the items whose label the live head knows, the labels it knows allowed as answers.
     heldout     of these, the held-out ones.
     forgetting  of these, those whose label got no new samples.

@@ -34,7 +34,7 @@ _RETRY_AFTER_SECONDS = 5
 
 
 def accepted_change(request: LabelRequest, facts: LabelFacts, waiting: int, now: datetime) -> LabelChange:
-    """The request, from `in_form`, as a change under way. Raises what `check_request` raises, and `QueueFull`."""
+    """Makes a pending change of a request from `in_form`. Raises what `check_request` raises, and `QueueFull`."""
     check_request(request, facts)
     if waiting >= _MOST_PENDING:
         raise QueueFull(queue="label changes", limit=_MOST_PENDING, retry_after=_RETRY_AFTER_SECONDS)
@@ -54,7 +54,7 @@ def accepted_change(request: LabelRequest, facts: LabelFacts, waiting: int, now:
 
 
 def in_form(request: LabelRequest) -> LabelRequest:
-    """The request with the names as they are kept. Raises `InvalidInput`."""
+    """Returns the request with cleaned names. Raises `InvalidInput`."""
     try:
         return replace(
             request,
@@ -75,7 +75,7 @@ def check_pending(change: LabelChange) -> None:
 
 
 def stale_learned(change: LabelChange) -> CandidateStale:
-    """Samples of the label or task are learned that the promotion does not know of."""
+    """The error when samples of the label or task were learned that the promotion does not know of."""
     problem = f"samples of {change.label or change.task!r} were learned since label change {change.id} was prepared"
     return CandidateStale(parent=None, live=None, problem=problem)
 
@@ -94,8 +94,8 @@ def leaving_move(change: LabelChange, sample: LockedSample) -> Move:
 def present_records(
     records: Mapping[str, LabelRecord], change: LabelChange, version: int | None, now: datetime
 ) -> list[LabelRecord]:
-    """The records of a task that a change writes: the label's own; its target's, where that is a new name or was none
-    any more; and those of the names that stood for the label, which now stand for its target.
+    """Returns the label records that a change writes: that of the label; that of its target, where the target is new or
+    was not active; and those of older names of the label, which now stand for the target.
     """
     if change.kind is LabelChangeKind.DROP:
         return []
@@ -142,7 +142,10 @@ def summarise(
     since: Mapping[str, int],
     pending: Sequence[LabelChange],
 ) -> list[LabelSummary]:
-    """Labels by name. `counts`: (label, state) -> samples; `since`: label -> version that learned its oldest one."""
+    """Summarises the labels of a task, by name.
+
+    `counts` are samples by (label, state), `since` the version that learned a label's oldest sample.
+    """
     by_label: dict[str, dict[str, int]] = {}
     for (label, state), count in counts.items():
         by_label.setdefault(label, {})[state] = count

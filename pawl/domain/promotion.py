@@ -25,8 +25,12 @@ _IDS_IN_EVENT = 100
 class Promotion:
     """What a promotion does to samples, by id, and the ledger rows in order.
 
-    learned; by what the emphasis of some of them is multiplied, and what that of others becomes; `moves` of those that
-    leave; `doubts`: what spoke against those that are learned or quarantined.
+    learned   become learned.
+    emphasis  id -> factor of the emphasis of some of them.
+    weighed   id -> new emphasis of others.
+    moves     of the samples that leave the heads or never enter them.
+    rows      of the ledger.
+    doubts    what spoke against those that are learned or quarantined.
     """
 
     learned: tuple[str, ...]
@@ -43,12 +47,13 @@ def named_samples(change: LedgerChange) -> list[str]:
 
 
 def plan_promotion(version: NewVersion, change: LedgerChange, locked: Mapping[str, LockedSample]) -> Promotion:
-    """Checks that every sample is in the state its change starts from; `CandidateStale` when one is not.
+    """Works out the promotion. `locked` holds the samples of `named_samples`, by id.
 
     A learned sample that a roll-back quarantines is retracted instead when its client had asked for that: released
     from quarantine it would be learned again.
 
-    Raises `ValueError` when a change names a sample twice, or emphasises one that it does not learn.
+    Raises `CandidateStale` when a sample is not in the state that the change starts from, and `ValueError` when the
+    change names a sample twice or emphasises one that it does not learn.
     """
     _check_change(change)
     _check_states(version, change, locked)
@@ -122,12 +127,18 @@ def _check_states(version: NewVersion, change: LedgerChange, locked: Mapping[str
 def replaced_since(
     version: NewVersion, change: LedgerChange, texts: Iterable[Sample], superseded: Collection[str]
 ) -> list[str]:
-    """Ids of the samples that a roll-back queues again: without them a text would lose the label that the target had
-    for it, because a label that is rolled back had replaced it.
+    """Returns the ids of the samples that a roll-back queues again: those that a quarantined label had replaced.
 
-    `texts` are all samples of the texts of those that are quarantined, as they are after that; `superseded` those that
-    have left their identity to a later sample. A sample stays out whose identity an active one has, one whose text is
-    golden now, and one whose label is not among those of the version any more (renamed or retired since).
+    Without them a text would lose the label that the target version had for it.
+
+    Args:
+        version: The roll-back.
+        change: Its change; `quarantined` and `back_to` are used.
+        texts: All samples of the texts of the quarantined ones, in their states after that.
+        superseded: Ids of those whose text and label a later sample has, too.
+
+    A sample stays out when an active one has its text and label, when its text is golden now, and when the version
+    does not have its label any more (renamed or retired since).
     """
     newest: dict[tuple[str, str], Sample] = {}
     active: set[tuple[str, str, str]] = set()
@@ -176,7 +187,7 @@ def refusal_events(version: NewVersion, quarantined: int) -> list[tuple[str, Jso
 
 
 def _overlaps(version: NewVersion) -> list[tuple[str, Json]]:
-    """One event for all texts that go to labels which are new in a candidate, if there are such."""
+    """One event when texts of older labels are answered with labels that are new in the candidate, else none."""
     reports = version.gate.get("tasks", {})
     overlaps = {task: report["overlaps"] for task, report in reports.items() if report["overlaps"]}
     accepted = bool(version.gate.get("accepted"))

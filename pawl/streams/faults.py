@@ -1,4 +1,4 @@
-"""What keeps Redis from working, told twice: in words fit for a client, and as the server itself puts it."""
+"""Translates faults of Redis into a `StreamFault`; the server's own words are kept beside it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _WORDS = (
 
 
 def unavailable(error: RedisError | OSError, url: str) -> StreamUnavailable:
-    """The error of the port, with what Redis said; a password in the URL is nowhere in it."""
+    """Returns the error of the port, with what Redis said. A password in the URL is masked."""
     said = " ".join(str(error).split())[:300]
     password = urlsplit(url).password
     if password:

@@ -50,7 +50,7 @@ class RedisFeedbackStream:
 
     @asynccontextmanager
     async def _call(self, patience: float = 0.0) -> AsyncIterator[None]:
-        """What the server, or the way to it, refuses is a failed transport. So is no answer in time plus `patience`."""
+        """Raises `StreamUnavailable` for faults of Redis, and without an answer within timeout plus `patience` (s)."""
         try:
             async with within_budget(), asyncio.timeout(self._timeout + patience):
                 yield
@@ -161,9 +161,9 @@ class RedisFeedbackStream:
             return bool(await self._client.exists(self._pressure))
 
     async def check_rights(self) -> None:
-        """Raises where a right on the keys is missing that is needed; changes nothing a learner or an app minds.
+        """Raises `StreamUnavailable` where the user lacks a right on the keys.
 
-        The entry that is added names no samples, and is removed at once.
+        It changes nothing that a learner or an app notices: the entry it adds names no samples and is removed at once.
         """
         async with self._call():
             entry_id = await self._client.xadd(self._stream, {_FIELD: ""}, maxlen=self._max_entries, approximate=True)
@@ -186,12 +186,12 @@ class RedisFeedbackStream:
             await subscription.get_message(timeout=_HINT_SECONDS)  # that it is subscribed, or why not
 
     async def info(self) -> dict[str, Any]:
-        """What the server says of itself and of what it keeps."""
+        """Returns the answer to INFO: the server's version and persistence."""
         async with self._call():
             return {**await self._client.info("server"), **await self._client.info("persistence")}
 
     async def remove(self) -> None:
-        """Removes its keys: of a rehearsal."""
+        """Deletes the keys of this prefix, after a rehearsal."""
         async with self._call():
             await self._client.delete(self._stream, self._pressure)
 

@@ -1,4 +1,4 @@
-"""Does with Redis what Pawl does, on keys of its own, so that what does not work is found before it is needed."""
+"""Tries what Pawl does with Redis on keys of its own, so that `pawl doctor` finds faults and missing rights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transport of an installation without Redis: there is none, and SQL is asked more often."""
+"""The transport of an installation without Redis: SQL is polled more often instead."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class SqlAlone:
 
 
 def open_stream(settings: Settings, ledger: VersionLedger) -> RedisFeedbackStream | SqlAlone:
-    """What the settings name: Redis, or none."""
+    """Opens the stream that the settings name: on Redis, or without it."""
     if settings.sql_alone:
         return SqlAlone(ledger)
     return RedisFeedbackStream(
