@@ -3,6 +3,6 @@
     python -m benchmarks.learning.b1 --data ../shared/data --seeds 5
 
 Every row that is Pawl runs the learner's own steps (`worker/updates`: propose, gate, publish, commit) on
-the in-memory twins of the stores and a real artefact folder, and answers with the classifier loaded from the published
+a SQLite file and an artefact folder, and answers with the classifier loaded from the published
 version. Only HTTP, Redis and the SQL server are left out: they change no number here.
 """

@@ -74,14 +74,14 @@ async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> N
 
     `uq_samples_active` allows one. Had they been active when the other arrived, they would have been marked then.
     """
-    twin = table.alias()
-    taken = select(twin.c.id).where(
-        twin.c.task == table.c.task,
-        twin.c.text_digest == table.c.text_digest,
-        twin.c.label == table.c.label,
-        twin.c.id != table.c.id,
-        twin.c.superseded.is_(False),
-        twin.c.state.in_(ACTIVE_STATES_SQL),
+    other = table.alias()
+    taken = select(other.c.id).where(
+        other.c.task == table.c.task,
+        other.c.text_digest == table.c.text_digest,
+        other.c.label == table.c.label,
+        other.c.id != table.c.id,
+        other.c.superseded.is_(False),
+        other.c.state.in_(ACTIVE_STATES_SQL),
     )
     for chunk in chunked(ids):
         yielding = update(table).where(among(connection, table.c.id, chunk), taken.exists())

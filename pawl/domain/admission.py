@@ -1,7 +1,7 @@
-"""Which items may become samples, whichever way they come in, and what is said about those that do.
+"""Decides which items may become samples, and warns about labels that are probably mistakes.
 
-The stores gather what is known of the tasks and ask here, in the transaction that stores the items; so no entrance has
-rules of its own. Every fault of every item is found at once, because a client mends all of them or none.
+The store reads the facts of the tasks and calls `admit` in the transaction that stores the items, so that every
+entrance has the same rules. All faults of all items are found at once: a client mends all of them or none.
 """
 
 from __future__ import annotations
@@ -77,9 +77,14 @@ def admit(
     *,
     closed: bool,
 ) -> Admission:
-    """Looks at items from `clean_all` and their `faults`, knowing the `facts` of each task and all `tasks` there are.
+    """Admits items from `clean_all`, or finds further faults.
 
-    `closed`: labels are closed, and there is a version.
+    Args:
+        items: Cleaned.
+        faults: Of their form; such items are not looked at.
+        facts: By task.
+        tasks: All that exist.
+        closed: Whether new labels are refused: they are closed, and there is a version.
     """
     admission = Admission(faults=list(faults))
     bad = {fault.index for fault in faults}
@@ -135,7 +140,7 @@ def _task_problem(task: str, known: TaskFacts, created: Collection[str], tasks: 
 
 
 def _present_label(item: NewSample, known: TaskFacts, *, closed: bool) -> str:
-    """The label that the item's stands for. Raises `LabelRetired`; where labels are closed also `UnknownLabel`."""
+    """Resolves the label of an item. Raises `LabelRetired` and, where labels are closed, `UnknownLabel`."""
     label = resolve(known.records, item.task, item.label)
     if closed and label not in (known.head or ()) and label not in known.records:
         raise UnknownLabel(label=item.label, task=item.task, known=sorted(known.head or ()))
@@ -143,7 +148,7 @@ def _present_label(item: NewSample, known: TaskFacts, *, closed: bool) -> str:
 
 
 class _Alike:
-    """The names of a task by their likeness; those of a call are added as they come."""
+    """The names of a task, grouped by likeness; names that come with the call are added."""
 
     def __init__(self, known: TaskFacts) -> None:
         self._by_likeness: dict[str, dict[str, None]] = {}
@@ -152,7 +157,7 @@ class _Alike:
             self._by_likeness.setdefault(likeness(name), {})[name] = None
 
     def warnings(self, task: str, label: str) -> Iterator[str]:
-        """What is to be said about a label, which is known from then on."""
+        """Yields a warning for each known name that is like a label, and adds the label."""
         same = self._by_likeness.setdefault(likeness(label), {})
         for other in same:
             if other != label:

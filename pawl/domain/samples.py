@@ -69,9 +69,9 @@ def split_of(text_digest: str, heldout_fraction: float) -> Split:
 class NewSample:
     """A labelled text as it was sent, before the store gives it an id and a place in the order.
 
-    A weight or a source of None, like `golden` and `pinned` of false, was not said: a new sample gets weight 1, one
-    that is known stays as it is. `create_task`: its task may be new.
-    `hold` is why it is to stay in quarantine, where it was before it was exported.
+    A weight or source of None, and `golden` or `pinned` of false, mean that nothing was said: a new sample gets weight
+    1, a known one stays as it is. `create_task` allows a new task. `hold` keeps a sample in quarantine that was there
+    when it was exported.
     """
 
     text: str
@@ -95,8 +95,8 @@ class NewSample:
 class Sample:
     """A stored sample.
 
-    `emphasis` is how many times its `weight` it counts: what it took for its label to be the answer to its own text
-    when it was learned (`worker/model/correction_weight.py`).
+    `emphasis` is the correction weight, a factor of `weight`, that made its label the answer to its own text when it
+    was learned (`worker/model/correction_weight.py`).
     `seq` is the order of arrival (grows, never reused); `id` is what clients see (`fb_...`).
     Of two active samples with one text in one task, the one with the larger `seq` is right.
     `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
@@ -160,9 +160,9 @@ class LockedSample:
 
 
 def may_return(state: SampleState, replaced_by: str | None) -> bool:
-    """Whether a sample that is not learned may be made `learned` by a version that was made when it was to be.
+    """Whether a version that is promoted by force may make a sample `learned` again.
 
-    Not against its client, who took it back, a reviewer, who discarded it, or an operator, who retired its label.
+    It may not where the client took the sample back, a reviewer discarded it, or an operator retired its label.
     """
     if state is SampleState.RETRACTED:
         return replaced_by is not None
@@ -190,9 +190,9 @@ class Move:
 class Receipt:
     """What a client gets for one accepted item. `is_new` is false for a repeat of an active sample.
 
-    `label` is what the item's was taken for (it was cleaned, renamed or merged); None where it is the item's own.
-    `warnings` are sentences about what was not done as sent, or is probably a mistake. `replaces` is the label that the
-    text had until now, where the item changes it.
+    `label` is the label that was stored where it is not the item's (cleaned, renamed or merged), else None.
+    `warnings` are sentences about what was not done as sent, or is probably a mistake. `replaces` is the former label
+    of the text where the item changes it.
     """
 
     id: str

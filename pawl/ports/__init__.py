@@ -1,5 +1,5 @@
-"""What the service and the learner need from the outside, as Protocols. Adapters implement them; only the
-composition roots (`app/main.py`, `app/cli.py`, `pawl/offline.py`, `worker/__main__.py`) name an adapter.
+"""Protocols of what the service and the learner use of the outside world. Adapters implement them.
+Only the modules that put a process together name an adapter; a contract of import-linter lists them.
 
 All I/O is async. Each method of a store is one transaction. Texts and labels are plain `str`; arrays are float32.
 """
