@@ -31,7 +31,7 @@ class SampleStore(QuarantineStore, DeadLetterStore, ImportStore, Protocol):
 
         An item whose (task, normalised text, label) is active already is not stored again: its receipt names the
         active sample, unless a newer active sample gives that text another label, in which case it is new again. What
-        it says of golden, pin or weight is done (`pawl/domain/acceptance.py`); what is not is in the receipt's warnings.
+        it says of golden, pin or weight is done (`pawl/domain/acceptance.py`); the receipt's warnings say what is not.
         With a `key` seen before: the same body gets the first receipts back, another body raises
         `IdempotencyConflict`. `imports` are the imports that the items name; they are stored in the same transaction.
         """
