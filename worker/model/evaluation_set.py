@@ -147,9 +147,10 @@ class EvaluationSet:
 
     def scores_with(self, new: NewRows, head: RidgeHead, classes: int) -> EvaluationScores:
         """Scores and leverages of the rows of the set and of new ones under the head as it is."""
-        now, theirs = self.scores(classes), new.features @ head.weights
-        theirs = torch.nn.functional.pad(theirs, (0, classes - head.classes))
-        return EvaluationScores(torch.cat([now.scores, theirs]), torch.cat([now.leverages, new.leverages]))
+        present = self.scores(classes)
+        entering = torch.nn.functional.pad(new.features @ head.weights, (0, classes - head.classes))
+        leverages = torch.cat([present.leverages, new.leverages])
+        return EvaluationScores(torch.cat([present.scores, entering]), leverages)
 
     def scores_after(self, update: RankUpdate, new: NewRows, before: EvaluationScores) -> EvaluationScores:
         """What `before`, those of `scores_with`, will be after a proposed update."""
@@ -166,11 +167,16 @@ class EvaluationSet:
         head: RidgeHead,
         leverages: Tensor | None = None,
     ) -> NewRows:
-        """The rows with which examples may enter; `index` are the columns of the labels.
+        """The rows with which examples may enter. Nothing enters yet.
 
-        `leverages` are those of the examples under the head, where they are known.
+        Examples that are not eligible stay out, and of a bulk import those for which there is no room.
 
-        Those that an encoder was trained on stay out, and of a bulk import those for which there is no room.
+        Args:
+            examples: k samples.
+            index: column of each label.
+            limit: most rows of the set.
+            head: gives the leverages.
+            leverages: (k,) of the examples under the head, if they are known.
         """
         able = [row for row, example in enumerate(examples) if example.eligible]
         items = evaluation_items([examples[row] for row in able], index)
@@ -178,8 +184,8 @@ class EvaluationSet:
         chosen = [able[row] for row in kept]
         like = self._features
         features = torch.stack([examples[row].features for row in chosen]).to(like) if chosen else like[:0]
-        theirs = head.leverages(features) if leverages is None else leverages[chosen]
-        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, theirs)
+        leverages = head.leverages(features) if leverages is None else leverages[chosen]
+        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, leverages)
 
     def append(self, new: NewRows, scores: EvaluationScores) -> None:
         """Adds rows at the end; `scores` are those of all rows from here on."""

@@ -34,15 +34,15 @@ FEWEST = 20
 
 
 def is_due(model: TaskModel, growth: float = GROWTH) -> bool:
-    """Whether the store has grown enough since lambda was chosen."""
+    """Whether the head has grown by this factor since lambda was chosen."""
     return len(model.evaluation) >= FEWEST and model.samples >= growth * max(model.regularisation_chosen_at, 1)
 
 
 def choose_regularisation(model: TaskModel, stop: Callable[[], bool] = lambda: False) -> RegularisationChoice | None:
-    """The best lambda: from the present value downhill on the grid until both neighbours are worse.
+    """The lambda with the lowest leave-one-out loss of a model, and the number of its samples; changes nothing.
 
-    None where there is too little to choose on, or where `stop`, asked between factorisations, said that other work
-    cannot wait.
+    None if there are too few evaluation items, or if `stop`, asked between factorisations, said that other work cannot
+    wait.
     """
     if len(model.evaluation) < FEWEST:
         return None
@@ -55,10 +55,13 @@ def choose_regularisation(model: TaskModel, stop: Callable[[], bool] = lambda: F
 def best_regularisation(
     head: RidgeHead, features: torch.Tensor, left_out: LeftOut, stop: Callable[[], bool] = lambda: False
 ) -> float | None:
-    """The lambda on `GRID` with the lowest leave-one-out loss, downhill from the head's own; None where stopped.
+    """The lambda on `GRID` with the lowest leave-one-out loss, downhill from the head's own until both sides are worse.
 
-    `features` (m, p) are those of the samples that judge; `left_out` makes their leave-one-out scores out of the scores
-    that they get under a head.
+    Args:
+        head: its statistics are used; it is not changed.
+        features: phi (m, p) of the samples that judge.
+        left_out: makes their leave-one-out scores out of the scores and leverages that they have under a head.
+        stop: asked between factorisations; True ends the search, which then returns None.
     """
     best = min(range(len(GRID)), key=lambda index: abs(math.log(GRID[index] / head.regularisation)))
     losses: dict[int, float] = {}
@@ -95,6 +98,7 @@ def temperature_of(paired: PairedScores) -> float | None:
 
 
 def _loss(head: RidgeHead, value: float, features: torch.Tensor, left_out: LeftOut) -> float:
+    """Mean of -log p(label) in nats under lambda `value`, at the temperature that fits best."""
     factor = head.factor(value)
     rows = features.to(torch.float64)
     half = torch.linalg.solve_triangular(factor, rows.T, upper=False)

@@ -134,8 +134,8 @@ class TaskModel:
         return self.replacing(Replacement(after.head, after.evaluation), after.space, paired)
 
     def apply(self, proposal: Proposal) -> None:
-        """Takes a proposal over. Raises `ValueError` where the model has changed since it was made."""
-        if proposal.revision != self._revision:
+        """Takes a proposal over. Raises `ValueError` if the model has changed since the proposal was made."""
+        if proposal.revision != self._revision:  # it would undo what came in between
             raise ValueError("the model has changed since this was proposed to it")
         form = proposal.form
         if isinstance(form, RankKStep):
@@ -234,7 +234,7 @@ class TaskModel:
         evaluation.recompute(head)
         scores = (before, evaluation.scores(len(space.labels)))
         paired = self._paired(change, space, evaluation.rows, scores, head.weights)
-        evaluation.drop(change.leaving)
+        evaluation.drop(change.leaving)  # not before: `_paired` takes the model's own rows to be the first ones
         return self._proposal(space, head.weights, paired, Replacement(head, evaluation))
 
     def _proposal(

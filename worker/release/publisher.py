@@ -1,8 +1,8 @@
 """From a set of heads to a version on disk and in the ledger.
 
-Artefacts are written first and content-addressed; then one SQL transaction makes the version live; then the apps are
-told. A crash between any two steps leaves the old version serving: files without a row are removed by retention, a row
-without a hint is found by the apps' poll.
+The publisher writes the artefacts first, content-addressed; then one SQL transaction makes the version live; then the
+apps get a hint. A crash between any two steps leaves the old version serving: retention removes files without a row,
+and the apps' poll finds a row without a hint.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ _LIBRARIES = ("pawl-server", "numpy", "onnxruntime", "tokenizers", "torch", "tra
 PROBATION_FAILED = "probation_failed"
 _LASTING = (VersionKind.BOOTSTRAP, VersionKind.CONSOLIDATION, VersionKind.ENCODER)
 _LASTING_KEPT = 10
+"""So many versions of these kinds outlive the newest `keep_versions`: each is the way back to another encoder."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All that goes into one candidate's folder and row."""
+    """All that goes into one candidate's folder and row; heads and novelty by task."""
 
     kind: VersionKind
     trigger: str
@@ -147,13 +148,15 @@ class Publisher:
         live = await self._ledger.live()
         if live is not None:
             safe.add(live.number)
+        # A number above all of these may be a candidate that another process is about to promote.
         old = [number for number in kept if number not in safe and number < max(safe, default=0)]
         lasting = [number for number in old if await self._kind(number) in _LASTING]
-        gone = [number for number in old if number not in lasting[-_LASTING_KEPT:]]
-        if gone:
-            await self._ledger.mark_artefacts_gone(gone)
-            await asyncio.to_thread(self._artefacts.remove, gone)
-        return gone
+        retired = [number for number in old if number not in lasting[-_LASTING_KEPT:]]
+        if retired:
+            # The row first: files that a crash leaves behind are removed next time, a row without files misleads.
+            await self._ledger.mark_artefacts_gone(retired)
+            await asyncio.to_thread(self._artefacts.remove, retired)
+        return retired
 
     async def _kind(self, number: int) -> VersionKind | None:
         try:
@@ -192,11 +195,13 @@ class Publisher:
         )
 
     def _check_encoder(self, folder: VersionFolder, draft: Draft) -> None:
-        """An encoder that was damaged on disk since it was loaded is not passed on."""
+        """Removes the folder and raises `ArtefactCorrupt` if the encoder was damaged on disk since it was loaded."""
         prefix = f"{ENCODER_FOLDER}/"
-        files = {path: digest for path, digest in folder.manifest.files.items() if path.startswith(prefix)}
-        found = digest_of_files({path.removeprefix(prefix): digest for path, digest in files.items()})
-        if found != draft.encoder_digest:
+        files = {
+            path.removeprefix(prefix): each for path, each in folder.manifest.files.items() if path.startswith(prefix)
+        }
+        digest = digest_of_files(files)
+        if digest != draft.encoder_digest:
             self._artefacts.remove([folder.number])
             raise ArtefactCorrupt(path=draft.encoder_folder, problem="it is not what it was when it was loaded")
 
