@@ -13,7 +13,7 @@ _MOST_STEPS = 1000  # factor ** failures would overflow a float some time
 class Backoff:
     """Exponential back-off: pauses that grow with each failure in a row, until `reset`.
 
-    The pause after failure n (from 1) is first * factor ** (n - 1) seconds, at most `longest`.
+    The pause after failure n (from 1) is first * factor ** (n - 1) seconds, at most `longest`; before one, `rest`.
     """
 
     first: float = 0.1
@@ -21,6 +21,7 @@ class Backoff:
     factor: float = 2.0
     failures: int = 0
     """Failures in a row."""
+    rest: float = 0.0
 
     def next_pause(self) -> float:
         """Counts one more failure and returns the seconds to wait after it."""
@@ -29,9 +30,9 @@ class Backoff:
 
     @property
     def pause(self) -> float:
-        """Seconds to wait after the failures until now; 0 where there was none."""
+        """Seconds to wait after the failures until now."""
         if not self.failures:
-            return 0.0
+            return self.rest
         return min(self.longest, self.first * self.factor ** min(self.failures - 1, _MOST_STEPS))
 
     def reset(self) -> None:

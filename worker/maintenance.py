@@ -10,10 +10,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
+from pawl.backoff import Backoff
 from pawl.classifier.encoders.choice.comparison import Comparison
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
 from pawl.settings import Settings
@@ -24,14 +26,12 @@ from worker.state.snapshots import Snapshot, Snapshots
 from worker.updates.retuning import Retuning
 from worker.updates.step_runner import StepRunner
 
-_QUIET = 0.5
-"""Seconds without feedback before maintenance starts."""
-_LONGEST_QUIET = 8.0
-"""... at most. After each interrupted job it waits twice as long, because feedback waits for a job to give way: under
-a steady trickle of it every job would be begun again in each gap and never be done.
+_QUIET = Backoff(rest=0.5, first=1.0, longest=8.0)
+"""Seconds without feedback before maintenance starts. They double after each interrupted job, because feedback waits
+for a job to give way: under a steady trickle of it every job would be begun again in each gap and never be done.
 """
-_FIRST_REVIEW, _LAST_REVIEW = 60.0, 3600.0
-"""Seconds between two looks at a doubtful choice of a backend; they double while it stays doubtful."""
+_REVIEW = Backoff(rest=60.0, first=120.0, longest=3600.0)
+"""Seconds between two looks at the choice of a backend; they double while it stays doubtful."""
 log = structlog.get_logger(__name__)
 
 Review = Callable[[Path, str, Callable[[], bool]], Comparison | None]
@@ -82,9 +82,9 @@ class Maintenance:
         self._filing_job: asyncio.Task[None] | None = None
         self._throttle = Throttle()
         self._throttle.defer("backend")  # not while all parts start
-        self._review_pause = _FIRST_REVIEW
+        self._review_pause = replace(_REVIEW)
         self._busy_at = time.monotonic()
-        self._quiet = _QUIET
+        self._quiet = replace(_QUIET)
 
     @property
     def is_busy(self) -> bool:
@@ -99,7 +99,8 @@ class Maintenance:
         """Interrupts the exclusive job and waits until it has let go of the state."""
         self._busy_at = time.monotonic()
         self._interrupted.set()
-        self._quiet = min(2 * self._quiet, _LONGEST_QUIET) if self.is_busy else self._quiet
+        if self.is_busy:
+            self._quiet.next_pause()
         if self._exclusive is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._exclusive
@@ -107,7 +108,7 @@ class Maintenance:
 
     def resume(self) -> None:
         """Starts the next job if it has been quiet for a moment and none is running."""
-        if not self.is_busy and time.monotonic() - self._busy_at > self._quiet:
+        if not self.is_busy and time.monotonic() - self._busy_at > self._quiet.pause:
             self._interrupted.clear()
             self._exclusive = asyncio.create_task(self._work())
 
@@ -135,7 +136,7 @@ class Maintenance:
             return
         await self._environment.recover(HOUSEKEEPING)
         if not self._interrupted.is_set():
-            self._quiet = _QUIET
+            self._quiet.reset()
         if self._filing_job is not None and not self._filing_job.done():
             return
         # Filing jobs are not exclusive: a snapshot is a copy, and a correction must not wait for the disk.
@@ -144,7 +145,7 @@ class Maintenance:
             self._filing_job = asyncio.create_task(self._file(await self._runner.take_snapshot()))
         elif self._throttle.acquire("retention", 5.0):
             self._filing_job = asyncio.create_task(self._file(None))
-        elif state is not None and self._throttle.acquire("backend", self._review_pause):
+        elif state is not None and self._throttle.acquire("backend", self._review_pause.pause):
             self._filing_job = asyncio.create_task(self._review_backend(state.encoder_folder, state.encoder.digest))
 
     async def _file(self, snapshot: Snapshot | None) -> None:
@@ -161,12 +162,15 @@ class Maintenance:
         except Exception as error:  # noqa: BLE001 - the choice that is kept goes on
             log.warning("backend_review_failed", problem=str(error))
         else:
-            is_doubtful = comparison is not None and bool(comparison.doubt)
-            self._review_pause = min(2 * self._review_pause, _LAST_REVIEW) if is_doubtful else _FIRST_REVIEW
+            if comparison is not None and comparison.doubt:
+                self._review_pause.next_pause()
+            else:
+                self._review_pause.reset()
 
     async def _failed(self, error: Exception, doing: str = HOUSEKEEPING) -> None:
         """Waits longer before the next try. A server that is away is not reported: the heartbeat does that."""
-        self._busy_at, self._quiet = time.monotonic(), min(2 * self._quiet, _LONGEST_QUIET)
+        self._busy_at = time.monotonic()
+        self._quiet.next_pause()
         if isinstance(error, StoreUnavailable | ConnectionError):
             log.warning("housekeeping_failed", doing=doing, problem=str(error))
         else:

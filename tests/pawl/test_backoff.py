@@ -15,6 +15,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert backoff.failures == 4
     backoff.reset()
     assert backoff.next_pause() == 0.5
+    assert Backoff(rest=0.05).pause == 0.05
 
 
 def test_failures_without_end_do_not_overflow() -> None:

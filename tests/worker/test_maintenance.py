@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pawl.backoff import Backoff
 from pawl.classifier.encoders.choice import Backends
 from pawl.domain.manifest import ENCODER_FOLDER
 from tests.polling import eventually
@@ -29,7 +30,7 @@ async def test_a_doubtful_choice_is_measured_again_by_the_learner(
     for choice in kept["choices"].values():
         choice["result"] |= {"doubt": "the machine was busy", "ratio": 9.0}
     record.write_text(json.dumps(kept))
-    monkeypatch.setattr(housekeeping, "_FIRST_REVIEW", 0.1)
+    monkeypatch.setattr(housekeeping, "_REVIEW", Backoff(rest=0.1))
     monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._all_seconds", lambda: 0.0)  # whatever others do
     monkeypatch.setattr("pawl.classifier.encoders.choice.comparison._WIDE", 1e9)
     async with open_learner(pawl.settings) as loop:

@@ -71,10 +71,10 @@ class PredictionRecorder:
 
     async def run(self) -> None:
         """Writes what is buffered, about every 50 ms while there is something; keeps it while SQL is down."""
-        backoff = Backoff()
+        backoff = Backoff(rest=_WRITE_EVERY_SECONDS)
         while True:
             await self._filled.wait()
-            await asyncio.sleep(backoff.pause or _WRITE_EVERY_SECONDS)
+            await asyncio.sleep(backoff.pause)
             try:
                 await self.flush()
             except StoreUnavailable as error:
