@@ -35,7 +35,7 @@ class ManualClock:
 
 
 @dataclass(slots=True)
-class Stores:
+class OpenStores:
     """The stores over one database."""
 
     samples: SampleStore
@@ -63,8 +63,8 @@ class Stores:
 
 
 @asynccontextmanager
-async def sql_stores(url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Stores]:
-    """Stores over a migrated database; asserts that the dialect and the server are the URL's."""
+async def sql_stores(url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncIterator[OpenStores]:
+    """OpenStores over a migrated database; asserts that the dialect and the server are the URL's."""
     engine, clock = connect(url, answer_seconds), ManualClock()
     try:
         async with engine.connect() as connection:
@@ -74,7 +74,7 @@ async def sql_stores(url: str, answer_seconds: float = ANSWER_SECONDS) -> AsyncI
                     assert await connection.scalar(text(f"PRAGMA {pragma}")) == value
             else:
                 assert str(await connection.scalar(text("SELECT version()"))).startswith("PostgreSQL")
-        yield Stores(
+        yield OpenStores(
             SqlSampleStore(engine, clock),
             SqlPredictionLog(engine),
             SqlVersionLedger(engine, clock),

@@ -10,7 +10,7 @@ import pytest
 from pawl.db.tables import metadata
 from pawl.streams.redis_stream import RedisFeedbackStream
 from tests.databases import migrate, new_database, sqlite_url
-from tests.pawl.contract.backends import Stores, sql_stores
+from tests.pawl.contract.backends import OpenStores, sql_stores
 from tests.servers import PostgresServer, RedisServer
 
 
@@ -23,7 +23,7 @@ def postgres_database(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStores]:
     if request.param == "sqlite":
         async with sql_stores(sqlite_url(new_database(tmp_path))) as stores:
             yield stores

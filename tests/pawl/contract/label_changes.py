@@ -7,15 +7,15 @@ from typing import Any
 from pawl.domain.labels import LabelChange, LabelChangeKind, LabelRequest
 from pawl.domain.samples import NewSample
 from pawl.domain.versions import LedgerChange
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 
 
-async def ask(stores: Stores, kind: str, label: str, target: str | None = None, **more: Any) -> LabelChange:
+async def ask(stores: OpenStores, kind: str, label: str, target: str | None = None, **more: Any) -> LabelChange:
     request = LabelRequest(LabelChangeKind(kind), more.pop("task", "default"), label, target, **more)
     return await stores.labels.request(request)
 
 
-async def carry_out(stores: Stores, change: LabelChange) -> int:
+async def carry_out(stores: OpenStores, change: LabelChange) -> int:
     """As the learner does: one promotion; returns its number."""
     number, live = await stores.ledger.next_number(), await stores.ledger.live()
     unlearned = {}
@@ -30,11 +30,11 @@ async def carry_out(stores: Stores, change: LabelChange) -> int:
     return number
 
 
-async def three_labels(stores: Stores) -> int:
+async def three_labels(stores: OpenStores) -> int:
     """a, b and c, two learned samples each; returns the version."""
     items = [NewSample(f"{label} {n}", label) for label in "abc" for n in range(2)]
     return await stores.learn(*await stores.samples.accept(items))
 
 
-async def labels_of(stores: Stores) -> dict[str, tuple[str, str | None]]:
+async def labels_of(stores: OpenStores) -> dict[str, tuple[str, str | None]]:
     return {one.name: (one.state.value, one.now) for one in await stores.labels.summaries("default")}

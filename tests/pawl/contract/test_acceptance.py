@@ -21,10 +21,10 @@ from pawl.domain.samples import (
     digest_text,
     split_of,
 )
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 
-async def test_an_accepted_item_is_stored_with_all_its_fields(stores: Stores) -> None:
+async def test_an_accepted_item_is_stored_with_all_its_fields(stores: OpenStores) -> None:
     item = NewSample(
         text="  Where is my CARD? ",
         label="card_arrival",
@@ -66,7 +66,7 @@ async def test_an_accepted_item_is_stored_with_all_its_fields(stores: Stores) ->
     )
 
 
-async def test_receipts_come_in_the_order_of_the_items(stores: Stores) -> None:
+async def test_receipts_come_in_the_order_of_the_items(stores: OpenStores) -> None:
     items = [NewSample(f"text {n}", "a") for n in (3, 1, 2, 1)]
     receipts = await stores.samples.accept(items)
     assert [receipt.is_new for receipt in receipts] == [True, True, True, False]
@@ -76,7 +76,7 @@ async def test_receipts_come_in_the_order_of_the_items(stores: Stores) -> None:
     assert await stores.samples.accept([]) == []
 
 
-async def test_the_same_text_and_label_again_is_the_same_sample_while_it_is_active(stores: Stores) -> None:
+async def test_the_same_text_and_label_again_is_the_same_sample_while_it_is_active(stores: OpenStores) -> None:
     first = await stores.accept("Hello  World", "a")
     assert await stores.accept("hello world", "a") == Receipt(first.id, SampleState.QUEUED, is_new=False)
     assert (await stores.accept("hello world", "a", task="other")).is_new
@@ -85,7 +85,7 @@ async def test_the_same_text_and_label_again_is_the_same_sample_while_it_is_acti
 
 
 @pytest.mark.parametrize("state", [SampleState.REJECTED, SampleState.DEAD, SampleState.RETRACTED])
-async def test_a_sample_that_is_gone_does_not_stand_in_the_way(stores: Stores, state: SampleState) -> None:
+async def test_a_sample_that_is_gone_does_not_stand_in_the_way(stores: OpenStores, state: SampleState) -> None:
     first = await stores.accept("text", "a")
     await stores.samples.settle(state, {first.id: "why"})
     second = await stores.accept("text", "a")
@@ -93,7 +93,7 @@ async def test_a_sample_that_is_gone_does_not_stand_in_the_way(stores: Stores, s
     assert second.id != first.id
 
 
-async def test_a_label_that_was_changed_and_changed_back_is_a_new_sample(stores: Stores) -> None:
+async def test_a_label_that_was_changed_and_changed_back_is_a_new_sample(stores: OpenStores) -> None:
     first, other, back = [await stores.accept("text", label) for label in ("a", "b", "a")]
     assert other.is_new
     assert back.is_new
@@ -104,13 +104,13 @@ async def test_a_label_that_was_changed_and_changed_back_is_a_new_sample(stores:
     assert len(await stores.samples.queued(10)) == 6
 
 
-async def test_changes_of_mind_within_one_call_count_one_by_one(stores: Stores) -> None:
+async def test_changes_of_mind_within_one_call_count_one_by_one(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample("text", label) for label in "abaab"])
     assert [receipt.is_new for receipt in receipts] == [True, True, True, False, True]
     assert receipts[3].id == receipts[2].id
 
 
-async def test_a_sample_about_to_be_retracted_does_not_take_a_new_one_with_it(stores: Stores) -> None:
+async def test_a_sample_about_to_be_retracted_does_not_take_a_new_one_with_it(stores: OpenStores) -> None:
     first = await stores.accept("text", "a")
     await stores.learn(first)
     await stores.samples.request_retraction(first.id)
@@ -119,7 +119,7 @@ async def test_a_sample_about_to_be_retracted_does_not_take_a_new_one_with_it(st
     assert await stores.accept("text", "a") == replace(second, is_new=False)
 
 
-async def test_golden_samples_judge_and_are_never_queued(stores: Stores) -> None:
+async def test_golden_samples_judge_and_are_never_queued(stores: OpenStores) -> None:
     gold = await stores.accept("text", "a", golden=True, pinned=True)
     assert gold.state is SampleState.GOLDEN
     sample = await stores.samples.get(gold.id)
@@ -131,14 +131,14 @@ async def test_golden_samples_judge_and_are_never_queued(stores: Stores) -> None
     assert "stays golden" in again.warnings[0]
 
 
-async def test_the_split_is_that_of_the_normalised_text(stores: Stores) -> None:
+async def test_the_split_is_that_of_the_normalised_text(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample(f"Text  {n}", "a") for n in range(200)])
     samples = await stores.samples.get_many([receipt.id for receipt in receipts])
     assert all(sample.split is split_of(digest_text(f"text {n}"), 0.1) for n, sample in enumerate(samples))
     assert {sample.split for sample in samples} == {Split.TRAIN, Split.HELDOUT}
 
 
-async def test_a_key_seen_before_gives_the_first_receipts_whatever_happened_since(stores: Stores) -> None:
+async def test_a_key_seen_before_gives_the_first_receipts_whatever_happened_since(stores: OpenStores) -> None:
     key = IdempotencyKey("key", "body")
     items = [NewSample("one", "a"), NewSample("one", "a")]
     first = await stores.samples.accept(items, key)
@@ -148,28 +148,28 @@ async def test_a_key_seen_before_gives_the_first_receipts_whatever_happened_sinc
     assert [receipt.state for receipt in first] == [SampleState.QUEUED] * 2
 
 
-async def test_a_key_with_another_body_is_refused_and_stores_nothing(stores: Stores) -> None:
+async def test_a_key_with_another_body_is_refused_and_stores_nothing(stores: OpenStores) -> None:
     await stores.samples.accept([NewSample("one", "a")], IdempotencyKey("key", "body"))
     with pytest.raises(IdempotencyConflict, match="'key'"):
         await stores.samples.accept([NewSample("two", "a")], IdempotencyKey("key", "other"))
     assert (await stores.samples.backlog()).length == 1
 
 
-async def test_a_key_is_forgotten_after_its_time(stores: Stores) -> None:
+async def test_a_key_is_forgotten_after_its_time(stores: OpenStores) -> None:
     await stores.samples.accept([NewSample("one", "a")], IdempotencyKey("key", "body"))
     stores.clock.advance(hours=24)
     [receipt] = await stores.samples.accept([NewSample("two", "a")], IdempotencyKey("key", "other"))
     assert receipt.is_new
 
 
-async def test_twenty_identical_submissions_at_once_make_one_sample(stores: Stores) -> None:
+async def test_twenty_identical_submissions_at_once_make_one_sample(stores: OpenStores) -> None:
     answers = await asyncio.gather(*(stores.samples.accept([NewSample("same", "a")]) for _ in range(20)))
     assert len({receipts[0].id for receipts in answers}) == 1
     assert sum(receipts[0].is_new for receipts in answers) == 1
     assert (await stores.samples.backlog()).length == 1
 
 
-async def test_twenty_identical_requests_with_one_key_get_one_answer(stores: Stores) -> None:
+async def test_twenty_identical_requests_with_one_key_get_one_answer(stores: OpenStores) -> None:
     key = IdempotencyKey("key", "body")
     items = [NewSample("one", "a"), NewSample("two", "b")]
     answers = await asyncio.gather(*(stores.samples.accept(items, key) for _ in range(20)))
@@ -177,13 +177,13 @@ async def test_twenty_identical_requests_with_one_key_get_one_answer(stores: Sto
     assert (await stores.samples.backlog()).length == 2
 
 
-async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_double(stores: Stores) -> None:
+async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_double(stores: OpenStores) -> None:
     items = [NewSample(f"text {n}", "ab"[n % 2]) for n in range(40)]
     await asyncio.gather(*(stores.samples.accept(items[:: 1 if n % 2 else -1]) for n in range(8)))
     assert (await stores.samples.backlog()).length == 40
 
 
-async def test_labels_that_change_back_and_forth_at_once_leave_one_in_force_each(stores: Stores) -> None:
+async def test_labels_that_change_back_and_forth_at_once_leave_one_in_force_each(stores: OpenStores) -> None:
     answers = await asyncio.gather(*(stores.accept("text", "ab"[n % 2]) for n in range(20)))
     stored = {sample.id: sample for sample in await stores.samples.queued(100)}
     assert {receipt.id for receipt in answers} == set(stored)
@@ -191,7 +191,7 @@ async def test_labels_that_change_back_and_forth_at_once_leave_one_in_force_each
     assert all(one != next_ for one, next_ in pairwise(labels))
 
 
-async def test_ten_thousand_items_in_one_call(stores: Stores) -> None:
+async def test_ten_thousand_items_in_one_call(stores: OpenStores) -> None:
     items = [NewSample(f"text {n}", f"label {n % 77}", origin=Origin.IMPORT) for n in range(10_000)]
     receipts = await stores.samples.accept(items)
     ids = [receipt.id for receipt in receipts]
@@ -206,7 +206,7 @@ async def test_ten_thousand_items_in_one_call(stores: Stores) -> None:
     assert repeated == [Receipt(id, SampleState.LEARNED, is_new=False) for id in ids]
 
 
-async def test_a_call_that_fails_stores_nothing(stores: Stores) -> None:
+async def test_a_call_that_fails_stores_nothing(stores: OpenStores) -> None:
     with pytest.raises(ItemsRefused, match="Item 1, label: it must be a string"):
         await stores.samples.accept(
             [NewSample("one", "a"), NewSample("two", None)],  # type: ignore[arg-type]  # the point

@@ -10,13 +10,13 @@ import pytest
 from pawl.domain.errors import ItemsRefused
 from pawl.domain.forms import clean_name, likeness
 from pawl.domain.samples import NewSample
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 from tests.pawl.contract.label_changes import ask, carry_out, three_labels
 
 CAFE = "caf\u00e9"
 
 
-async def refused(stores: Stores, *items: NewSample) -> list[tuple[int, str, str]]:
+async def refused(stores: OpenStores, *items: NewSample) -> list[tuple[int, str, str]]:
     """The faults of items, which `examine` and `accept` find alike; nothing is stored."""
     before = await stores.samples.get_many([one.id for one in await stores.samples.queued(100)])
     examined = (await stores.samples.examine(items)).faults
@@ -41,7 +41,7 @@ async def refused(stores: Stores, *items: NewSample) -> list[tuple[int, str, str
         (".", "."),
     ],
 )
-async def test_labels_are_kept_in_one_form(stores: Stores, sent: str, kept: str) -> None:
+async def test_labels_are_kept_in_one_form(stores: OpenStores, sent: str, kept: str) -> None:
     first = await stores.accept("text", sent)
     assert (await stores.samples.get(first.id)).label == kept
     assert first.label == (None if sent == kept else kept)
@@ -49,13 +49,13 @@ async def test_labels_are_kept_in_one_form(stores: Stores, sent: str, kept: str)
     assert clean_name(kept) == kept
 
 
-async def test_texts_are_kept_in_nfc(stores: Stores) -> None:
+async def test_texts_are_kept_in_nfc(stores: OpenStores) -> None:
     first = await stores.accept(unicodedata.normalize("NFD", f" {CAFE}"), "a")
     assert (await stores.samples.get(first.id)).text == f" {CAFE}"
     assert not (await stores.accept(f" {CAFE}", "a")).is_new
 
 
-async def test_every_fault_of_every_item_is_named_and_nothing_is_stored(stores: Stores) -> None:
+async def test_every_fault_of_every_item_is_named_and_nothing_is_stored(stores: OpenStores) -> None:
     await three_labels(stores)
     await carry_out(stores, await ask(stores, "retire", "a"))
     good: dict[str, Any] = {"text": "fine", "label": "b"}
@@ -98,11 +98,11 @@ async def test_every_fault_of_every_item_is_named_and_nothing_is_stored(stores: 
 
 
 @pytest.mark.parametrize("weight", [0.01, 1, 100])
-async def test_weights_at_the_limits(stores: Stores, weight: float) -> None:
+async def test_weights_at_the_limits(stores: OpenStores, weight: float) -> None:
     assert (await stores.samples.get((await stores.accept("text", "a", weight=weight)).id)).weight == weight
 
 
-async def test_a_new_task_is_made_only_where_that_was_said(stores: Stores) -> None:
+async def test_a_new_task_is_made_only_where_that_was_said(stores: OpenStores) -> None:
     await stores.accept("text", "a", create_task=False)  # `default` is always there
     [(index, field, problem)] = await refused(stores, NewSample("text", "good", task="mood"))
     assert (index, field) == (0, "task")
@@ -117,7 +117,7 @@ async def test_a_new_task_is_made_only_where_that_was_said(stores: Stores) -> No
     assert (await stores.accept("again", "good", task="mood", create_task=False)).is_new
 
 
-async def test_a_label_that_is_probably_another_is_accepted_with_a_warning(stores: Stores) -> None:
+async def test_a_label_that_is_probably_another_is_accepted_with_a_warning(stores: OpenStores) -> None:
     await stores.accept("one", "gift card")
     for n, label in enumerate(["Gift Card", "GIFTCARD", "\uff27ift card", "gift  card"]):
         receipt = await stores.accept(f"text {n}", label)
@@ -129,14 +129,14 @@ async def test_a_label_that_is_probably_another_is_accepted_with_a_warning(store
     assert (await stores.accept("elsewhere", "Gift card", task="mood")).warnings == ()
 
 
-async def test_a_label_like_a_retired_one_is_told_so(stores: Stores) -> None:
+async def test_a_label_like_a_retired_one_is_told_so(stores: OpenStores) -> None:
     await three_labels(stores)
     await carry_out(stores, await ask(stores, "retire", "a"))
     [warning] = (await stores.accept("text", "A")).warnings
     assert "probably the same as 'a', which was retired" in warning
 
 
-async def test_two_like_labels_in_one_call_warn_at_the_second(stores: Stores) -> None:
+async def test_two_like_labels_in_one_call_warn_at_the_second(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample("one", "yes"), NewSample("two", "Yes"), NewSample("three", "no")])
     assert [len(one.warnings) for one in receipts] == [0, 1, 0]
 

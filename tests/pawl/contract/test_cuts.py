@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 Z = np.ones(2, dtype=np.float32)
 
 
-async def test_samples_of_which_the_same_was_read(stores: Stores) -> None:
+async def test_samples_of_which_the_same_was_read(stores: OpenStores) -> None:
     one, two, three, other = [
         await stores.accept(text, label, task=task)
         for text, label, task in (("a", "x", "t"), ("b", "y", "t"), ("c", "x", "t"), ("d", "y", "u"))

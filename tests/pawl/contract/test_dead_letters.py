@@ -8,24 +8,24 @@ from pawl.domain.dead_letters import DeadLetterAction, DeadLetterDecision, DeadL
 from pawl.domain.errors import ItemsRefused, NotDead, SampleNotFound, SentAgain
 from pawl.domain.labels import LabelChangeKind, LabelRequest
 from pawl.domain.samples import SampleState
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 REDRIVE = DeadLetterDecision(DeadLetterAction.REDRIVE, "the fault is mended", "ann")
 DISCARD = DeadLetterDecision(DeadLetterAction.DISCARD, "not worth it", "bob")
 ANY = DeadLetterFilter()
 
 
-async def dead(stores: Stores, *texts: str, label: str = "b", **fields: object) -> list[str]:
+async def dead(stores: OpenStores, *texts: str, label: str = "b", **fields: object) -> list[str]:
     ids = [(await stores.accept(text, label, **fields)).id for text in texts]
     await stores.samples.settle(SampleState.DEAD, dict.fromkeys(ids, "could not be learned: ValueError()"))
     return ids
 
 
-async def decisions(stores: Stores) -> list[dict[str, object]]:
+async def decisions(stores: OpenStores) -> list[dict[str, object]]:
     return [one.payload for one in await stores.ledger.events(0, 1000) if one.type == "dead_letter_decided"]
 
 
-async def test_dead_letters_are_paged_newest_first_counted_and_filtered(stores: Stores) -> None:
+async def test_dead_letters_are_paged_newest_first_counted_and_filtered(stores: OpenStores) -> None:
     plain = await dead(stores, "one", "two", "three")
     sourced = await dead(stores, "four", source="ann")
     await stores.accept("queued", "b")
@@ -39,7 +39,7 @@ async def test_dead_letters_are_paged_newest_first_counted_and_filtered(stores: 
     assert await stores.samples.dead_letters(DeadLetterFilter(task="mood"), None, 9) == []
 
 
-async def test_one_that_is_redriven_is_queued_again_and_audited_once(stores: Stores) -> None:
+async def test_one_that_is_redriven_is_queued_again_and_audited_once(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     sample = await stores.samples.decide_dead(id, REDRIVE)
     assert (sample.state, sample.reason) == (SampleState.QUEUED, "redriven by ann: the fault is mended")
@@ -52,7 +52,7 @@ async def test_one_that_is_redriven_is_queued_again_and_audited_once(stores: Sto
     assert [one.id for one in await stores.samples.queued(9)] == [id]
 
 
-async def test_one_that_is_discarded_is_rejected_for_good(stores: Stores) -> None:
+async def test_one_that_is_discarded_is_rejected_for_good(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     assert (await stores.samples.decide_dead(id, DISCARD)).state is SampleState.REJECTED
     assert (await stores.samples.decide_dead(id, DISCARD)).state is SampleState.REJECTED
@@ -64,7 +64,7 @@ async def test_one_that_is_discarded_is_rejected_for_good(stores: Stores) -> Non
         await stores.samples.decide_dead("fb_unknown", REDRIVE)
 
 
-async def test_one_that_was_sent_again_meanwhile_cannot_be_redriven(stores: Stores) -> None:
+async def test_one_that_was_sent_again_meanwhile_cannot_be_redriven(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     again = await stores.accept("one", "b")
     assert again.is_new
@@ -75,14 +75,14 @@ async def test_one_that_was_sent_again_meanwhile_cannot_be_redriven(stores: Stor
     assert (await stores.samples.decide_dead(id, DISCARD)).state is SampleState.REJECTED
 
 
-async def test_one_with_a_newer_label_for_its_text_is_redriven_and_the_newer_stays_right(stores: Stores) -> None:
+async def test_one_with_a_newer_label_for_its_text_is_redriven_and_the_newer_stays_right(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     newer = await stores.accept("one", "c")
     assert (await stores.samples.decide_dead(id, REDRIVE)).state is SampleState.QUEUED
     assert [one.id for one in await stores.samples.rivals([await stores.samples.get(id)])] == [newer.id]
 
 
-async def test_it_comes_back_under_the_name_its_label_has_now(stores: Stores) -> None:
+async def test_it_comes_back_under_the_name_its_label_has_now(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     await stores.accept("other", "b")
     change = await stores.labels.request(LabelRequest(LabelChangeKind.RENAME, "default", "b", "new"))
@@ -91,7 +91,7 @@ async def test_it_comes_back_under_the_name_its_label_has_now(stores: Stores) ->
     assert (sample.state, sample.label) == (SampleState.QUEUED, "new")
 
 
-async def test_a_retired_label_does_not_come_back_with_a_dead_letter(stores: Stores) -> None:
+async def test_a_retired_label_does_not_come_back_with_a_dead_letter(stores: OpenStores) -> None:
     [id] = await dead(stores, "one", label="gone")
     for label in ("gone", "b", "c"):
         await stores.accept(f"text of {label}", label)
@@ -102,7 +102,7 @@ async def test_a_retired_label_does_not_come_back_with_a_dead_letter(stores: Sto
     assert (await stores.samples.get(id)).state is SampleState.DEAD
 
 
-async def test_its_client_can_take_it_back_so_that_nobody_redrives_it(stores: Stores) -> None:
+async def test_its_client_can_take_it_back_so_that_nobody_redrives_it(stores: OpenStores) -> None:
     [id] = await dead(stores, "one")
     assert (await stores.samples.request_retraction(id)).state is SampleState.RETRACTED
     with pytest.raises(NotDead):

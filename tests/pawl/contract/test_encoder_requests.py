@@ -8,12 +8,12 @@ import pytest
 
 from pawl.domain.encoders import EncoderChoice, EncoderRequestState
 from pawl.domain.errors import EncoderRequestNotFound
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 CHOICE = EncoderChoice("some/encoder", None, "query: ", 256, 3, "float32", 1280, 0)
 
 
-async def test_a_request_waits_until_it_is_settled(stores: Stores) -> None:
+async def test_a_request_waits_until_it_is_settled(stores: OpenStores) -> None:
     ledger = stores.ledger
     assert await ledger.last_encoder_request() is None
     made = await ledger.request_encoder(CHOICE, "German texts", None)
@@ -34,7 +34,7 @@ async def test_a_request_waits_until_it_is_settled(stores: Stores) -> None:
         await ledger.encoder_request("en_none")
 
 
-async def test_the_same_request_is_one_and_another_takes_its_place(stores: Stores) -> None:
+async def test_the_same_request_is_one_and_another_takes_its_place(stores: OpenStores) -> None:
     ledger = stores.ledger
     first = await ledger.request_encoder(CHOICE, "a", None)
     assert await ledger.request_encoder(CHOICE, "b", None) == first

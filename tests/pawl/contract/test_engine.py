@@ -17,7 +17,7 @@ from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import SettingInvalid, StoreUnavailable
 from pawl.domain.samples import NewSample
 from tests.databases import migrate, new_database, sqlite_url
-from tests.pawl.contract.backends import Stores, sql_stores
+from tests.pawl.contract.backends import OpenStores, sql_stores
 from tests.servers import PostgresServer
 
 
@@ -112,7 +112,7 @@ async def test_an_outage_of_postgresql_ends_by_itself(own_postgres: PostgresServ
         assert (await stores.samples.get(receipt.id)).text == "text"
 
 
-async def test_two_engines_on_one_database_write_at_once(stores: Stores) -> None:
+async def test_two_engines_on_one_database_write_at_once(stores: OpenStores) -> None:
     """As app and worker do: each has its own pool, and nothing in memory keeps them apart."""
     async with sql_stores(stores.engine.url.render_as_string(hide_password=False)) as others:
         both = (stores.samples, others.samples)
@@ -122,7 +122,7 @@ async def test_two_engines_on_one_database_write_at_once(stores: Stores) -> None
     assert await stores.count("samples") == 25
 
 
-async def test_calls_cancelled_at_any_moment_leave_a_store_that_works(stores: Stores) -> None:
+async def test_calls_cancelled_at_any_moment_leave_a_store_that_works(stores: OpenStores) -> None:
     for steps in range(60):
         call = asyncio.create_task(stores.samples.accept([NewSample(f"text {steps}", "a")]))
         for _ in range(steps):

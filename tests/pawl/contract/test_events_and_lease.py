@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 
-async def test_events_are_numbered_in_order_and_never_reuse_a_number(stores: Stores) -> None:
+async def test_events_are_numbered_in_order_and_never_reuse_a_number(stores: OpenStores) -> None:
     written = await asyncio.gather(*(stores.ledger.append_event("alert", {"n": n}) for n in range(10)))
     read = await stores.ledger.events(0, 100)
     assert sorted(written, key=lambda event: event.id) == read
@@ -23,7 +23,7 @@ async def test_events_are_numbered_in_order_and_never_reuse_a_number(stores: Sto
     assert (await stores.ledger.append_event("alert", {})).id > read[-1].id
 
 
-async def test_a_lease_has_one_holder_until_it_ends(stores: Stores) -> None:
+async def test_a_lease_has_one_holder_until_it_ends(stores: OpenStores) -> None:
     assert await stores.ledger.acquire_lease("one", 5.0, "starting", {"pid": 1})
     stores.clock.advance(seconds=4)
     assert not await stores.ledger.acquire_lease("two", 5.0, "starting", {})
@@ -42,7 +42,7 @@ async def test_a_lease_has_one_holder_until_it_ends(stores: Stores) -> None:
     assert not await stores.ledger.acquire_lease("one", 5.0, "learning", {})
 
 
-async def test_a_lease_given_back_is_free_at_once(stores: Stores) -> None:
+async def test_a_lease_given_back_is_free_at_once(stores: OpenStores) -> None:
     assert await stores.ledger.acquire_lease("one", 5.0, "learning", {})
     await stores.ledger.release_lease("two")
     assert not await stores.ledger.acquire_lease("two", 5.0, "starting", {})
@@ -53,6 +53,6 @@ async def test_a_lease_given_back_is_free_at_once(stores: Stores) -> None:
     assert await stores.ledger.acquire_lease("two", 5.0, "starting", {})
 
 
-async def test_of_ten_that_want_the_lease_at_once_one_gets_it(stores: Stores) -> None:
+async def test_of_ten_that_want_the_lease_at_once_one_gets_it(stores: OpenStores) -> None:
     taken = await asyncio.gather(*(stores.ledger.acquire_lease(f"holder {n}", 5.0, "x", {}) for n in range(10)))
     assert sum(taken) == 1

@@ -8,10 +8,10 @@ from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import Import, ImportOutcome, NewImport
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import NewSample, SampleFilter, SampleState
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 
 
-async def test_an_import_is_stored_with_its_samples(stores: Stores) -> None:
+async def test_an_import_is_stored_with_its_samples(stores: OpenStores) -> None:
     one = NewImport(new_identifier(IMPORT_PREFIX), "default", "labels.csv", 2, "I know them")
     assert one.id.startswith("im_")
     items = [NewSample("one", "a", import_id=one.id), NewSample("two", "b", import_id=one.id)]
@@ -22,7 +22,7 @@ async def test_an_import_is_stored_with_its_samples(stores: Stores) -> None:
     assert await stores.samples.imports([]) == {}
 
 
-async def test_a_sample_of_feedback_belongs_to_no_import_and_a_repeat_keeps_its_own(stores: Stores) -> None:
+async def test_a_sample_of_feedback_belongs_to_no_import_and_a_repeat_keeps_its_own(stores: OpenStores) -> None:
     sent = await stores.accept("one", "a")
     second = NewImport(new_identifier(IMPORT_PREFIX), "default", "second.csv", 1)
     [again] = await stores.samples.accept([NewSample("one", "a", import_id=second.id)], imports=[second])
@@ -35,7 +35,7 @@ def imported(name: str = "labels.csv", reason: str | None = None) -> NewImport:
     return NewImport(new_identifier(IMPORT_PREFIX), "default", name, 2, reason)
 
 
-async def test_what_became_of_an_import(stores: Stores) -> None:
+async def test_what_became_of_an_import(stores: OpenStores) -> None:
     one, other = imported(), imported()
     items = [NewSample(f"text {n}", "a" if n < 3 else "b", import_id=one.id) for n in range(5)]
     receipts = await stores.samples.accept(items, imports=[one])
@@ -53,7 +53,7 @@ async def test_what_became_of_an_import(stores: Stores) -> None:
     ]
 
 
-async def test_an_owner_who_insists_takes_what_is_repeated_out_of_quarantine(stores: Stores) -> None:
+async def test_an_owner_who_insists_takes_what_is_repeated_out_of_quarantine(stores: OpenStores) -> None:
     first = imported()
     items = [NewSample("one", "a", import_id=first.id), NewSample("two", "b", import_id=first.id)]
     receipts = await stores.samples.accept(items, imports=[first])
@@ -76,7 +76,7 @@ async def test_an_owner_who_insists_takes_what_is_repeated_out_of_quarantine(sto
     assert (event.payload["id"], event.payload["released"]) == (meant.id, 1)
 
 
-async def test_a_held_sample_stays_in_quarantine_and_an_emphasis_is_kept(stores: Stores) -> None:
+async def test_a_held_sample_stays_in_quarantine_and_an_emphasis_is_kept(stores: OpenStores) -> None:
     hold = Hold(QuarantineKind.FLOW, "a flow")
     receipts = await stores.samples.accept([NewSample("one", "a", hold=hold), NewSample("two", "b", emphasis=2.5)])
     assert [one.state for one in receipts] == [SampleState.QUARANTINED, SampleState.QUEUED]
@@ -86,12 +86,12 @@ async def test_a_held_sample_stays_in_quarantine_and_an_emphasis_is_kept(stores:
     assert (learned.state, learned.emphasis) == (SampleState.LEARNED, 2.5)
 
 
-async def test_a_receipt_says_which_label_it_replaces(stores: Stores) -> None:
+async def test_a_receipt_says_which_label_it_replaces(stores: OpenStores) -> None:
     first, second = await stores.samples.accept([NewSample("one", "a"), NewSample("One", "b")])
     assert (first.replaces, second.replaces) == (None, "a")
 
 
-async def test_an_export_reads_what_fits_and_not_what_is_leaving(stores: Stores) -> None:
+async def test_an_export_reads_what_fits_and_not_what_is_leaving(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample(f"text {n}", "a") for n in range(4)])
     mood = await stores.accept("text", "good", task="mood", create_task=True)
     await stores.learn(*receipts[:3])

@@ -17,11 +17,11 @@ from pawl.domain.errors import (
 from pawl.domain.labels import LabelChange, LabelChangeState
 from pawl.domain.samples import IdempotencyKey, NewSample, SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 from tests.pawl.contract.label_changes import ask, carry_out, labels_of, three_labels
 
 
-async def test_a_rename_moves_every_active_sample(stores: Stores) -> None:
+async def test_a_rename_moves_every_active_sample(stores: OpenStores) -> None:
     await three_labels(stores)
     queued, quarantined, gone = [await stores.accept(text, "a") for text in ("q", "k", "gone")]
     golden = await stores.accept("g", "a", golden=True)
@@ -53,7 +53,7 @@ async def test_a_rename_moves_every_active_sample(stores: Stores) -> None:
     assert (event.type, event.payload["version"], event.payload["target"]) == ("label_changed", number, "A")
 
 
-async def test_feedback_that_names_yesterdays_label_gets_todays(stores: Stores) -> None:
+async def test_feedback_that_names_yesterdays_label_gets_todays(stores: OpenStores) -> None:
     await three_labels(stores)
     await carry_out(stores, await ask(stores, "rename", "a", "A"))
     key = IdempotencyKey("k", "body")
@@ -78,7 +78,7 @@ async def test_feedback_that_names_yesterdays_label_gets_todays(stores: Stores) 
     }
 
 
-async def test_after_a_merge_the_older_sample_of_a_text_leaves_the_identity_to_the_newer(stores: Stores) -> None:
+async def test_after_a_merge_the_older_sample_of_a_text_leaves_the_identity_to_the_newer(stores: OpenStores) -> None:
     await three_labels(stores)
     older = await stores.accept("text", "a")
     await stores.learn(older)
@@ -94,7 +94,7 @@ async def test_after_a_merge_the_older_sample_of_a_text_leaves_the_identity_to_t
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-async def test_golden_samples_merge_too(stores: Stores, order: str) -> None:
+async def test_golden_samples_merge_too(stores: OpenStores, order: str) -> None:
     await three_labels(stores)
     for label in order:
         await stores.accept("text", label, golden=True)
@@ -103,7 +103,7 @@ async def test_golden_samples_merge_too(stores: Stores, order: str) -> None:
     assert not (await stores.accept("text", "b")).is_new
 
 
-async def test_a_retired_label_leaves_with_all_its_samples(stores: Stores) -> None:
+async def test_a_retired_label_leaves_with_all_its_samples(stores: OpenStores) -> None:
     await three_labels(stores)
     queued, quarantined = await stores.accept("q", "a"), await stores.accept("k", "a")
     golden = await stores.accept("g", "a", golden=True)
@@ -133,7 +133,7 @@ async def test_a_retired_label_leaves_with_all_its_samples(stores: Stores) -> No
     assert (await stores.accept("y", "a")).is_new
 
 
-async def test_a_name_that_stood_for_a_retired_label_is_retired_with_it(stores: Stores) -> None:
+async def test_a_name_that_stood_for_a_retired_label_is_retired_with_it(stores: OpenStores) -> None:
     await three_labels(stores)
     await carry_out(stores, await ask(stores, "rename", "a", "A"))
     await carry_out(stores, await ask(stores, "retire", "A"))
@@ -143,7 +143,7 @@ async def test_a_name_that_stood_for_a_retired_label_is_retired_with_it(stores: 
     assert (await stores.accept("text", "a")).label is None
 
 
-async def test_a_promotion_that_does_not_know_all_learned_samples_of_a_retired_label(stores: Stores) -> None:
+async def test_a_promotion_that_does_not_know_all_learned_samples_of_a_retired_label(stores: OpenStores) -> None:
     number = await three_labels(stores)
     change = await ask(stores, "retire", "a")
     before = await stores.samples.label_counts("default"), await labels_of(stores)
@@ -155,7 +155,7 @@ async def test_a_promotion_that_does_not_know_all_learned_samples_of_a_retired_l
     assert (await stores.samples.label_counts("default"), await labels_of(stores)) == before
 
 
-async def test_a_change_is_carried_out_once(stores: Stores) -> None:
+async def test_a_change_is_carried_out_once(stores: OpenStores) -> None:
     await three_labels(stores)
     change = await ask(stores, "rename", "a", "A")
     number = await carry_out(stores, change)
@@ -167,7 +167,7 @@ async def test_a_change_is_carried_out_once(stores: Stores) -> None:
     assert live.number == number
 
 
-async def test_a_change_without_a_version(stores: Stores) -> None:
+async def test_a_change_without_a_version(stores: OpenStores) -> None:
     queued = await stores.accept("text", "a")
     change = await ask(stores, "rename", "a", "b")
     settled = await stores.labels.apply(change.id)
@@ -180,7 +180,7 @@ async def test_a_change_without_a_version(stores: Stores) -> None:
         await stores.labels.apply(change.id)
 
 
-async def test_a_change_that_cannot_be_carried_out(stores: Stores) -> None:
+async def test_a_change_that_cannot_be_carried_out(stores: OpenStores) -> None:
     await three_labels(stores)
     change = await ask(stores, "retire", "a")
     failed = await stores.labels.fail(change.id, "the disk is full")
@@ -192,7 +192,7 @@ async def test_a_change_that_cannot_be_carried_out(stores: Stores) -> None:
     await ask(stores, "retire", "a")
 
 
-async def test_nothing_slips_past_a_change_that_is_carried_out_meanwhile(stores: Stores) -> None:
+async def test_nothing_slips_past_a_change_that_is_carried_out_meanwhile(stores: OpenStores) -> None:
     await three_labels(stores)
     change = await ask(stores, "rename", "a", "A")
     items = [[NewSample(f"text {n} {m}", "a") for m in range(3)] for n in range(20)]
@@ -201,7 +201,7 @@ async def test_nothing_slips_past_a_change_that_is_carried_out_meanwhile(stores:
     assert {one.label for one in await stores.samples.queued(100)} == {"A"}
 
 
-async def test_of_two_requests_for_one_label_one_waits(stores: Stores) -> None:
+async def test_of_two_requests_for_one_label_one_waits(stores: OpenStores) -> None:
     await three_labels(stores)
     outcomes = await asyncio.gather(*(ask(stores, "rename", "a", f"A{n}") for n in range(5)), return_exceptions=True)
     assert len([one for one in outcomes if isinstance(one, LabelChange)]) == 1

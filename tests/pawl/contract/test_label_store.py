@@ -16,11 +16,11 @@ from pawl.domain.errors import (
     UnknownMergeTarget,
 )
 from pawl.domain.labels import LabelChangeState, LabelState
-from tests.pawl.contract.backends import Stores
+from tests.pawl.contract.backends import OpenStores
 from tests.pawl.contract.label_changes import ask, carry_out, three_labels
 
 
-async def test_a_request_waits_and_is_told(stores: Stores) -> None:
+async def test_a_request_waits_and_is_told(stores: OpenStores) -> None:
     await three_labels(stores)
     change = await ask(stores, "rename", "a", "A", reason="spelling")
     assert change.id.startswith("lc_")
@@ -36,7 +36,7 @@ async def test_a_request_waits_and_is_told(stores: Stores) -> None:
         await stores.labels.get("lc_none")
 
 
-async def test_an_added_label_is_there_at_once(stores: Stores) -> None:
+async def test_an_added_label_is_there_at_once(stores: OpenStores) -> None:
     change = await ask(stores, "add", "new")
     assert (change.state, change.settled_at) == (LabelChangeState.APPLIED, stores.clock.now())
     assert await stores.labels.pending() == []
@@ -64,7 +64,7 @@ async def test_an_added_label_is_there_at_once(stores: Stores) -> None:
     ],
 )
 async def test_what_cannot_be_asked_for(
-    stores: Stores, kind: str, label: str, target: str | None, error: type[Exception]
+    stores: OpenStores, kind: str, label: str, target: str | None, error: type[Exception]
 ) -> None:
     await three_labels(stores)
     with pytest.raises(error):
@@ -72,7 +72,7 @@ async def test_what_cannot_be_asked_for(
     assert await stores.labels.pending() == []
 
 
-async def test_two_labels_stay(stores: Stores) -> None:
+async def test_two_labels_stay(stores: OpenStores) -> None:
     await three_labels(stores)
     change = await ask(stores, "retire", "c")
     for kind, target in (("retire", None), ("merge", "b")):
@@ -84,7 +84,7 @@ async def test_two_labels_stay(stores: Stores) -> None:
     assert (await ask(stores, "rename", "a", "A")).state is LabelChangeState.PENDING
 
 
-async def test_changes_that_meet_wait_for_each_other(stores: Stores) -> None:
+async def test_changes_that_meet_wait_for_each_other(stores: OpenStores) -> None:
     await three_labels(stores)
     await stores.learn(await stores.accept("d", "d"))
     first = await ask(stores, "merge", "a", "b")
@@ -97,7 +97,7 @@ async def test_changes_that_meet_wait_for_each_other(stores: Stores) -> None:
         await ask(stores, "merge", "b", "e")
 
 
-async def test_the_number_that_wait_is_bounded(stores: Stores) -> None:
+async def test_the_number_that_wait_is_bounded(stores: OpenStores) -> None:
     for n in range(101):
         await stores.accept(f"text {n}", f"label {n}")
     for n in range(100):

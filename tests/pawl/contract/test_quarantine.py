@@ -10,7 +10,7 @@ from pawl.domain.errors import NotQuarantined, SampleNotFound
 from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind, Review, ReviewAction
 from pawl.domain.samples import NewSample, Origin, SampleState
 from pawl.domain.versions import LedgerChange, VersionKind
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 
 RELEASE = Review(ReviewAction.RELEASE, "it is right", "ann")
 DISCARD = Review(ReviewAction.DISCARD, "it is wrong", "bob")
@@ -18,18 +18,18 @@ FLOW = Hold(QuarantineKind.FLOW, "12 of 40 turn a into b")
 ANY = QuarantineFilter()
 
 
-async def held(stores: Stores, count: int = 1, hold: Hold = FLOW, **fields: Any) -> list[str]:
+async def held(stores: OpenStores, count: int = 1, hold: Hold = FLOW, **fields: Any) -> list[str]:
     items = [NewSample(f"{fields} text {n}", "b", create_task=True, **fields) for n in range(count)]
     receipts = await stores.samples.accept(items)
     assert await stores.samples.hold({one.id: hold for one in receipts}, {}) == count
     return [one.id for one in receipts]
 
 
-async def events(stores: Stores, type: str) -> list[dict[str, object]]:
+async def events(stores: OpenStores, type: str) -> list[dict[str, object]]:
     return [one.payload for one in await stores.ledger.events(0, 1000) if one.type == type]
 
 
-async def test_held_samples_are_quarantined_with_kind_reason_doubt_and_one_event(stores: Stores) -> None:
+async def test_held_samples_are_quarantined_with_kind_reason_doubt_and_one_event(stores: OpenStores) -> None:
     first, second, third = [(await stores.accept(text, "b")).id for text in ("one", "two", "three")]
     await stores.samples.settle(SampleState.DEAD, {third: "x"})
     doubt = Doubt("a", opposed=True, plausible=False)
@@ -52,7 +52,7 @@ async def test_held_samples_are_quarantined_with_kind_reason_doubt_and_one_event
     assert len(await events(stores, "feedback_quarantined")) == 1
 
 
-async def test_quarantined_samples_are_paged_newest_first_and_filtered(stores: Stores) -> None:
+async def test_quarantined_samples_are_paged_newest_first_and_filtered(stores: OpenStores) -> None:
     plain = await held(stores, 3)
     sourced = await held(stores, 2, source="ann")
     mood = await held(stores, 1, Hold(QuarantineKind.SOURCE, "x"), task="mood")
@@ -72,7 +72,7 @@ async def test_quarantined_samples_are_paged_newest_first_and_filtered(stores: S
         assert [one.id for one in await stores.samples.quarantined(where, None, 10)] == ids[::-1]
 
 
-async def test_a_released_sample_is_queued_again_and_knows_that_it_was_reviewed(stores: Stores) -> None:
+async def test_a_released_sample_is_queued_again_and_knows_that_it_was_reviewed(stores: OpenStores) -> None:
     [sample_id] = await held(stores, source="eve")
     stores.clock.advance(seconds=5)
     sample = await stores.samples.review(sample_id, RELEASE)
@@ -106,7 +106,7 @@ async def test_a_released_sample_is_queued_again_and_knows_that_it_was_reviewed(
         await stores.samples.review(sample_id, DISCARD)
 
 
-async def test_a_discarded_sample_is_rejected_and_may_be_sent_again(stores: Stores) -> None:
+async def test_a_discarded_sample_is_rejected_and_may_be_sent_again(stores: OpenStores) -> None:
     [sample_id] = await held(stores)
     sample = await stores.samples.review(sample_id, DISCARD)
     assert (sample.state, sample.reason) == (SampleState.REJECTED, "discarded by bob: it is wrong")
@@ -117,7 +117,7 @@ async def test_a_discarded_sample_is_rejected_and_may_be_sent_again(stores: Stor
     assert again[0].is_new
 
 
-async def test_only_what_is_in_quarantine_can_be_reviewed(stores: Stores) -> None:
+async def test_only_what_is_in_quarantine_can_be_reviewed(stores: OpenStores) -> None:
     queued = await stores.accept("text", "a")
     rejected = await stores.accept("other", "a")
     await stores.samples.settle(SampleState.REJECTED, {rejected.id: "x"})
@@ -130,7 +130,7 @@ async def test_only_what_is_in_quarantine_can_be_reviewed(stores: Stores) -> Non
     assert await events(stores, "quarantine_reviewed") == []
 
 
-async def test_a_version_says_what_put_its_samples_into_quarantine_and_keeps_doubts(stores: Stores) -> None:
+async def test_a_version_says_what_put_its_samples_into_quarantine_and_keeps_doubts(stores: OpenStores) -> None:
     ids = [(await stores.accept(f"text {n}", "a")).id for n in range(5)]
     doubt = Doubt("b", opposed=False, plausible=True)
     first = await stores.ledger.next_number()
@@ -155,7 +155,7 @@ async def test_a_version_says_what_put_its_samples_into_quarantine_and_keeps_dou
     ]
 
 
-async def test_what_was_screened_is_remembered_oldest_first(stores: Stores) -> None:
+async def test_what_was_screened_is_remembered_oldest_first(stores: OpenStores) -> None:
     learned = [(await stores.accept(f"text {n}", "a")) for n in range(3)]
     imported = await stores.accept("imported", "a", origin=Origin.IMPORT)
     other = await stores.accept("mood", "a", task="mood")

@@ -8,11 +8,11 @@ from pawl.domain.errors import CandidateStale
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.samples import NewSample, SampleState
 from pawl.domain.versions import LedgerAction, LedgerChange, RefusedAction, VersionKind, has_reweighted
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 from tests.pawl.contract.test_version_ledger import accepted, states
 
 
-async def test_a_refused_version_keeps_all_that_it_would_have_changed(stores: Stores) -> None:
+async def test_a_refused_version_keeps_all_that_it_would_have_changed(stores: OpenStores) -> None:
     new, old, left, overtaken, pulled, read = ids = await accepted(stores, 6)
     change = LedgerChange(
         learned=(new,),
@@ -38,7 +38,7 @@ async def test_a_refused_version_keeps_all_that_it_would_have_changed(stores: St
     }
 
 
-async def test_a_forced_version_restores_requeues_and_weighs_again(stores: Stores) -> None:
+async def test_a_forced_version_restores_requeues_and_weighs_again(stores: OpenStores) -> None:
     kept, later, leaving, waiting, held, replaced = ids = await accepted(stores, 6)
     first = LedgerChange(learned=(kept, later, leaving, replaced), emphasis={kept: 3.0})
     await stores.ledger.promote(candidate(1, None), first)
@@ -66,7 +66,7 @@ async def test_a_forced_version_restores_requeues_and_weighs_again(stores: Store
     assert not has_reweighted(await stores.ledger.ledger(0, 2))
 
 
-async def test_what_its_client_or_a_reviewer_took_out_is_not_restored(stores: Stores) -> None:
+async def test_what_its_client_or_a_reviewer_took_out_is_not_restored(stores: OpenStores) -> None:
     retracted, discarded, learned = await accepted(stores, 3)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(learned,)))
     await stores.samples.request_retraction(retracted)
@@ -76,7 +76,7 @@ async def test_what_its_client_or_a_reviewer_took_out_is_not_restored(stores: St
             await stores.ledger.promote(candidate(2, 1), LedgerChange(restored=(id,)))
 
 
-async def test_a_restored_sample_leaves_its_identity_to_one_that_was_accepted_since(stores: Stores) -> None:
+async def test_a_restored_sample_leaves_its_identity_to_one_that_was_accepted_since(stores: OpenStores) -> None:
     [old] = await stores.samples.accept([NewSample("one", "a")])
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(old.id,)))
     [other] = await stores.samples.accept([NewSample("one", "b")])

@@ -8,7 +8,7 @@ import pytest
 
 from pawl.domain.samples import ACTIVE_STATES, SampleState, Split
 from pawl.domain.versions import LedgerChange
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 
 
 @pytest.mark.parametrize("state", list(ACTIVE_STATES))
@@ -16,7 +16,7 @@ from tests.pawl.contract.backends import Stores, candidate
     ("attribute", "value"), [("golden", True), ("pinned", True), ("weight", 7.0), ("source", "another")]
 )
 async def test_the_same_sample_with_another_attribute_is_either_changed_or_answered_with_what_it_stays(
-    stores: Stores, state: SampleState, attribute: str, value: object
+    stores: OpenStores, state: SampleState, attribute: str, value: object
 ) -> None:
     first = await stores.accept("text", "a", source="first", golden=state is SampleState.GOLDEN)
     if state is SampleState.LEARNED:
@@ -31,7 +31,7 @@ async def test_the_same_sample_with_another_attribute_is_either_changed_or_answe
     assert changed == (attribute != "source")
 
 
-async def test_another_weight_of_a_learned_sample_takes_its_place(stores: Stores) -> None:
+async def test_another_weight_of_a_learned_sample_takes_its_place(stores: OpenStores) -> None:
     first = await stores.accept("text", "a", weight=2.0, source="ann", pinned=True)
     await stores.learn(first)
     second = await stores.accept("TEXT", "a", weight=5.0)
@@ -45,14 +45,14 @@ async def test_another_weight_of_a_learned_sample_takes_its_place(stores: Stores
     assert not (await stores.accept("text", "a", weight=5.0)).is_new
 
 
-async def test_a_weight_that_is_not_said_stays(stores: Stores) -> None:
+async def test_a_weight_that_is_not_said_stays(stores: OpenStores) -> None:
     first = await stores.accept("text", "a", weight=2.0)
     again = await stores.accept("text", "a")
     assert (again.id, again.is_new, again.warnings) == (first.id, False, ())
     assert (await stores.samples.get(first.id)).weight == 2.0
 
 
-async def test_a_pin_comes_with_the_repeat(stores: Stores) -> None:
+async def test_a_pin_comes_with_the_repeat(stores: OpenStores) -> None:
     first = await stores.accept("text", "a")
     await stores.learn(first)
     second = await stores.accept("text", "a", pinned=True)
@@ -63,7 +63,7 @@ async def test_a_pin_comes_with_the_repeat(stores: Stores) -> None:
     assert (await stores.samples.get(second.id)).pinned
 
 
-async def test_a_source_stays_and_is_said(stores: Stores) -> None:
+async def test_a_source_stays_and_is_said(stores: OpenStores) -> None:
     first = await stores.accept("text", "a", source="ann")
     again = await stores.accept("text", "a", source="bob")
     assert again.id == first.id
@@ -72,7 +72,7 @@ async def test_a_source_stays_and_is_said(stores: Stores) -> None:
     assert (await stores.accept("text", "a", source="ann")).warnings == ()
 
 
-async def test_what_is_in_quarantine_changes_in_place_and_stays_there(stores: Stores) -> None:
+async def test_what_is_in_quarantine_changes_in_place_and_stays_there(stores: OpenStores) -> None:
     first = await stores.accept("text", "a")
     await stores.samples.settle(SampleState.QUARANTINED, {first.id: "x"})
     again = await stores.accept("text", "a", weight=3.0, pinned=True)
@@ -81,7 +81,7 @@ async def test_what_is_in_quarantine_changes_in_place_and_stays_there(stores: St
     assert (sample.weight, sample.pinned, sample.state) == (3.0, True, SampleState.QUARANTINED)
 
 
-async def test_a_learned_sample_that_turns_golden_leaves_the_head(stores: Stores) -> None:
+async def test_a_learned_sample_that_turns_golden_leaves_the_head(stores: OpenStores) -> None:
     first = await stores.accept("text", "a", weight=2.0)
     await stores.learn(first)
     gold = await stores.accept("text", "a", golden=True)
@@ -95,7 +95,7 @@ async def test_a_learned_sample_that_turns_golden_leaves_the_head(stores: Stores
     assert (again.id, again.is_new, again.warnings) == (gold.id, False, ())
 
 
-async def test_a_queued_or_quarantined_sample_turns_golden_at_once(stores: Stores) -> None:
+async def test_a_queued_or_quarantined_sample_turns_golden_at_once(stores: OpenStores) -> None:
     queued, held = await stores.accept("one", "a"), await stores.accept("two", "a")
     await stores.samples.settle(SampleState.QUARANTINED, {held.id: "x"})
     for first, text in ((queued, "one"), (held, "two")):
@@ -106,7 +106,7 @@ async def test_a_queued_or_quarantined_sample_turns_golden_at_once(stores: Store
     assert (await stores.samples.backlog()).length == 0
 
 
-async def test_a_golden_label_takes_every_other_label_of_its_text_out(stores: Stores) -> None:
+async def test_a_golden_label_takes_every_other_label_of_its_text_out(stores: OpenStores) -> None:
     learned = await stores.accept("text", "a")
     await stores.learn(learned)
     waiting = await stores.accept("text", "b")
@@ -118,7 +118,7 @@ async def test_a_golden_label_takes_every_other_label_of_its_text_out(stores: St
     assert [one.id for one in await stores.samples.golden("default", 10)] == [other.id]
 
 
-async def test_a_golden_sample_is_learned_only_after_it_was_retracted(stores: Stores) -> None:
+async def test_a_golden_sample_is_learned_only_after_it_was_retracted(stores: OpenStores) -> None:
     gold = await stores.accept("text", "a", golden=True)
     again = await stores.accept("text", "a")
     assert (again.id, again.state) == (gold.id, SampleState.GOLDEN)
@@ -131,7 +131,7 @@ async def test_a_golden_sample_is_learned_only_after_it_was_retracted(stores: St
     assert (fresh.state, fresh.is_new, fresh.warnings) == (SampleState.QUEUED, True, ())
 
 
-async def test_a_sample_that_turns_golden_while_it_is_promoted_is_one_or_the_other(stores: Stores) -> None:
+async def test_a_sample_that_turns_golden_while_it_is_promoted_is_one_or_the_other(stores: OpenStores) -> None:
     for n in range(8):
         first = await stores.accept(f"text {n}", "a")
         number, live = await stores.ledger.next_number(), await stores.ledger.live()

@@ -13,10 +13,10 @@ from pawl.domain.samples import (
 )
 from pawl.domain.versions import LedgerChange, VersionKind
 from pawl.ports import SampleStore
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 
 
-async def test_unknown_ids(stores: Stores) -> None:
+async def test_unknown_ids(stores: OpenStores) -> None:
     for call in (stores.samples.get, stores.samples.request_retraction):
         with pytest.raises(SampleNotFound, match="fb_no"):
             await call("fb_no")
@@ -26,7 +26,7 @@ async def test_unknown_ids(stores: Stores) -> None:
     assert await stores.samples.versions_trained_on("fb_no") == []
 
 
-async def test_queued_is_oldest_first_and_knows_pending_retractions(stores: Stores) -> None:
+async def test_queued_is_oldest_first_and_knows_pending_retractions(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample(f"text {n}", "a") for n in range(4)])
     await stores.learn(*receipts[:2])
     stores.clock.advance(seconds=10)
@@ -40,7 +40,7 @@ async def test_queued_is_oldest_first_and_knows_pending_retractions(stores: Stor
     assert [sample.id for sample in old] == ids[1:3]
 
 
-async def test_the_backlog_counts_what_waits(stores: Stores) -> None:
+async def test_the_backlog_counts_what_waits(stores: OpenStores) -> None:
     assert await stores.samples.backlog() == Backlog(0, None)
     first = await stores.accept("one", "a")
     since = stores.clock.now()
@@ -53,7 +53,7 @@ async def test_the_backlog_counts_what_waits(stores: Stores) -> None:
     assert await stores.samples.backlog() == Backlog(0, None)
 
 
-async def test_rivals_are_the_other_samples_of_the_same_text_and_task(stores: Stores) -> None:
+async def test_rivals_are_the_other_samples_of_the_same_text_and_task(stores: OpenStores) -> None:
     learned = await stores.accept("text", "a")
     await stores.learn(learned)
     queued = await stores.accept("TEXT", "b")
@@ -66,7 +66,7 @@ async def test_rivals_are_the_other_samples_of_the_same_text_and_task(stores: St
     assert await stores.samples.rivals([]) == []
 
 
-async def test_settling_moves_queued_samples_only(stores: Stores) -> None:
+async def test_settling_moves_queued_samples_only(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample(f"text {n}", "a") for n in range(3)])
     await stores.learn(receipts[0])
     stores.clock.advance(seconds=1)
@@ -91,7 +91,7 @@ async def test_settling_moves_queued_samples_only(stores: Stores) -> None:
     ],
 )
 async def test_a_retraction_takes_effect_at_once_unless_the_head_holds_it(
-    stores: Stores, state: SampleState, after: SampleState
+    stores: OpenStores, state: SampleState, after: SampleState
 ) -> None:
     receipt = await stores.accept("text", "a", golden=state is SampleState.GOLDEN)
     if state is SampleState.LEARNED:
@@ -107,7 +107,7 @@ async def test_a_retraction_takes_effect_at_once_unless_the_head_holds_it(
     assert await stores.samples.request_retraction(receipt.id) == sample == await stores.samples.get(receipt.id)
 
 
-async def test_what_was_learned_can_be_paged_and_counted(stores: Stores) -> None:
+async def test_what_was_learned_can_be_paged_and_counted(stores: OpenStores) -> None:
     receipts = await stores.samples.accept([NewSample(f"text {n}", "aab"[n % 3]) for n in range(9)])
     other = await stores.accept("text", "z", task="mood")
     third = await stores.accept("text", "z", task="a-third")
@@ -126,7 +126,7 @@ async def test_what_was_learned_can_be_paged_and_counted(stores: Stores) -> None
     ]
 
 
-async def test_embeddings_are_kept_for_each_encoder(stores: Stores) -> None:
+async def test_embeddings_are_kept_for_each_encoder(stores: OpenStores) -> None:
     store: SampleStore = stores.samples
     vectors = {f"fb_{n}": np.linspace(n, n + 1, 5, dtype=np.float32) for n in range(3)}
     await store.put_embeddings("one", vectors)
@@ -144,7 +144,7 @@ async def test_embeddings_are_kept_for_each_encoder(stores: Stores) -> None:
     assert await store.drop_embeddings(keep=[]) == 1
 
 
-async def test_the_versions_whose_encoder_saw_a_sample_are_known(stores: Stores) -> None:
+async def test_the_versions_whose_encoder_saw_a_sample_are_known(stores: OpenStores) -> None:
     one, two = [await stores.accept(text, "a") for text in ("one", "two")]
     await stores.learn(one, two)
     number = await stores.ledger.next_number()

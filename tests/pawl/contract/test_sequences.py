@@ -21,7 +21,7 @@ from pawl.domain.quarantine import Doubt, Hold, QuarantineFilter, QuarantineKind
 from pawl.domain.samples import ACTIVE_STATES, IdempotencyKey, NewSample, Sample, SampleState
 from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, LedgerRow, Version, VersionState
 from tests.databases import new_database, sqlite_url
-from tests.pawl.contract.backends import Stores, candidate, sql_stores
+from tests.pawl.contract.backends import OpenStores, candidate, sql_stores
 from tests.pawl.contract.label_changes import carry_out
 
 ITEMS = st.builds(
@@ -41,7 +41,7 @@ MOVES = ("learned", "unlearned", "replaced", "dropped", "quarantined", "trained"
 LABELS = st.sampled_from(["a", "b", "c"])
 HEADS = {task: HeadInfo("d" * 64, ("a", "b"), 1.0) for task in ("default", "mood")}
 HOW = ["with a version", "with a version", "without", "not"]
-Call = Callable[[Stores], Awaitable[Any]]
+Call = Callable[[OpenStores], Awaitable[Any]]
 
 
 class AnySequence(RuleBasedStateMachine):
@@ -61,7 +61,7 @@ class AnySequence(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
-    def run_call(self, call: Callable[[Stores, dict[int, str]], Awaitable[Any]]) -> Any:
+    def run_call(self, call: Callable[[OpenStores, dict[int, str]], Awaitable[Any]]) -> Any:
         """The result of the call, or the class of the error of ours that it raises."""
 
         async def run() -> Any:
@@ -78,7 +78,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(items=st.lists(ITEMS, min_size=1, max_size=4), key=st.sampled_from([None, None, "k1", "k2"]))
     def accept(self, items: list[NewSample], key: str | None) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> list[tuple[int, SampleState, bool]]:
+        async def call(stores: OpenStores, names: dict[int, str]) -> list[tuple[int, SampleState, bool]]:
             body = None if key is None else IdempotencyKey(key, str(len(items)))
             receipts = await stores.samples.accept(items, body)
             seqs = {one.id: one.seq for one in await stores.samples.get_many([receipt.id for receipt in receipts])}
@@ -89,7 +89,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 30))
     def retract(self, pick: int) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> list[Sample]:
+        async def call(stores: OpenStores, names: dict[int, str]) -> list[Sample]:
             ids = self.ids(names, [pick])
             return [await stores.samples.request_retraction(id) for id in ids]
 
@@ -97,14 +97,14 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(picks=PICKS, state=st.sampled_from([SampleState.DEAD, SampleState.REJECTED, SampleState.QUARANTINED]))
     def settle(self, picks: list[int], state: SampleState) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> int:
+        async def call(stores: OpenStores, names: dict[int, str]) -> int:
             return await stores.samples.settle(state, dict.fromkeys(self.ids(names, picks), "settled"))
 
         self.run_call(call)
 
     @rule(picks=PICKS, kind=st.sampled_from(QuarantineKind))
     def hold(self, picks: list[int], kind: QuarantineKind) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> int:
+        async def call(stores: OpenStores, names: dict[int, str]) -> int:
             ids = self.ids(names, picks)
             return await stores.samples.hold(dict.fromkeys(ids, Hold(kind, "held")), dict.fromkeys(ids, DOUBT))
 
@@ -112,7 +112,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 30), action=st.sampled_from(ReviewAction))
     def review(self, pick: int, action: ReviewAction) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> list[Sample]:
+        async def call(stores: OpenStores, names: dict[int, str]) -> list[Sample]:
             ids = self.ids(names, [pick])
             return [await stores.samples.review(id, Review(action, "looked", "ann")) for id in ids]
 
@@ -126,7 +126,7 @@ class AnySequence(RuleBasedStateMachine):
     def promote(self, moves: list[str], fitting: bool, back_to: int | None) -> None:
         """Each sample gets a move; unless `fitting` is false only those that its state allows."""
 
-        async def call(stores: Stores, names: dict[int, str]) -> Version:
+        async def call(stores: OpenStores, names: dict[int, str]) -> Version:
             number, live = await stores.ledger.next_number(), await stores.ledger.live()
             chosen: dict[str, list[str]] = {move: [] for move in MOVES}
             for (_, id), move in zip(sorted(names.items()), moves, strict=False):
@@ -162,7 +162,7 @@ class AnySequence(RuleBasedStateMachine):
     def change_label(self, kind: LabelChangeKind, names: tuple[str, str], how: str) -> None:
         """Asked for, and carried out with a version, without one, or not at all."""
 
-        async def call(stores: Stores, _: dict[int, str]) -> object:
+        async def call(stores: OpenStores, _: dict[int, str]) -> object:
             label, other = names
             target = other if kind in {LabelChangeKind.RENAME, LabelChangeKind.MERGE} else None
             if kind is LabelChangeKind.DROP:
@@ -179,7 +179,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(picks=PICKS)
     def refuse(self, picks: list[int]) -> None:
-        async def call(stores: Stores, names: dict[int, str]) -> Version:
+        async def call(stores: OpenStores, names: dict[int, str]) -> Version:
             ids = self.ids(names, picks)
             change, harmful = LedgerChange(learned=tuple(ids)), dict.fromkeys(ids[::2], "bad")
             version = candidate(await stores.ledger.next_number(), None)

@@ -22,20 +22,20 @@ from pawl.domain.versions import (
     VersionKind,
     VersionState,
 )
-from tests.pawl.contract.backends import Stores, candidate
+from tests.pawl.contract.backends import OpenStores, candidate
 
 NOTHING = LedgerChange()
 
 
-async def accepted(stores: Stores, count: int) -> list[str]:
+async def accepted(stores: OpenStores, count: int) -> list[str]:
     return [one.id for one in await stores.samples.accept([NewSample(f"text {n}", "a") for n in range(count)])]
 
 
-async def states(stores: Stores, ids: Sequence[str]) -> list[SampleState]:
+async def states(stores: OpenStores, ids: Sequence[str]) -> list[SampleState]:
     return [sample.state for sample in await stores.samples.get_many(ids)]
 
 
-async def observed(stores: Stores) -> tuple[object, ...]:
+async def observed(stores: OpenStores) -> tuple[object, ...]:
     """Everything a reader can see, to compare before and after."""
     return (
         await stores.ledger.page(None, 100),
@@ -46,7 +46,7 @@ async def observed(stores: Stores) -> tuple[object, ...]:
     )
 
 
-async def test_an_empty_ledger(stores: Stores) -> None:
+async def test_an_empty_ledger(stores: OpenStores) -> None:
     assert await stores.ledger.live() is None
     assert await stores.ledger.next_number() == 1
     assert await stores.ledger.page(None, 10) == []
@@ -57,7 +57,7 @@ async def test_an_empty_ledger(stores: Stores) -> None:
         await stores.ledger.get(3)
 
 
-async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> None:
+async def test_a_promotion_writes_everything_it_stands_for(stores: OpenStores) -> None:
     ids = await accepted(stores, 3)
     stores.clock.advance(seconds=1)
     now = stores.clock.now()
@@ -94,7 +94,7 @@ async def test_a_promotion_writes_everything_it_stands_for(stores: Stores) -> No
     assert told.payload == {"version": 1, "ids": ids[:2], "count": 2}
 
 
-async def test_the_next_version_retires_its_parent(stores: Stores) -> None:
+async def test_the_next_version_retires_its_parent(stores: OpenStores) -> None:
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.ledger.promote(candidate(2, 1), NOTHING)
     assert [(one.number, one.state.value) for one in await stores.ledger.page(None, 10)] == [
@@ -104,7 +104,9 @@ async def test_the_next_version_retires_its_parent(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("parent", [None, 1, 7])
-async def test_a_candidate_of_another_parent_is_refused_and_changes_nothing(stores: Stores, parent: int | None) -> None:
+async def test_a_candidate_of_another_parent_is_refused_and_changes_nothing(
+    stores: OpenStores, parent: int | None
+) -> None:
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.ledger.promote(candidate(2, 1), NOTHING)
     ids = await accepted(stores, 1)
@@ -115,7 +117,7 @@ async def test_a_candidate_of_another_parent_is_refused_and_changes_nothing(stor
     assert await observed(stores) == before
 
 
-async def test_a_parent_that_never_was(stores: Stores) -> None:
+async def test_a_parent_that_never_was(stores: OpenStores) -> None:
     with pytest.raises(ParentNotLive) as caught:
         await stores.ledger.promote(candidate(2, 1), NOTHING)
     assert caught.value.details == {"parent": 1, "live": None}
@@ -125,7 +127,7 @@ async def test_a_parent_that_never_was(stores: Stores) -> None:
 @pytest.mark.parametrize("parent", [None, 1])
 @pytest.mark.parametrize("same_number", [False, True])
 async def test_of_two_promotions_on_one_parent_exactly_one_wins(
-    stores: Stores, parent: int | None, same_number: bool
+    stores: OpenStores, parent: int | None, same_number: bool
 ) -> None:
     if parent is not None:
         await stores.ledger.promote(candidate(1, None), NOTHING)
@@ -147,7 +149,7 @@ async def test_of_two_promotions_on_one_parent_exactly_one_wins(
     assert sorted(state.value for state in await states(stores, ids)) == ["learned", "queued"]
 
 
-async def test_a_number_is_never_used_twice(stores: Stores) -> None:
+async def test_a_number_is_never_used_twice(stores: OpenStores) -> None:
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.ledger.refuse(candidate(2, 1), NOTHING, {})
     assert await stores.ledger.next_number() == 3
@@ -159,7 +161,7 @@ async def test_a_number_is_never_used_twice(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("change", ["learned", "dropped", "quarantined", "unlearned", "trained"])
-async def test_a_sample_in_another_state_than_the_change_starts_from(stores: Stores, change: str) -> None:
+async def test_a_sample_in_another_state_than_the_change_starts_from(stores: OpenStores, change: str) -> None:
     good, bad, learned = await accepted(stores, 3)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(learned,)))
     await stores.samples.request_retraction(bad)
@@ -176,14 +178,14 @@ async def test_a_sample_in_another_state_than_the_change_starts_from(stores: Sto
     assert await observed(stores) == before
 
 
-async def test_a_change_that_names_a_sample_twice_is_a_mistake_of_the_caller(stores: Stores) -> None:
+async def test_a_change_that_names_a_sample_twice_is_a_mistake_of_the_caller(stores: OpenStores) -> None:
     [id] = await accepted(stores, 1)
     with pytest.raises(ValueError, match="twice"):
         await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(id,), dropped={id: "x"}))
     assert await stores.ledger.live() is None
 
 
-async def test_unlearning_takes_a_sample_out_once(stores: Stores) -> None:
+async def test_unlearning_takes_a_sample_out_once(stores: OpenStores) -> None:
     old, new = await accepted(stores, 2)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(old,)))
     change = LedgerChange(learned=(new,), replaced={old: new})
@@ -200,7 +202,7 @@ async def test_unlearning_takes_a_sample_out_once(stores: Stores) -> None:
         await stores.ledger.promote(candidate(3, 2), LedgerChange(unlearned={old: "again"}))
 
 
-async def test_a_roll_back_quarantines_what_was_learned_since(stores: Stores) -> None:
+async def test_a_roll_back_quarantines_what_was_learned_since(stores: OpenStores) -> None:
     first, second, retracting, queued = await accepted(stores, 4)
     await stores.ledger.promote(candidate(1, None), LedgerChange(learned=(first,)))
     await stores.ledger.promote(candidate(2, 1), LedgerChange(learned=(second, retracting)))
@@ -223,7 +225,7 @@ async def test_a_roll_back_quarantines_what_was_learned_since(stores: Stores) ->
     ]
 
 
-async def test_a_refusal_is_recorded_with_its_report_and_quarantines(stores: Stores) -> None:
+async def test_a_refusal_is_recorded_with_its_report_and_quarantines(stores: OpenStores) -> None:
     bad, retracted, waiting = await accepted(stores, 3)
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.samples.request_retraction(retracted)
@@ -262,14 +264,14 @@ async def test_a_refusal_is_recorded_with_its_report_and_quarantines(stores: Sto
     assert not await stores.ledger.refused_with([bad])
 
 
-async def test_versions_are_paged_newest_first(stores: Stores) -> None:
+async def test_versions_are_paged_newest_first(stores: OpenStores) -> None:
     for number in range(1, 6):
         await stores.ledger.promote(candidate(number, number - 1 or None), NOTHING)
     numbers = [[one.number for one in await stores.ledger.page(before, 2)] for before in (None, 4, 2, 1)]
     assert numbers == [[5, 4], [3, 2], [1], []]
 
 
-async def test_retention_is_noted(stores: Stores) -> None:
+async def test_retention_is_noted(stores: OpenStores) -> None:
     for number in range(1, 4):
         await stores.ledger.promote(candidate(number, number - 1 or None), NOTHING)
     await stores.ledger.mark_artefacts_gone([1, 2, 99])
@@ -278,7 +280,7 @@ async def test_retention_is_noted(stores: Stores) -> None:
     assert kept == {3: True, 2: False, 1: False}
 
 
-async def test_the_ledger_is_read_by_ranges_of_versions(stores: Stores) -> None:
+async def test_the_ledger_is_read_by_ranges_of_versions(stores: OpenStores) -> None:
     ids = await accepted(stores, 4)
     for number, id in enumerate(ids, start=1):
         await stores.ledger.promote(candidate(number, number - 1 or None), LedgerChange(learned=(id,)))
@@ -286,7 +288,7 @@ async def test_the_ledger_is_read_by_ranges_of_versions(stores: Stores) -> None:
     assert [row.version for row in await stores.ledger.ledger(2)] == [3, 4]
 
 
-async def test_the_database_itself_refuses_a_second_live_version(stores: Stores) -> None:
+async def test_the_database_itself_refuses_a_second_live_version(stores: OpenStores) -> None:
     await stores.ledger.promote(candidate(1, None), NOTHING)
     await stores.ledger.promote(candidate(2, 1), NOTHING)
     with pytest.raises(Exception, match=r"(?i)unique"):
