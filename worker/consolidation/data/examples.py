@@ -1,4 +1,4 @@
-"""From samples to tokenised examples with targets, and to heads that fit the encoder as it is."""
+"""From samples to tokenised examples with targets: labels, and what the live model says of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_examples(
         target = Target(tasks[sample.task], column, sample.weight, teachers.get(sample.id))
         targets.setdefault(sample.text, []).append(target)
     tokens = tokenise(list(targets))
-    return [Example(tuple(t), tuple(labels)) for t, labels in zip(tokens, targets.values(), strict=True)]
+    return [Example(tuple(ids), tuple(labels)) for ids, labels in zip(tokens, targets.values(), strict=True)]
 
 
 def live_probabilities(classifier: Classifier, samples: Sequence[Sample], z: Floats) -> dict[str, Floats]:

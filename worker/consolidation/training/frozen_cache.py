@@ -78,7 +78,7 @@ class FrozenPrefix:
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """Takes the frozen layers out of the encoder while `embed` is used, and puts them back."""
-        encoder = self._network.encoder
+        encoder = self._network.encoder  # the list of layers is swapped in whatever module holds it
         owner, name = next(
             (module, name)
             for module in encoder.modules()

@@ -62,7 +62,7 @@ class Trainer:
         methods: Sequence[Method] = (),
         callbacks: Callbacks = SILENT,
     ) -> None:
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.seed)  # before methods draw adapters from it, and dropout its masks
         self.network = network.to(device)
         self.recipe = recipe
         self.device = device
@@ -154,7 +154,7 @@ class Trainer:
                 if self.parts >= len(examples):
                     raise
             self.parts *= 2
-            self._optimiser.zero_grad()
+            self._optimiser.zero_grad()  # the parts that did fit have added theirs already
             torch.cuda.empty_cache()
             log.warning("out of memory, accumulating gradients", parts=self.parts)
         for method in self._methods:
@@ -167,7 +167,10 @@ class Trainer:
         return loss
 
     def accumulate(self, examples: Sequence[Example]) -> Tensor:
-        """Adds the gradients of the batch's mean loss, computed in `parts` parts; returns the loss, shape ()."""
+        """Adds the gradients of the batch's mean loss, computed in `parts` parts; returns the loss, shape ().
+
+        The mean is over the weights of all targets in the batch, so that parts add up to it whatever they hold.
+        """
         weight = sum(target.weight for example in examples for target in example.targets)
         total = torch.zeros((), device=self.device)
         size = math.ceil(len(examples) / self.parts)
@@ -203,7 +206,10 @@ class Trainer:
             return self._encoder.embed(batch)
 
     def _cache_frozen(self, examples: list[Example], validation: list[Example]) -> tuple[list[Example], list[Example]]:
-        """Runs the frozen layers once for every text, where that is possible and more than one epoch uses it."""
+        """Runs the frozen layers once for every text, where that is possible and more than one epoch uses it.
+
+        Returns the examples with the states that enter the first trained layer, or as they are.
+        """
         needed = any(method.runs_all_layers for method in self._methods)
         if self._frozen_layers == 0 or self.recipe.epochs <= 1 or needed:
             return examples, validation
