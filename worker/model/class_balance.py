@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from worker.model.change import ModelChange
 from worker.model.evaluation_set import EvaluationRows, EvaluationScores
 
 Tensor = torch.Tensor
@@ -28,13 +27,13 @@ class LabelSpace:
         """The space of these labels, in their order."""
         return cls(tuple(labels), tuple(counts), {label: column for column, label in enumerate(labels)})
 
-    def after(self, change: ModelChange) -> LabelSpace:
-        """With what enters and without what leaves; new labels at the end, in the order in which they come."""
+    def after(self, adds: Iterable[str], removes: Iterable[str]) -> LabelSpace:
+        """When samples with these labels have come and gone; new labels at the end, in the order in which they come."""
         counts = dict(zip(self.labels, self.counts, strict=True))
-        for example in change.adds:
-            counts[example.label] = counts.get(example.label, 0) + 1
-        for example in change.removes:
-            counts[example.label] -= 1
+        for label in adds:
+            counts[label] = counts.get(label, 0) + 1
+        for label in removes:
+            counts[label] -= 1
         return LabelSpace.of([*counts], [*counts.values()])
 
     def widened(self, classes: int) -> tuple[int, ...]:

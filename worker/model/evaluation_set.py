@@ -203,8 +203,9 @@ class EvaluationSet:
 
     def rescored(self, head: RidgeHead) -> EvaluationSet:
         """The same rows under another head. It shares the features: only one of the two may change afterwards."""
-        scores = EvaluationScores(self.features @ head.weights, head.leverages(self.features))
-        return EvaluationSet(self._features, self.rows, scores)
+        other = EvaluationSet(self._features, self.rows, self._scores)
+        other.recompute(head)
+        return other
 
     def drop(self, sample_ids: Collection[str]) -> None:
         """Lets samples go."""

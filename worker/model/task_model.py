@@ -16,13 +16,7 @@ from pawl.classifier.novelty import Novelty
 from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.class_balance import ClassBalance, LabelSpace
 from worker.model.correction_weight import emphasis_of
-from worker.model.evaluation_set import (
-    EvaluationRows,
-    EvaluationScores,
-    EvaluationSet,
-    balanced,
-    evaluation_items,
-)
+from worker.model.evaluation_set import EvaluationRows, EvaluationScores, EvaluationSet, balanced, evaluation_items
 from worker.model.novelty_reference import measure
 from worker.model.proposal import PairedScores, Proposal, RankKStep, RegularisationChoice, Replacement
 from worker.model.ridge import RidgeHead, RowChange
@@ -41,12 +35,7 @@ class TaskModel:
     """
 
     def __init__(
-        self,
-        head: RidgeHead,
-        *,
-        evaluation_limit: int,
-        balance: ClassBalance,
-        emphasis_limit: float = 1.0,
+        self, head: RidgeHead, *, evaluation_limit: int, balance: ClassBalance, emphasis_limit: float = 1.0
     ) -> None:
         self.head = head
         self.evaluation = EvaluationSet.empty(head)
@@ -92,21 +81,16 @@ class TaskModel:
 
     def reweighted_labels(self, adds: Sequence[str], removes: Sequence[str]) -> list[str]:
         """Labels whose present members change their weight when samples with these labels come and go."""
-        now = dict(zip(self.labels, self.counts, strict=True))
-        after = dict(now)
-        for label in adds:
-            after[label] = after.get(label, 0) + 1
-        for label in removes:
-            after[label] -= 1
+        after = self.space.after(adds, removes).counts  # present labels keep their columns
         return [
             label
-            for label, count in now.items()
-            if count and after[label] and self.class_weight(count) != self.class_weight(after[label])
+            for label, old, new in zip(self.labels, self.counts, after, strict=False)
+            if old and new and self.class_weight(old) != self.class_weight(new)
         ]
 
     def propose(self, change: ModelChange, *, bulk: bool = False) -> Proposal:
         """Works out the head after a change; nothing moves. `bulk` refits a copy: the way for many rows at once."""
-        space = self.space.after(change)
+        space = self.space.after((each.label for each in change.adds), (each.label for each in change.removes))
         return self._refitted(change, space) if bulk else self._rank_k(change, space)
 
     def propose_settings(
@@ -119,10 +103,9 @@ class TaskModel:
             head = head.copy()
             head.refit(choice.value)
             evaluation = evaluation.rescored(head)
-        before, after = (rows.scores(head.classes) for rows in (self.evaluation, evaluation))
-        space = self.space
-        paired = self._paired(ModelChange(), space, evaluation.rows, (before, after), head.weights)
-        proposal = self._proposal(space, head.weights, paired, Replacement(head, evaluation))
+        scores = self.evaluation.scores(head.classes), evaluation.scores(head.classes)
+        paired = self._paired(ModelChange(), self.space, evaluation.rows, scores, head.weights)
+        proposal = self.replacing(Replacement(head, evaluation), self.space, paired)
         return replace(proposal, regularisation=choice, temperature=temperature or self.temperature)
 
     def replacing(self, form: Replacement, space: LabelSpace, paired: PairedScores) -> Proposal:
@@ -235,7 +218,7 @@ class TaskModel:
         scores = (before, evaluation.scores(len(space.labels)))
         paired = self._paired(change, space, evaluation.rows, scores, head.weights)
         evaluation.drop(change.leaving)  # not before: `_paired` takes the model's own rows to be the first ones
-        return self._proposal(space, head.weights, paired, Replacement(head, evaluation))
+        return self.replacing(Replacement(head, evaluation), space, paired)
 
     def _proposal(
         self, space: LabelSpace, weights: Tensor, paired: PairedScores, form: RankKStep | Replacement
