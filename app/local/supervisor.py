@@ -16,7 +16,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,20 +43,22 @@ def guarded(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command]
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a child runs. `command` is called before every start; the child inherits the open files in `handles`."""
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    env: Mapping[str, str]
+    handles: tuple[int, ...] = ()
+
+
 class Child:
     """One process that is started again when it ends, until `stop`."""
 
-    def __init__(
-        self,
-        name: str,
-        command: Callable[[], Sequence[str]],
-        env: Mapping[str, str],
-        logs: Path | None,
-        notice: Notice,
-        handles: Sequence[int] = (),
-        changed: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.name = name
+    def __init__(self, program: Program, logs: Path | None, notice: Notice, changed: Callable[[], None]) -> None:
+        self.name = program.name
+        self._program = program
         self._changed = changed
         self._since = datetime.now(UTC)
         self._restarts = 0
@@ -64,10 +66,7 @@ class Child:
         self._has_started = False
         self._last_end: str | None = None
         self._next_start: datetime | None = None
-        self._command = command
-        self._env = dict(env)
-        self._handles = tuple(handles)
-        self._log_path = logs / f"{name}.log" if logs is not None else None
+        self._log_path = logs / f"{self.name}.log" if logs is not None else None
         self._log = log_to(self._log_path)
         self._notice = notice
         self._tail: deque[str] = deque(maxlen=15)
@@ -159,14 +158,14 @@ class Child:
 
     async def _run_once(self) -> int:
         process = await asyncio.create_subprocess_exec(
-            *guarded(self._command()),
-            env=self._env,
+            *guarded(self._program.command()),
+            env=dict(self._program.env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             process_group=0,  # its own group, so that a Ctrl-C is for us; our session: priorities hold only within one
             limit=LINE_BYTES,
-            pass_fds=self._handles,
+            pass_fds=self._program.handles,
         )
         self._process = process
         self._changed()
@@ -232,7 +231,8 @@ class Supervisor:
         self, name: str, command: Callable[[], Sequence[str]], env: Mapping[str, str], handles: Sequence[int] = ()
     ) -> Child:
         """Starts a child; `command` is called anew before every start. It inherits the open files in `handles`."""
-        child = Child(name, command, env, self._logs, self._notice, handles, self._note_change)
+        program = Program(name, command, env, tuple(handles))
+        child = Child(program, self._logs, self._notice, self._note_change)
         self._children[name] = child
         self._keepers[name] = keeper = asyncio.create_task(child.keep(), name=f"keep {name}")
         keeper.add_done_callback(self._note_failure)

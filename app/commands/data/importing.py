@@ -16,7 +16,7 @@ from app.commands.console.terminal import EXIT_PARTIAL, EXIT_USAGE, CommandFaile
 from app.commands.data.files.formats import opened, read_contents
 from app.commands.data.files.records import Reading
 from app.commands.data.files.rows import BadRow, Row, read_rows
-from app.commands.data.outcome import Summary, tell
+from app.commands.data.outcome import RowOutcomes, StoredRows, Summary, tell
 from app.commands.data.reading import measure, tokenizer_of
 from app.commands.data.rejected import stop_or_write
 from app.commands.encoder.encoder import check_settings
@@ -80,19 +80,19 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         await announce(
             settings, [receipt.id for receipt in receipts if receipt.is_new and receipt.state is SampleState.QUEUED]
         )
-        summary = Summary(name, imports, len(rows), items, receipts, len(bad), rejected)
+        stored = StoredRows(name, imports, len(rows), items, receipts)
         try:
-            summary.waiting = await _learn(settings, stores, request, receipts, imports)
+            waiting = await _learn(settings, stores, request, receipts, imports)
         except asyncio.CancelledError:
             notes.print("interrupted; the rows are stored, and will be learned by the next learner")
             raise
-        await summary.look(stores)
+        outcomes = await RowOutcomes.read(stores, stored)
         await _tell_encoder(stores, kept)
-        summary.reading, summary.unread = await _read_by_encoder(settings, stores, items)
+        reading, unread = await _read_by_encoder(settings, stores, items)
         live = await stores.ledger.live()
-        if live is not None and not request.golden:
-            summary.version = live.number
-            summary.served = await wait_until_served(settings, live.number)
+        version = live.number if live is not None and not request.golden else None
+        served = version is not None and await wait_until_served(settings, version)
+        summary = Summary(stored, outcomes, len(bad), rejected, waiting, version, served, reading, unread)
         await tell(stores, summary, as_json=request.as_json)
         return EXIT_PARTIAL if summary.is_partial else 0
 

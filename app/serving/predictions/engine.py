@@ -92,8 +92,7 @@ class Engine:
         self._metrics = metrics
         self._waiters = 0
         self._max_waiters = max_waiters
-        self.absence: Callable[[], PawlError] = not_looked_yet
-        """Makes the error that says why there is no version; the reloader knows. `NoLiveVersion`: there is none yet."""
+        self._absence: Callable[[], PawlError] = not_looked_yet
         metrics.backend_failures.set_function(self._backend_failures)
         metrics.leased_versions.set_function(lambda: len(self._replaced))
         metrics.version_waiters.set_function(lambda: self._waiters)
@@ -111,12 +110,16 @@ class Engine:
         """The live version's number, 0 while there is none."""
         return self._live.number if self._live is not None else 0
 
+    def explain_absence(self, make_error: Callable[[], PawlError]) -> None:
+        """Sets the error that is raised while no version is live. `NoLiveVersion`: nothing was ever learned."""
+        self._absence = make_error
+
     def check_ready(self) -> LoadedVersion:
-        """The live version; raises `Draining`, or what `absence` says."""
+        """The live version. Raises `Draining`, or the error that explains why there is none."""
         if self._draining:
             raise Draining
         if self._live is None:
-            raise self.absence()
+            raise self._absence()
         return self._live
 
     def ready(self) -> LoadedVersion | None:

@@ -94,15 +94,15 @@ class Reloader:
         try:
             live = await self._ledger.live()
         except StoreUnavailable as error:
-            self._engine.absence = partial(StoreUnavailable, problem=error.problem, said=error.said)
+            self._engine.explain_absence(partial(StoreUnavailable, problem=error.problem, said=error.said))
             return
         if live is None:
-            self._engine.absence = NoLiveVersion
+            self._engine.explain_absence(NoLiveVersion)
             return
         if live.number <= self._engine.number or not self._is_due(live.number):
             return
         loading = f"version {live.number} is being loaded; ask again in a moment."
-        self._engine.absence = partial(Unavailable, problem=loading)
+        self._engine.explain_absence(partial(Unavailable, problem=loading))
         started = time.perf_counter()
         try:
             classifier = await asyncio.to_thread(self._load_beside, live)
@@ -189,9 +189,8 @@ class Reloader:
         self._failure = _Failure(number, problem, backoff, time.monotonic() + backoff.next_pause())
         self._metrics.load_failures.inc()
         serving = self._engine.number
-        self._engine.absence = lambda: Unavailable(
-            problem=f"version {number} could not be loaded ({problem}). Run `pawl doctor`."
-        )
+        failed = f"version {number} could not be loaded ({problem}). Run `pawl doctor`."
+        self._engine.explain_absence(partial(Unavailable, problem=failed))
         if before is not None and before.problem == problem:
             return
         log.error(LOAD_FAILED_EVENT, version=number, serving=serving or None, problem=problem)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.commands.console.terminal import out
-from app.commands.data.outcome import Summary, tell
+from app.commands.data.outcome import RowOutcomes, StoredRows, Summary, tell
 from app.commands.home.stores import open_stores
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import ImportOutcome, NewImport
@@ -46,10 +46,11 @@ async def test_what_was_learned_refused_known_changed_and_kept(tmp_path: Path, m
         change = LedgerChange(learned=learned, dropped={receipts[5].id: "fb_other"})
         await stores.ledger.promote(candidate(1, None), change)
         await stores.samples.settle(SampleState.QUARANTINED, {one.id: "harms: b falls" for one in receipts[1:3]})
-        summary = Summary("a.csv", [one], 8, items, receipts, 0, None)
-        await summary.look(stores)
-        assert (summary.new, summary.changed, summary.learned, summary.replaced, summary.kept) == (6, 1, 2, 1, 1)
-        assert summary.not_learned == [
+        stored = StoredRows("a.csv", [one], 8, items, receipts)
+        rows = await RowOutcomes.read(stores, stored)
+        summary = Summary(stored, rows, skipped=0)
+        assert (stored.new, stored.changed, rows.learned, rows.replaced, rows.kept) == (6, 1, 2, 1, 1)
+        assert rows.not_learned == [
             ImportOutcome("default", "a", SampleState.QUARANTINED, "harms: b falls", False, 1),
             ImportOutcome("default", "b", SampleState.QUARANTINED, "harms: b falls", False, 1),
             ImportOutcome("default", "a", SampleState.QUARANTINED, "a flow", False, 1),
@@ -75,16 +76,15 @@ async def test_an_import_of_which_all_is_learned_is_whole(tmp_path: Path) -> Non
         one = an_import(2)
         items = [NewSample(text, "a", import_id=one.id) for text in ("1", "2")]
         receipts = await stores.samples.accept(items, imports=[one])
-        summary = Summary("a.csv", [one], 2, items, receipts, 0, None)
-        await summary.look(stores)
-        assert [one.state for one in summary.not_learned] == [SampleState.QUEUED]
+        stored = StoredRows("a.csv", [one], 2, items, receipts)
+        assert [one.state for one in (await RowOutcomes.read(stores, stored)).not_learned] == [SampleState.QUEUED]
         await stores.ledger.promote(candidate(1, None), LedgerChange(learned=tuple(r.id for r in receipts)))
-        await summary.look(stores)
-        assert not summary.is_partial
-        assert summary.learned == 2
+        learned = await RowOutcomes.read(stores, stored)
+        assert not Summary(stored, learned, skipped=0).is_partial
+        assert learned.learned == 2
         again = an_import(2)
         repeated = [replace(item, import_id=again.id) for item in items]
         known = await stores.samples.accept(repeated, imports=[again])
-        second = Summary("a.csv", [again], 2, repeated, known, 0, None)
-        await second.look(stores)
-        assert (second.is_partial, second.new, second.learned) == (False, 0, 2)
+        second = StoredRows("a.csv", [again], 2, repeated, known)
+        learned = await RowOutcomes.read(stores, second)
+        assert (Summary(second, learned, skipped=0).is_partial, second.new, learned.learned) == (False, 0, 2)

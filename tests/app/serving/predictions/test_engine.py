@@ -29,7 +29,7 @@ async def test_without_a_version_a_lease_says_what_to_do() -> None:
     engine = make_engine()
     with pytest.raises(Unavailable, match="starting"):
         engine.ready()
-    engine.absence = NoLiveVersion
+    engine.explain_absence(NoLiveVersion)
     assert engine.ready() is None
     with pytest.raises(NoLiveVersion, match="pawl import"), engine.lease():
         pass
