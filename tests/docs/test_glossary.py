@@ -52,3 +52,20 @@ def test_a_term_has_one_line() -> None:
     ]
     assert len(terms) > 100
     assert sorted({term for term in terms if terms.count(term) > 1}) == []
+
+
+def test_a_variable_says_what_it_is() -> None:
+    row = re.search(r"^\| ([a-z, ]+) \| a variable \|", GLOSSARY, re.MULTILINE)
+    assert row is not None
+    words = set(row[1].split(", "))
+    assert "one" in words
+    used = []
+    for folder in ("app", "worker", "pawl"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    for node in ast.walk(function):
+                        name = node.arg if isinstance(node, ast.arg) else node.id if isinstance(node, ast.Name) else ""
+                        if name in words:
+                            used.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} {name}")
+    assert used == []
