@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.console.options import AsJson, CreateTask, Home, Url, service_at
-from app.commands.console.terminal import (
-    EXIT_PARTIAL,
-    EXIT_USAGE,
-    CommandFailed,
-    notes,
-    print_json,
-    print_line,
-)
+from app.commands.console.terminal import EXIT_PARTIAL, EXIT_USAGE, CommandFailed, notes, print_json, print_line
 from app.commands.console.waiting import wait_for
 from pawl.domain.samples import DEFAULT_TASK
 from pawl.json_values import Json

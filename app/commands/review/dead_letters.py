@@ -34,15 +34,7 @@ dead_letters = typer.Typer(
 Ids = Annotated[list[str] | None, typer.Argument(help="Feedback ids.", metavar="[ID]...")]
 
 _PATH = "/v1/dead-letters"
-_COLUMNS = {
-    "id": "id",
-    "task": "task",
-    "label": "label",
-    "source": "source",
-    "when": "when",
-    "text": "text",
-    "error": "reason",
-}
+_HEADINGS = ("id", "task", "label", "source", "when", "text", "error")
 
 
 @dead_letters.callback()
@@ -68,7 +60,7 @@ def dead_letters_list(
     if as_json:
         print_json(page)
         return
-    print_samples(page["items"], _COLUMNS)
+    print_samples(page["items"], _HEADINGS)
     notes.print(f"dead letters: {page['count'] or 'none'}")
     if page["next"]:
         notes.print("there are more; narrow it with --source, --label or --task, or raise --limit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from app.commands.console.client import ServiceClient
 
 _PAGE = 500
+_FIELDS = {"kind": "quarantined_by", "error": "reason"}  # of headings that are not the name of their field
 
 
 def ids_of(
@@ -49,14 +50,14 @@ def _user_name() -> str:
         return "pawl"
 
 
-def print_samples(items: Sequence[Json], columns: Mapping[str, str]) -> None:
-    """A table of samples; `columns` are headings and the fields below them. Nothing where there are none."""
+def print_samples(samples: Sequence[Json], headings: Sequence[str]) -> None:
+    """Prints a table of samples, a column for each heading; nothing where there are no samples."""
     table = Table(box=None, pad_edge=False)
-    for heading in columns:
+    for heading in headings:
         table.add_column(heading, no_wrap=heading in {"id", "kind", "when"}, overflow="fold")
-    for item in items:
-        shown = item | {"when": f"{ago(item['updated_at'])} ago"}
-        cells = (shown[field] for field in columns.values())
+    for sample in samples:
+        shown = sample | {"when": f"{ago(sample['updated_at'])} ago"}
+        cells = (shown[_FIELDS.get(heading, heading)] for heading in headings)
         table.add_row(*("-" if cell is None else " ".join(str(cell).split()) for cell in cells))
-    if items:
+    if samples:
         out.print(table, markup=False)

@@ -33,15 +33,7 @@ Ids = Annotated[list[str] | None, typer.Argument(help="The feedback's ids, as `p
 Kind = Annotated[str | None, typer.Option(help="Only what this put there: gate, flow, source, duplicates, ...")]
 
 _PATH = "/v1/quarantine"
-_COLUMNS = {
-    "id": "id",
-    "kind": "quarantined_by",
-    "label": "label",
-    "source": "source",
-    "when": "when",
-    "text": "text",
-    "reason": "reason",
-}
+_HEADINGS = ("id", "kind", "label", "source", "when", "text", "reason")
 
 
 @quarantine.callback()
@@ -68,7 +60,7 @@ def quarantine_list(
     if as_json:
         print_json(page)
         return
-    print_samples(page["items"], _COLUMNS)
+    print_samples(page["items"], _HEADINGS)
     counts = ", ".join(f"{count} by {kind}" for kind, count in sorted(page["counts"].items()))
     notes.print(f"in quarantine: {counts or 'nothing'}")
     if page["next"]:

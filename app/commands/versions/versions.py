@@ -41,15 +41,8 @@ def _print_page(page: Json, limit: int) -> None:
     for row in page["items"]:
         style = {"live": "bold green", "refused": "red"}.get(row["state"], "")
         when = f"{ago(row['promoted_at'] or row['created_at'])} ago"
-        cells = (
-            row["number"],
-            row["state"],
-            row["kind"],
-            row["parent"],
-            row["samples_new"],
-            row["samples_replayed"],
-            when,
-        )
+        fields = ("number", "state", "kind", "parent", "samples_new", "samples_replayed")
+        cells = [*(row[field] for field in fields), when]
         removed = " (artefacts gone)" if not row["artefacts_kept"] else ""
         why = (row["reason"] or row["trigger"]) + removed
         table.add_row(*("-" if c is None else str(c) for c in cells), row["promoted_by"], why, style=style)
