@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for."""
 
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.databases import open_database
+from tests.databases import close_database, open_database
 from tests.pgbouncer import pgbouncer
 from tests.processes import install, trained_installation
 from tests.servers import postgres_server, postgres_url, redis_server, redis_url, short_folder
@@ -29,9 +30,10 @@ __all__ = [
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """An empty SQLite database of this test's own."""
+    threads = threading.enumerate()
     engine = open_database(tmp_path / "database")
     yield engine
-    await engine.dispose()
+    await close_database(engine, threads)
 
 
 # `auto` measures for two seconds in each new home; tests/pawl/classifier/encoders/test_backends.py is about that.

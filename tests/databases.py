@@ -6,7 +6,10 @@ import asyncio
 import atexit
 import shutil
 import tempfile
+import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.db.engine import connect
 from pawl.db.migrate import upgrade
+from tests.polling import eventually
 
 FILE = "pawl.db"
+_WORKER = "_connection_worker_thread"  # in the name of every thread of aiosqlite
 
 
 def sqlite_url(path: Path) -> str:
@@ -61,6 +66,17 @@ def open_database(folder: Path) -> AsyncEngine:
         cursor.close()
 
     return engine
+
+
+async def close_database(engine: AsyncEngine, before: Collection[threading.Thread] = ()) -> None:
+    """Closes an engine's connections and waits for the threads that work for them; `before` are older threads.
+
+    A call that was cancelled leaves its connection's thread at work. It answers its event loop, so the loop must still
+    be open.
+    """
+    await engine.dispose()
+    with suppress(TimeoutError):  # threads of another database, which another fixture closes
+        await eventually(lambda: not [t for t in threading.enumerate() if t not in before and _WORKER in t.name], 2.0)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -31,7 +32,7 @@ from pawl.domain.errors import StoreUnavailable
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
 from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
 from pawl.settings import Settings
-from tests.databases import FILE, open_database
+from tests.databases import FILE, close_database, open_database
 from tests.polling import eventually
 from tests.streams import LocalStream
 from tests.tiny_encoder import exported_tiny_encoder
@@ -64,6 +65,7 @@ class World:
 
     def __init__(self, home: Path, **overrides: Any) -> None:
         self.settings = Settings(home=home, **{"poll_seconds": 0.05, **overrides})
+        self._threads = threading.enumerate()
         self.database = open_database(home)
         self.samples = SqlSampleStore(
             self.database, closed_labels=self.settings.closed_labels, most_bytes=self.settings.max_body_bytes
@@ -82,7 +84,7 @@ class World:
 
     async def close(self) -> None:
         """Closes the database; a later call opens it again."""
-        await self.database.dispose()
+        await close_database(self.database, self._threads)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What is in the database, past the stores."""
