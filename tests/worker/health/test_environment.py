@@ -107,6 +107,7 @@ async def test_only_a_fault_that_follows_the_sample_may_end_it(
         await eventually(lambda: _in_state(learner, [bad], SampleState.DEAD), PATIENCE, every=0.05)
         await eventually(lambda: _in_state(learner, good, SampleState.LEARNED), PATIENCE, every=0.05)
         assert await _events(learner, "learner_troubled") == []
+        await eventually(lambda: _events(learner, "feedback_dead"), PATIENCE, every=0.05)  # written after the state
         assert len(await _events(learner, "feedback_dead")) == 1
 
 
