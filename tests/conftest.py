@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.databases import close_database, open_database
@@ -35,6 +36,10 @@ async def database(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     yield engine
     await close_database(engine, threads)
 
+
+# How long an example takes says something about the machine, not about what is tested.
+settings.register_profile("pawl", deadline=None)
+settings.load_profile("pawl")
 
 # `auto` measures for two seconds in each new home; tests/pawl/classifier/encoders/test_backends.py is about that.
 os.environ.setdefault("PAWL_BACKEND", "onnxruntime")

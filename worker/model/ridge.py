@@ -238,12 +238,16 @@ class RidgeHead:
         Along the changed rows A^-1 is divided by the singular values s of I + H D (H the leverages, D the weights).
         Where s > 1 (rows enter) the digits of the larger number are lost, once; where s < 1 (rows leave) what error
         there was grows by 1 / s^2. Small growth (re-weighting, one of many samples) is met by as much contraction
-        when rows enter again, so only large growth compounds.
+        when rows enter again, so only large growth compounds. Several rows that are nearly the same leave S close to
+        singular: what is lost where they enter is lost once more for each digit of its condition, which counts in
+        float64 alone (float32 is refitted by the other terms long before).
         """
         factors = leverage * row_weights
         factors.diagonal().add_(1.0)
         values = torch.linalg.svdvals(factors)
+        condition = float(torch.linalg.cond(leverage + torch.diag(1.0 / row_weights)))
         epsilon = float(torch.finfo(self.dtype).eps)
         growth = max(1.0 / max(float(values[-1]), 1e-12), 1.0) ** 2
         error = (self._error + epsilon) * growth if growth > _COMPOUNDS else self._error + epsilon * growth
-        return max(error, epsilon * float(values[0]))
+        solving = float(torch.finfo(torch.float64).eps) * condition
+        return max(error, max(epsilon, solving) * float(values[0]))
