@@ -58,7 +58,6 @@ async def stored(settings: Settings) -> int:
 async def test_a_rule_about_labels_sizes_or_states_holds_at_every_entrance(tmp_path: Path) -> None:
     env = environment(tmp_path / "home", tmp_path / "encoder")
     settings = Settings(home=Path(env["PAWL_HOME"]), server_seconds=30.0)  # a busy machine is no fault
-    settings.home_path.mkdir(parents=True)
     expected = await refused_in_python(settings)
     assert [(index, field) for index, field, _ in expected] == [
         (index, "text" if index in {1, 4} else "label") for index in range(len(BAD))
