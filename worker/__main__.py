@@ -19,7 +19,7 @@ from pawl.settings import Settings, load_settings
 from worker.assembly import open_learner
 from worker.health.environment import DeviceLost
 
-_DEVICE_PAUSE = 5.0
+_DEVICE_PAUSE = 5.0  # where the GPU stays lost, a start without a pause would follow on a start
 _NICENESS = 12  # answers come first where both want a core; a consolidation, its child, stands back further
 
 
@@ -29,6 +29,7 @@ async def work(settings: Settings, *, drain: bool) -> None:
         gc.freeze()  # modules stay until the end: looking through them, again and again, took 140 ms each time
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
+            # By the loop, not `signal.signal`: `stop` sets an `asyncio.Event`, which only the loop's own code may do.
             loop.add_signal_handler(number, learner.stop)
         if drain:
             await learner.drain(_print_left)

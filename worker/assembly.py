@@ -68,6 +68,7 @@ class EncoderLibrary(Protocol):
 @asynccontextmanager
 async def open_learner(settings: Settings) -> AsyncIterator[LearnerLoop]:
     """The learner of a process, on the adapters that the settings name. Closes its connections afterwards."""
+    # OpenBLAS spins after each product whatever OMP_WAIT_POLICY says: half of the learner's CPU time (ADR 0018).
     calm_blas()
     # A correction is too small to share: a second thread costs more than it saves, and on the core that answers.
     torch.set_num_threads(settings.threads or 1)
@@ -97,6 +98,7 @@ def assemble(
 ) -> LearnerParts:
     """The parts of a learner on given ports; without `encoders`, those that the settings name."""
     encoders = encoders or Backends.of(settings)
+    # A function: a home that has a version has its encoder there, and exports none.
     empty_state = partial(first_state, settings, encoders.open)
     learned = LearnedSamples(ports.samples, settings)
     snapshots = Snapshots(settings.snapshots_path, settings.young_class_size)
@@ -106,6 +108,7 @@ def assemble(
     head_update = HeadUpdate(runner, ports, publisher, learned, settings)
     retuning = Retuning(runner)
     environment = Environment(ports.ledger, runner.dry_run)
+    # Asked at each run: which versions the rollback monitor compares with changes with the labels that arrive.
     filing = Filing(snapshots, publisher, lambda: head_update.protected)
     return LearnerParts(
         settings=settings,

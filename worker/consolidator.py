@@ -121,6 +121,8 @@ class Consolidator:
         if now - self._looked < _LOOK_SECONDS:
             return None
         newest = await self._ledger.last_event_id()
+        # A request counts if no start came after it. Both are in SQL, so a learner that takes over from one that died
+        # neither forgets a request nor meets it twice.
         seen = max(0, newest - _EVENTS_KNOWN) if self._seen is None else self._seen
         trigger = None
         while page := await self._ledger.events(seen, _EVENT_PAGE) if seen < newest else []:
@@ -130,7 +132,7 @@ class Consolidator:
                 elif event.type == CONSOLIDATION_STARTED:
                     trigger = None
             seen = page[-1].id
-        self._seen, self._looked = seen, now
+        self._seen, self._looked = seen, now  # only now: where a page cannot be read, all is read again
         return trigger
 
     async def is_asked(self) -> bool:
@@ -154,6 +156,7 @@ class Consolidator:
         self._child = child = _Child(cause, folder, process)
         child.relay = asyncio.create_task(self._relay(child))
         child.pressure = asyncio.create_task(follow_pressure(folder, stream))
+        # Not only a report: by this event the next learner knows that the request was met (`_take_trigger`).
         await self._tell(cause, "started", {"version": state.version, "trigger": cause.trigger})
         log.info(f"{cause.work}_started", version=state.version, trigger=cause.trigger, pid=process.pid)
         return child
@@ -167,7 +170,7 @@ class Consolidator:
             trigger=cause.trigger,
             watermark=state.watermark,
             seed=self._settings.seed,
-            parent=os.getpid(),
+            parent=os.getpid(),  # the child ends when this process has died
             encoder=None if cause.request is None else cause.request.choice,
         ).write(folder)
         return folder
@@ -207,6 +210,7 @@ class Consolidator:
             log.info("consolidation_unchanged")  # training found nothing better than the encoder it started from
             return None
         encoder = await asyncio.to_thread(self._open_encoder, folder / ENCODER_FOLDER, result.encoder_digest)
+        # Before the swap, which reads them: without the child's embeddings it would embed the whole store again.
         await self._samples.put_embeddings(encoder.digest, await asyncio.to_thread(read_embeddings, folder))
         for _ in range(_TRIES):
             try:
@@ -240,6 +244,8 @@ class Consolidator:
         after, hours = self._settings.consolidate_after, self._settings.consolidate_age_hours
         if not after and not hours:
             return None
+        # By `seq`, so the first of a page is its oldest; more than `after` need not be read to know that there are
+        # enough.
         pages = [await self._samples.learned(task, state.encoder_watermark, max(after, 1)) for task in state.tasks]
         fresh = sum(len(page) for page in pages)
         if after and fresh >= after:

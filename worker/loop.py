@@ -111,6 +111,7 @@ class LearnerLoop:
                     else:
                         await self._pause(backoff.next_pause())
             finally:
+                # Still under the lease: no other learner begins while the child ends and the last snapshot is written.
                 await self._consolidator.stop()
                 await self._maintenance.finish()
 
@@ -142,6 +143,7 @@ class LearnerLoop:
         """One turn; false, after it was reported, where it could not be made."""
         reports = self._environment.reports
         try:
+            # A dry run first: as long as it fails no sample is tried, so no failure can be counted against one.
             if not self._environment.is_well and self._heartbeat.leading:
                 self._heartbeat.begin("troubled")
                 await self._maintenance.pause()
@@ -170,6 +172,7 @@ class LearnerLoop:
             self._runner.forget()
 
     async def _turn(self) -> None:
+        # Nothing is read from the stream either: an entry taken here would wait for `reclaim`.
         if not self._heartbeat.leading:
             await self._pause(0.05)
             return
@@ -184,6 +187,8 @@ class LearnerLoop:
             await self._maintenance.pause()
         if self._maintenance.is_busy:
             return  # a job may be promoting: until it is done the ledger and the state may differ
+        # A roll-back by hand or another learner may have promoted since: a step on the older state would be worked out
+        # and written, and then lose with `ParentNotLive`.
         await self.parts.rebuild.catch_up()
         if relabels:
             self._heartbeat.begin("relabelling")
@@ -203,6 +208,7 @@ class LearnerLoop:
         settings = self._settings
         try:
             entries = await self._stream.read(self.name, settings.learn_batch, block_ms=200)
+            # What a learner that died had taken: Redis gives it to no other consumer by itself.
             if self._throttle.acquire("reclaim", settings.reclaim_seconds):
                 entries += await self._stream.reclaim(self.name, int(settings.reclaim_seconds * 1e3), 100)
         except StreamUnavailable as error:

@@ -77,6 +77,7 @@ class Maintenance:
         self._filing = filing
         self._review = review
         self._settings = settings
+        # Not asyncio's: jobs ask it in threads, between two factorisations of a search for lambda.
         self._interrupted = threading.Event()
         self._exclusive: asyncio.Task[None] | None = None
         self._filing_job: asyncio.Task[None] | None = None
@@ -101,6 +102,7 @@ class Maintenance:
         self._interrupted.set()
         if self.is_busy:
             self._quiet.next_pause()
+        # Waited for, not cancelled: a thread cannot be, and would go on moving models while a step is proposed on them.
         if self._exclusive is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._exclusive
@@ -142,6 +144,7 @@ class Maintenance:
         # Filing jobs are not exclusive: a snapshot is a copy, and a correction must not wait for the disk.
         state = self._runner.state
         if state is not None and state.unsaved >= self._settings.snapshot_every:
+            # The copy is made in this job, which is exclusive: no step moves the matrices while they are copied.
             self._filing_job = asyncio.create_task(self._file(await self._runner.take_snapshot()))
         elif self._throttle.acquire("retention", 5.0):
             self._filing_job = asyncio.create_task(self._file(None))

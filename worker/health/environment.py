@@ -86,6 +86,7 @@ class Environment:
         """
         try:
             await self._dry_run()
+        # They say nothing of disk, memory or device; whoever calls waits for a server, or for its turn, in its own way.
         except (ParentNotLive, StoreUnavailable, ConnectionError):
             raise
         except Exception as problem:
@@ -101,7 +102,7 @@ class Environment:
         before = self._problems.get(doing)
         if problem == before:
             return
-        self._since.setdefault(doing, datetime.now(UTC))
+        self._since.setdefault(doing, datetime.now(UTC))  # the beginning stays while its sentence changes
         self._troubles += before is None
         self._problems[doing] = problem
         log.error(TROUBLED, doing=doing, problem=problem, exc_info=error)

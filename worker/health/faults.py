@@ -78,4 +78,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
+        # As a traceback goes: where an error was raised `from None`, what was being handled is no cause of it.
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)

@@ -63,6 +63,7 @@ class Heartbeat:
         try:
             yield
         finally:
+            # Ended before the release: a beat that came after it would take the lease again, for nobody.
             beat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beat
@@ -79,6 +80,7 @@ class Heartbeat:
             if self._leading != was_leading:
                 log.info("leading" if self._leading else "standing_by", name=self._name)
                 was_leading = self._leading
+            # Two beats may fail, and the third is still in time for the lease.
             await asyncio.sleep(self._seconds / 4)
 
     async def _try_to_lead(self) -> bool:

@@ -90,7 +90,7 @@ def judge(
         charges |= {task: list(problems)} if problems else {}
     if size_bytes is not None and size_bytes > settings.gate_max_bytes:
         reasons.append(f"the artefact has {size_bytes} bytes, allowed are {settings.gate_max_bytes}")
-    if latency_ratio is not None and not latency_ratio <= settings.gate_max_latency_ratio:
+    if latency_ratio is not None and not latency_ratio <= settings.gate_max_latency_ratio:  # `not <=`: NaN is refused
         reasons.append(
             f"a text takes {latency_ratio:.2f} x the live time, allowed is {settings.gate_max_latency_ratio}"
         )
@@ -107,6 +107,8 @@ def paired_test(live: Bools, candidate: Bools) -> PairedTest:
     if not n:
         return PairedTest(0, 0.0, 0.0, 0, 0, 1.0, (0.0, 0.0))
     change = (gained - lost) / n
+    # 95 % interval (Wald) of a difference of paired shares: sqrt(b + c - (c - b)^2 / n) / n, b = lost and c = gained.
+    # For the reader of a report; what decides is the exact test.
     spread = 1.96 * math.sqrt(max(lost + gained - (gained - lost) ** 2 / n, 0.0)) / n
     return PairedTest(
         n, float(live.mean()), float(candidate.mean()), lost, gained, test.p_worse, (change - spread, change + spread)
@@ -122,6 +124,7 @@ def _task_report(case: Evidence) -> TaskReport:
     tests = {name: paired_test(before, after) for name, (before, after) in outcomes.pairs().items()}
     new_targets, new_live = paired.new_targets.cpu().numpy(), as_array(paired.new_live)
     hits = _answered_right(paired, new_live, case.served)
+    # Of the labels that contradict what was served: how many the candidate answers as it was corrected.
     learned = right(as_array(paired.new_candidate), new_targets)[~hits]
     return TaskReport(
         overall=tests[ALL],

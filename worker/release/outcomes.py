@@ -31,6 +31,8 @@ def right(scores: Scores, targets: Indices) -> Bools:
     """Where the best score (n, C) is that of the target (n,), and belongs to a label that can be answered."""
     if not len(targets):
         return np.zeros(0, dtype=bool)
+    # Scores are of the order of 1, so that of a label without samples stays far below `NEVER / 2`. A row that has no
+    # other would else be right wherever argmax, which then names the first column, hits the target.
     return np.asarray((scores.argmax(1) == targets) & (scores.max(1) > NEVER / 2), dtype=bool)
 
 
@@ -79,6 +81,8 @@ class Outcomes:
         """By name what is tested: all items, and each group."""
         pairs = {ALL: self.plain}
         for name, rows in self.groups.items():
+            # Golden items with every label as an answer: their owner has said what they are, so a label that is new in
+            # the batch and takes one is harm, not overlap (ADR 0023).
             before, after = self.plain if name == GOLDEN else self.fixed
             pairs[name] = before[rows], after[rows]
         return pairs

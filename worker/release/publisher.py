@@ -111,6 +111,7 @@ class Publisher:
         try:
             promoted = await self._ledger.promote(_judged(version, report), change)
         except ParentNotLive:
+            # It gets no row, and its folder would lie there until retention passes its number.
             await self.discard(version)
             raise
         try:

@@ -100,6 +100,8 @@ class Tally:
     def bias(self) -> float:
         """Share of the differing items that a live head may lose without being worse than the reference."""
         share = self.confirmed / self.items if self.before is None else self.before
+        # Away from 0 and 1, where the ratio has no value: everybody or nobody confirmed, or leave-one-out was right
+        # throughout.
         share = min(max(share, 1e-6), 1.0 - 1e-6)
         promised = min(max(self.accuracy, 1e-6), 1.0 - 1e-6)
         ratio = (1.0 - share) / share * promised / (1.0 - promised)
@@ -200,6 +202,7 @@ class RollbackMonitor:
         if self._generation != state.generation:  # somebody else promoted, or the features are of another encoder
             self.forget()
             self._generation = state.generation
+        # The first reference is the live version itself, before it learns these labels.
         if not self._references:
             self._references.append(await asyncio.to_thread(self._reference, state))
         await asyncio.to_thread(self._count, state, counted, features)

@@ -59,5 +59,7 @@ def resolve_conflicts(samples: Sequence[Sample], rivals: Sequence[Sample]) -> Re
         if old:
             resolution.replaced[sample.id] = old
     leaving = {old.id for each in resolution.replaced.values() for old in each}
+    # A sample that a newer one replaces leaves with the batch's step: retracted beside it, it would be subtracted
+    # twice.
     resolution.retractions[:] = [sample for sample in resolution.retractions if sample.id not in leaving]
     return resolution

@@ -107,6 +107,7 @@ class NoiseDetector:
             and 2 * arriving.neighbours.count(arriving.answer) > self._settings.quarantine_neighbours
         )
         best = min(_PLAUSIBLE_MOST, labels // _PLAUSIBLE_SHARE)
+        # With less than eight labels the best quarter is the answer itself at most: then every label is plausible.
         plausible = best < 2 or arriving.rank < best or arriving.label in arriving.neighbours
         if arriving.gold is not None:
             plausible = arriving.gold == arriving.label
@@ -125,6 +126,7 @@ class NoiseDetector:
             good, bad = self._record(theirs)
             if good + bad < self._settings.quarantine_source_evidence:
                 continue
+            # 95 % quantile of the posterior Beta(good + 1, bad + 1), from a uniform prior.
             bound = float(betaincinv(good + 1, bad + 1, _BOUND))
             if bound < self._settings.quarantine_source_trust:
                 wrong = sum(not entry.is_plausible for entry in theirs)
@@ -155,6 +157,8 @@ class NoiseDetector:
             if len(ids) < self._settings.quarantine_duplicates or not any(sample_id in fresh for sample_id in ids):
                 continue
             z = np.stack([vector for _, vector in group])
+            # (n, n) cosines of unit vectors, n at most the window. Each row counts itself, so the setting is the size
+            # of the group.
             alike = z @ z.T >= self._settings.quarantine_similarity
             for row in np.flatnonzero(alike.sum(1) >= self._settings.quarantine_duplicates):
                 reason = (
@@ -176,6 +180,7 @@ class NoiseDetector:
             if entry.doubt is not None and entry.doubt.answer != entry.label:
                 flows[entry.doubt.answer, entry.label].append(entry)
         sources = {entry.source for entry in self._window.values()}
+        # For Bonferroni's correction: each ordered pair of labels is tested for each source, and once for all together.
         tests = max(labels * (labels - 1), 1) * (len(sources) + 1)
         for (answer, label), flow in flows.items():
             if sum(entry.is_opposed for entry in flow) < self._settings.quarantine_flow_floor:
@@ -193,6 +198,8 @@ class NoiseDetector:
                     held |= {entry.sample_id: hold for entry in later if entry.label == label}
                 else:
                     rest += theirs
+            # Without what is held: it would count among the labels of which a share may be opposed, and so explain the
+            # rest.
             company = [entry for entry in self._window.values() if entry.sample_id not in held]
             if self._is_unexplained(rest, company, known, tests):
                 hold = Hold(QuarantineKind.FLOW, _flow_sentence(rest, company, "all sources"))

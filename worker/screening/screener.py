@@ -128,6 +128,7 @@ def _opinion(
     z = rows[:, : state.features.widened].contiguous().numpy()  # no view: the detector keeps some of these
     arriving = []
     for sample, row, vector in zip(samples, scores, z, strict=True):
+        # A label that the head does not have is taken as behind all that it has.
         score = row[model.labels.index(sample.label)] if sample.label in model.labels else row.min()
         neighbours, gold = trusted.near(vector, without=sample.text_digest)
         answer = model.labels[int(row.argmax())]
@@ -161,6 +162,7 @@ class _TrustedEvaluation:
         if not self._rows:
             return (), None
         cosines = self._z @ torch.from_numpy(z).to(self._z)
+        # Two more than are asked for: the text itself may be among the nearest, and is passed over below.
         order = cosines.topk(min(len(cosines), self._settings.quarantine_neighbours + 2)).indices.tolist()
         items = self._model.evaluation.items
         golden = [

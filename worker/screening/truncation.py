@@ -27,6 +27,7 @@ def readings(state: LearnerState, samples: Sequence[Sample]) -> list[TextReading
 def read_by_task(state: LearnerState, samples: Sequence[Sample]) -> Json:
     """What a version's metrics say of the texts it learned: tokens, the share of unknown ones, how many were cut."""
     by_task: dict[str, list[TextReading]] = {}
+    # Not strict: there are no readings where the encoder does not tell how it reads.
     for sample, reading in zip(samples, readings(state, samples), strict=False):
         by_task.setdefault(sample.task, []).append(reading)
     return {task: ReadingTotals.of(of_task).to_json() for task, of_task in by_task.items()}
@@ -42,6 +43,7 @@ async def find_alike(state: LearnerState, store: SampleStore, adds: Sequence[Sam
         known = await store.cut_alike(state.encoder.digest, task, [cuts[sample.id] for sample in cut])
         for sample in cut:
             same = [*known.get(cuts[sample.id], ()), *(other for other in cut if cuts[other.id] == cuts[sample.id])]
+            # One text with two labels is not meant: that is a conflict, in which the newer label counts.
             rivals = {
                 other.id for other in same if other.text_digest != sample.text_digest and other.label != sample.label
             }

@@ -61,6 +61,7 @@ class LearnedSamples:
         """
         known = known or {}
         if task in state.tasks and state.tasks[task].samples > self._settings.coreset:
+            # Not every learned sample is in the head then; one that is not must not be subtracted from it.
             removes = await self._in_head(state, removes)
         missing = [sample for sample in (*adds, *removes) if sample.id not in known]
         features = {**known, **{e.sample_id: e for e in await self.features(state, missing)}}
@@ -83,6 +84,7 @@ class LearnedSamples:
             return {}
         moving = {*absent, *(sample.id for sample in (*adds, *removes))}
         labels = state.tasks[task].reweighted_labels([s.label for s in adds], [s.label for s in removes])
+        # All of the class: where its weight changes it has fewer than `young_class_size` samples before or after.
         limit = self._settings.young_class_size + len(moving) + 1
         members = {}
         for label in labels:

@@ -105,6 +105,7 @@ class LearnerState:
             LabelledFeatures(
                 sample_id=sample.id,
                 label=sample.label,
+                # As it was learned: a sample that leaves is subtracted with the weight with which it came.
                 weight=sample.weight * sample.emphasis,
                 features=row,
                 order=sample.text_digest,

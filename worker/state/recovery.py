@@ -59,6 +59,7 @@ class Recovery:
         if snapshot is not None and not await self._ports.labels.applied(snapshot.version, version.number):
             tasks = await asyncio.to_thread(snapshot.restore, state.new_model)
             restored = replace(state, tasks=tasks, version=snapshot.version)
+            # Before the ledger is followed: what has left the head since then leaves the evaluation set with it.
             await self._seat(restored, snapshot.evaluation)
             followed = await self.follow(restored, version)
             if followed is not None:
@@ -82,6 +83,8 @@ class Recovery:
         if await self._ports.labels.applied(state.version, version.number):
             return None
         rows = await self._ports.ledger.ledger(state.version, version.number)
+        # Net: a sample that came and left again (a roll-back) is not in SQL's head, and there is nothing to move for
+        # it.
         moved = _net_moves(rows)
         if len(moved) > _TOO_MANY or has_reweighted(rows):
             return None
@@ -123,10 +126,12 @@ class Recovery:
             async for page in self._learned.in_head(state, task):
                 examples = await self._learned.features(state, page)
                 await asyncio.to_thread(model.absorb, examples)
+                # Cut to the limit after each page: the features of a large store do not fit into memory.
                 evaluating = model.best_for_evaluation(
                     [*evaluating, *(example for example in examples if example.eligible)]
                 )
             await asyncio.to_thread(model.refit)
+            # After the refit: the scores and leverages of the set are those of the head.
             await asyncio.to_thread(model.add_to_evaluation, evaluating)
         state = replace(state, tasks=tasks, version=version.number, watermark=version.watermark)
         await self.refresh_golden(state)

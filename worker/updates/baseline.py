@@ -38,6 +38,8 @@ class Baseline:
         way since then keep the present head's scores.
         """
         width = len(paired.labels)
+        # Labels keep their columns and new ones come at the end, so rows of an older, narrower head fit from the left;
+        # the rest stays `NEVER`: a label that this head could not answer.
         live = torch.full_like(paired.live, NEVER)
         for row, item in enumerate(paired.items):
             scores = self.answers.get(item.sample_id)
@@ -45,6 +47,8 @@ class Baseline:
                 scores = arrivals[item.sample_id].features.to(self.weights) @ self.weights + self.offsets
             scores = paired.live[row] if scores is None else scores[:width]
             live[row, : len(scores)] = scores
+        # New is what this head had no sample of. The live head may have learned some from an earlier part of the batch:
+        # by its counts these are not new any more, and what is overlap in the first part would be harm in the second.
         counts = [*self.counts, *[0] * (width - len(self.counts))]
         columns = torch.zeros(width, dtype=torch.bool)
         if len(paired.candidate):
@@ -75,6 +79,8 @@ async def baseline_without(
             copied = replace(state, tasks={**state.tasks, task: model})
         if len(page) >= model.samples:
             return None
+        # For SQL the pages before this one are still learned. Without `absent` they would be re-weighted with their
+        # class although the copy does not hold them any more.
         change = await learned.change(copied, task, [], page, absent=absent)
         proposal = await asyncio.to_thread(model.propose, change, bulk=True)
         await asyncio.to_thread(model.apply, proposal)
@@ -83,6 +89,7 @@ async def baseline_without(
         return None
     baseline = await asyncio.to_thread(baseline_of, model)
     items = live.evaluation.items
+    # What has left is unseen by this head: its plain scores phi W + offsets are what leave-one-out is for the others.
     unseated = [row for row, item in enumerate(items) if item.sample_id not in baseline.answers]
     rows = live.evaluation.features[unseated] @ baseline.weights + baseline.offsets
     answers = {items[row].sample_id: scores for row, scores in zip(unseated, rows, strict=True)}

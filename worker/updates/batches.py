@@ -85,6 +85,8 @@ class BatchBuilder:
             baselines = await self._baselines(state, part, self._refused_with)
             return Batch(part, baselines, await self._charged(part))
         import_id = first.import_id
+        # The whole import, not only what this delivery brought: judged apart, deliveries could each pass with a share
+        # of a loss for which the whole is refused.
         if not alone:
             part = await self._samples.of_import(import_id, SampleState.QUEUED, JUDGED_TOGETHER)
         imports = await self._samples.imports([import_id])
@@ -96,6 +98,8 @@ class BatchBuilder:
         self._unfinished = None
         if len(part) == JUDGED_TOGETHER:  # more of it will come
             tasks = {sample.task for sample in part}
+            # Kept until the next part: working it out again would take all that is in of the import out of a copy. A
+            # task that has a baseline keeps it (`|`, the right one wins): it is from before the import's first part.
             before = {task: await asyncio.to_thread(baseline_of, state.model(task)) for task in tasks}
             self._unfinished = import_id, before | baselines
         held = await self._samples.of_import(import_id, SampleState.QUARANTINED, _ASKED)

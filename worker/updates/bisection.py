@@ -81,6 +81,8 @@ class Bisection:
         self._accepted: Proposal | None = None
         self._emphasis: dict[str, float] = {}
         self._least = max(1, len(batch.samples) // _FINEST)
+        # Room for all that is in the set and as many again (`_prepare`): were one crowded out between two trials, these
+        # would be judged on different items.
         self._model = self._live.copy(evaluation_limit=2 * self._live.evaluation_limit)
         self._copied = replace(state, tasks={**state.tasks, batch.task: self._model})
         self._learned = learned
@@ -118,7 +120,7 @@ class Bisection:
         return sorted(units.values(), key=lambda unit: sum(behind[sample.id] for sample in unit) / len(unit))
 
     def _behind(self) -> dict[str, float]:
-        """By how far the live head's score of the label is behind that of its answer; 0 for a new label."""
+        """By how far the live head's score of the label is behind that of its answer; one that it lacks scores 0."""
         model, behind = self._live, dict.fromkeys((sample.id for sample in self._batch.samples), 0.0)
         columns = {label: column for column, label in enumerate(model.labels)}
         offsets = model.offsets(model.counts)
@@ -143,6 +145,8 @@ class Bisection:
             why = f"{reason} (tried in a group of {len(part)}, not alone)" if len(part) > 1 else reason
             self._result.harmful |= dict.fromkeys((sample.id for sample in part), why)
         else:
+            # The halves one after the other, not side by side: the second is tried on what was let in of the first, so
+            # that their sum is what has passed.
             smaller = [[sample] for sample in part] if len(units) == 1 else units
             middle = len(smaller) // 2
             await self._try(smaller[:middle])
@@ -166,16 +170,19 @@ class Bisection:
             return report
         await asyncio.to_thread(self._model.apply, proposal)
         self._accepted = tried
+        # Later trials re-weight what is in as members of its class, from the weight with which it came in: this one,
+        # which includes its correction weight, and not the one that its client sent.
         self._emphasis |= proposal.emphasis
         for id, factor in proposal.emphasis.items():
             self._examples[id] = replace(self._examples[id], weight=self._examples[id].weight * factor)
         self._result.taken += part
-        self._absent |= self._batch.resolution.removes(part).keys()
+        self._absent |= self._batch.resolution.removes(part).keys()  # SQL still calls these learned
         return report
 
     def _judge(self, proposal: Proposal, samples: Sequence[Sample]) -> tuple[Proposal, GateReport]:
         """The proposal as it compares with the version from before the batch, and what the gate says of it."""
         paired, temperature = self._measured(proposal, samples), self._live.temperature
+        # As `StepRunner.propose` does for the whole: at the live temperature the calibration error would refuse it.
         if len(samples) > RANK_UPDATE_LIMIT:
             temperature = temperature_of(paired) or temperature
         served = [sample.served_label for sample in samples]

@@ -88,12 +88,16 @@ class Bootstrap:
         resolution = resolve_conflicts(samples, await self._samples.rivals(samples))
         state = replace(state, alike=frozenset(await find_alike(state, self._samples, resolution.adds)))
         step = await self._runner.propose(state, resolution.adds, [], bulk=True)
+        # Proposed to models that the empty state does not keep (`LearnerState.model`); these are as new, so `apply`
+        # takes the proposals.
         state = replace(state, tasks={task: state.new_model() for task in step.proposals})
         exported = await self._exported_settings(resolution.adds)
         fitted = {
             task: await asyncio.to_thread(_fit, state.tasks[task], first, exported.get(task))
             for task, first in step.proposals.items()
         }
+        # Before the last proposals: it changes the evaluation sets, and `apply` refuses what was proposed before a
+        # change.
         await self._recovery.refresh_golden(state)
         proposals = {}
         for task, (paired, temperature) in fitted.items():

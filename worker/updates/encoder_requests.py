@@ -38,6 +38,8 @@ class Requests:
         request = await self._ledger.last_encoder_request()
         if request is None or request.state is not EncoderRequestState.PENDING:
             return None
+        # The version and the request's outcome are two transactions; a learner that died between them would make a
+        # second version of one request.
         for version in await self._ledger.page(None, 20):
             if version.metrics.get("encoder_request") == request.id:
                 await self.settle(request, version)

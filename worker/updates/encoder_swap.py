@@ -91,7 +91,7 @@ class EncoderSwap:
                 runner.mark_consolidated(result.watermark)
             return await self._publisher.refuse(written, report, change, {})
         promoted = await runner.replace_encoder(new, written, report, change)
-        await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])
+        await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])  # the former's stay, for a roll-back
         log.info("encoder_replaced", version=promoted.number, trained=len(result.trained))
         return promoted
 
@@ -109,11 +109,13 @@ class EncoderSwap:
             trained=live.trained | await self._recovery.digests(result.trained),
             made_with=_made_with(live, result, cause, folder),
         )
+        # A trained encoder has the live one's tokenizer and cuts texts where that does; a chosen one may cut elsewhere.
         if cause.request is None:
             await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
         await self._embed_late(state, cause.version)
         state = await self._recovery.rebuild(state, await self._ledger.get(live.version))
         for model in state.tasks.values():
+            # lambda first: the temperature is fitted to the scores that the head has under it.
             choice = await asyncio.to_thread(choose_regularisation, model)
             model.apply(await asyncio.to_thread(model.propose_settings, regularisation=choice))
             temperature = await asyncio.to_thread(choose_temperature, model)
@@ -200,6 +202,8 @@ def _compare(old: TaskModel, new: TaskModel) -> PairedScores:
 
 
 def _ratio(old: Encoder, new: Encoder, texts: list[str]) -> float:
+    # In turn, and the best of each: other load on the machine only adds to a time, and would else fall on one of the
+    # two.
     best = {"old": float("inf"), "new": float("inf")}
     for _ in range(_TIMED_ROUNDS):
         for name, encoder in (("old", old), ("new", new)):

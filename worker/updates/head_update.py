@@ -76,6 +76,7 @@ class HeadUpdate:
         resolution = resolve_conflicts(batch.samples, rivals)
         if resolution.retractions:
             await self._retract(resolution.retractions)
+        # Before the features: they say by `alike` who may evaluate (`LearnerState.examples`).
         self._runner.mark_alike(await find_alike(self._runner.live, self._samples, resolution.adds))
         begun = time.perf_counter()
         examples = await self._learned.features(self._runner.live, resolution.adds)
@@ -86,6 +87,7 @@ class HeadUpdate:
         adds = [sample for sample in resolution.adds if sample.id not in verdict.holds]
         if await self._watch(adds, features) or await self._pull(verdict.pulls):
             # The head that had nothing against these labels does not serve any more: they are screened by the new one.
+            # `alone`: these are read already, as a whole; the heads they are measured with are other ones now.
             await self.learn([sample.id for sample in batch.samples], alone=True)
             return
         # What a held label would have overtaken stays queued, for the next sweep.
@@ -156,6 +158,8 @@ class HeadUpdate:
             reasons |= result.harmful
         holds = {sample_id: Hold(QuarantineKind.GATE, reason) for sample_id, reason in reasons.items()}
         rest = _harmless(step, report, resolution, results, holds)
+        # Where a version comes of the rest, its transaction holds the others; else that is written here, or the sweep
+        # would bring the whole batch again.
         if not rest.proposals or (await self._runner.run(state, rest, last=False))[0] is None:
             await self._samples.hold(holds, dict(step.doubts))
 

@@ -108,6 +108,7 @@ class LabelChanger:
     async def _rename(self, state: LearnerState, learner: TaskModel, change: LabelChange, new: str) -> Proposal:
         members = {}
         for label in reweighted(learner, change.label, new) if new in learner.labels else []:
+            # All of the label: only one below `young_class_size` changes its weight.
             rows = await self._samples.learned_with_label(change.task, label, self._settings.young_class_size)
             members[label] = await self._learned.features(state, rows)
         return await asyncio.to_thread(propose_rename, learner, change.label, new, members)
@@ -117,6 +118,7 @@ class LabelChanger:
     ) -> tuple[Proposal, dict[str, str]]:
         removes: dict[str, str] = {}
         retirement = await asyncio.to_thread(Retirement, learner, change.label)
+        # A page at a time: a label's features are p numbers a sample, for all of a large label gigabytes.
         async for ids, examples in self._learned.of_label(state, change.task, change.label):
             removes |= dict.fromkeys(ids, retirement_reason(change))
             await asyncio.to_thread(retirement.take_out, examples)

@@ -66,6 +66,8 @@ class Rebuild:
     async def _rebuild(self, live: Version, error: ArtefactCorrupt) -> LearnerState:
         log.error(DAMAGED, version=live.number, problem=str(error))
         await self._ledger.append_event(DAMAGED, {"version": live.number, "problem": str(error)})
+        # What the encoder was trained on judges nothing, so that is asked for the encoder that is left, not for the
+        # lost one.
         state = await asyncio.to_thread(self._base, live)
         state = replace(
             state,
@@ -90,6 +92,7 @@ class Rebuild:
     def _base(self, live: Version) -> LearnerState:
         """An empty state on the best encoder that is left."""
         folders = [self._artefacts.path(number) for number in sorted(self._artefacts.kept(), reverse=True)]
+        # Stable: the live version's own folder first, the others still from the newest on.
         folders.sort(key=lambda folder: folder != self._artefacts.path(live.number))
         whole = self._whole(folders, live.encoder_digest) or self._whole(folders, None)
         if whole is None:

@@ -66,9 +66,12 @@ class Retries:
 
     async def _isolate(self, ids: Sequence[str], error: Exception) -> bool:
         log.error("learning_failed", samples=len(ids), error=repr(error), exc_info=error)
+        # Asked before the batch is halved: where the environment is at fault this raises, and no half is tried in vain.
         is_input = await self._environment.is_fault_of_input(error)
         if len(ids) > 1:
             middle = len(ids) // 2
+            # `alone`: else each half of an import would be completed to the whole again, and no half would ever be
+            # smaller.
             first = await self.learn(ids[:middle], alone=True)
             return await self.learn(ids[middle:], alone=True) and first
         if not is_input:

@@ -39,6 +39,7 @@ class Retuning:
             if choice is None:
                 continue
             self._runner.mark_chosen(task)  # whatever the gate says of it: a refused lambda is not tried at once again
+            # After `mark_chosen`, which is a change of the model: a proposal made before it could not be applied.
             temperature: float | None = await asyncio.to_thread(choose_temperature, model)
             if temperature is not None and abs(temperature / model.temperature - 1) <= _TEMPERATURE_STEP:
                 temperature = None

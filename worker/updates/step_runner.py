@@ -89,7 +89,7 @@ class StepRunner:
             self._take(moved)
             if live.gate.get("pending_unlearn_count") or live.gate.get("pending_label_changes"):
                 await self._serve_state()
-                break
+                break  # `run` has made the state the live version's; `live` was read before it
         return self._state
 
     async def propose(
@@ -251,7 +251,7 @@ class StepRunner:
                 charged=step.charged,
             )
         except Exception:
-            await self._publisher.discard(written)
+            await self._publisher.discard(written)  # without a report it gets no row
             raise
         now = {"write_ms": (wrote - begun) * 1e3, "gate_ms": (time.perf_counter() - wrote) * 1e3}
         timings = {name: round(value, 2) for name, value in {**step.timings, **now}.items()}

@@ -57,6 +57,8 @@ class TaskRemoval:
 
     async def _drop_source(self, change: LabelChange, source: str) -> None:
         """First its samples, some at a time; then the labels that have none left."""
+        # Versions are made between two pages. The pages go by `seq`, so samples that leave meanwhile shift none of the
+        # rest.
         async for page in self._learned.pages(change.task):
             leaving = [sample for sample in page if sample.source == source]
             if leaving:
