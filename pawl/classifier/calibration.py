@@ -42,11 +42,13 @@ def fit_temperature(scores: npt.NDArray[Any], targets: npt.NDArray[Any]) -> floa
     _check(scores, targets)
     # float32: its exp is 8 times as fast, and the place of the minimum is wanted to three digits only
     scores = np.asarray(scores, dtype=np.float32)
+    # At most 0, so that exp does not overflow at the smallest T; `initial` is for no rows at all.
     centred = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
     right = float(centred[np.arange(len(targets)), targets].sum(dtype=np.float64))
     odds = np.empty_like(centred)
 
     def loss(log_t: float) -> float:
+        # -log p = log sum_c exp(s_c / T) - s_y / T. The second part is linear in 1 / T, so it is summed once, outside.
         np.multiply(centred, np.float32(math.exp(-log_t)), out=odds)
         np.exp(odds, out=odds)
         prior = ((log_t - math.log(PRIOR_TEMPERATURE)) / _PRIOR_DEVIATION) ** 2 / 2
@@ -77,7 +79,9 @@ def expected_calibration_error(probabilities: npt.NDArray[Any], targets: npt.NDA
         return 0.0
     confidence = probabilities.max(axis=1)
     hit = probabilities.argmax(axis=1) == targets
+    # ceil - 1: the intervals are closed above, so a confidence of 1 is in the last one.
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    # |B| times (accuracy - confidence) of a bin is just the sum of (hit - confidence) in it.
     gap = np.bincount(place, weights=hit - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(targets))
 

@@ -132,6 +132,7 @@ def load_classifier(
         ArtefactCorrupt: A file is missing or odd, or the parts are not those the manifest names.
     """
     manifest = folder.manifest
+    # `open` has checked each file; here that the digests, by which answers are traced, are those of these files.
     _check_digests(folder)
     if encoder is None or encoder.digest != manifest.encoder_digest:
         encoder = (backends or Backends()).open(folder.path / ENCODER_FOLDER, manifest.encoder_digest)

@@ -75,6 +75,7 @@ class RandomFeatures:
         d = self.dimension
         phi = np.empty((len(z), self.width), dtype=np.float32)
         phi[:, :d] = z
+        # Everything in place, in this view: a request makes one array of (n, p) and no other of its size.
         hidden = phi[:, d:-1]
         np.matmul(z[:, : self.widened], self.projection.T, out=hidden)
         np.maximum(hidden, 0.0, out=hidden)

@@ -71,7 +71,9 @@ class LinearHead:
             if name is not None:
                 place = labels.index(name)
                 weights[:, place] += self.weights[:, column]
+                # Stands where no count is known: without prior correction, or where no column of the name has a sample.
                 offsets[place] = max(offsets[place], self.offsets[column])
+                # A head keeps no counts: n = exp(-offset / tau), and those of merged classes add up.
                 if prior_correction and self.offsets[column] > _NO_SAMPLE:
                     counts[place] += np.exp(-self.offsets[column] / prior_correction)
         known = counts > 0

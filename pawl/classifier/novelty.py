@@ -67,6 +67,7 @@ class Novelty:
     def leverage(self, z: Floats) -> Floats:
         """Returns h, shape (n,), not negative, of embeddings z, shape (n, d)."""
         projected = z[:, : self.dimension] @ self.factor
+        # As a square of a length it cannot come out negative, which z^T A^-1 z in float32 can; its logarithm is taken.
         leverage: Floats = np.einsum("nk,nk->n", projected, projected)
         return leverage
 

@@ -35,6 +35,7 @@ def read_tensors(path: Path, dimensions: Mapping[str, int]) -> dict[str, Floats]
         if array.dtype != np.float32 or array.ndim != rank:
             problem = f"{name} is {array.dtype} of shape {array.shape}, expected float32 with {rank} axes"
             raise ArtefactCorrupt(path=path, problem=problem)
+        # A digest proves that a file is as written, not that what was written was a number.
         if not np.isfinite(array).all():
             raise ArtefactCorrupt(path=path, problem=f"{name} has values that are not finite")
     return tensors

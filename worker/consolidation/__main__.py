@@ -44,6 +44,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     progress = Progress(_take_stdout(), take_turn=Turns(folder).take)
     try:
+        # Before torch is imported, which takes seconds in which the parent may die as well.
         threading.Thread(target=_follow_parent, args=(Job.read(folder).parent,), daemon=True).start()
         settings = load_settings()
         configure_logs(settings.log_level)
@@ -64,6 +65,7 @@ async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
     from pawl.classifier.encoders.device import configure_training  # loads torch, which must find the environment above
     from worker.consolidation.run import consolidate
 
+    # Training holds the event loop for minutes, without a thread of its own: nothing else runs on it.
     configure_training(settings.threads)
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
@@ -76,6 +78,7 @@ async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
 
 def _take_stdout() -> TextIO:
     """Returns the real stdout, for progress alone; what libraries print goes to stderr, so that no line is broken."""
+    # On the level of descriptors, since libraries in C write to 1 without asking Python.
     ours = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(ours, "w", encoding="utf-8")
@@ -88,7 +91,7 @@ def _follow_parent(parent: int) -> None:
     """
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_SECONDS)
-    os._exit(1)
+    os._exit(1)  # `sys.exit` would end this thread alone
 
 
 if __name__ == "__main__":

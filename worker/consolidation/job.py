@@ -99,6 +99,7 @@ class Result(_Document):
 
 def write_embeddings(folder: Path, ids: Sequence[str], z: Floats) -> None:
     """Writes the ids of samples and, in the same order, their embeddings z, shape (n, d), float32."""
+    # Need not be atomic: nobody reads it before `result.json`, which is written last.
     save_file({"z": np.ascontiguousarray(z, dtype=np.float32)}, folder / _EMBEDDINGS_FILE)
     write_atomic(folder / _IDS_FILE, json.dumps(list(ids)))
 

@@ -34,6 +34,7 @@ class ProgressLine(BaseModel):
         try:
             return ProgressLine.model_validate_json(line)
         except ValidationError:
+            # A line cut by the death of the child, or one of another Pawl: never a reason to fail the job.
             return None
 
     def to_json(self) -> Json:

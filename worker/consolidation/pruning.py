@@ -48,11 +48,14 @@ def prune(model: nn.Module, share: float) -> tuple[int, int]:
         return int(width), int(width)
     for layer in layers_of(model):
         (up_name, up), (down_name, down) = _feed_forward(layer, int(width))
+        # up (width, d), down (d, width): neuron j is row j of the one and column j of the other.
         importance = up.weight.norm(dim=1) * down.weight.norm(dim=0)
+        # In their old order: `topk` gives the largest first, and equal encoders should be equal files.
         chosen = importance.topk(kept).indices.sort().values
         layer.set_submodule(up_name, _linear(up.weight[chosen], None if up.bias is None else up.bias[chosen]))
         layer.set_submodule(down_name, _linear(down.weight[:, chosen], down.bias))
     config.intermediate_size = kept
+    # Without it each consolidation would take the share once more of what the last one had left.
     setattr(config, _WIDE, original)
     return int(width), kept
 
@@ -90,6 +93,7 @@ def compress(
     The loss is the squared distance of z to what it was, a mean over texts. Raises `EncoderRejected` as `prune` does
     and `TrainingFailed` where the loss is not finite.
     """
+    # Before pruning, which is in place; without dropout, so that what is to be learned does not depend on the step.
     teacher = copy.deepcopy(encoder.module).eval()
     before, after = prune(encoder.module.model, share)
     if after == before:
@@ -104,6 +108,7 @@ def compress(
         batch = collate([tokens[row] for row in rows], encoder.spec.pad_id).to(encoder.device)
         with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
             with torch.no_grad():
+                # All pooled layers and not the last alone: each is a part of the z that the heads see.
                 wanted = teacher(batch.tokens, batch.mask).float()
             learned = encoder.module(batch.tokens, batch.mask).float()
         loss = (learned - wanted).square().sum(dim=1).mean()

@@ -25,6 +25,7 @@ async def embed_again(
     z = np.zeros((len(ids), encoder.dimension), dtype=np.float32)
     for start in range(0, len(ids), _PAGE):
         page = await read_samples(samples, ids[start : start + _PAGE])
+        # Counted by what was there: samples retracted meanwhile leave no gap, and z is cut to `done` at the end.
         z[len(done) : len(done) + len(page)] = encoder.encode([sample.text for sample in page.values()])
         done.extend(page)
         if progress.due():

@@ -74,6 +74,7 @@ async def embed_into(samples: SampleStore, encoder: Encoder, ids: Sequence[str],
             z, cuts = encode_with_cuts(encoder, [sample.text for sample in missing.values()])
             if not np.isfinite(z).all():
                 raise TrainingFailed(problem="the encoder gives numbers that are not finite")
+            # Kept with the embedding, because where a text is cut depends on the encoder.
             cut = {ids_here[row]: digest for row, digest in cuts.items()}
             await samples.put_embeddings(encoder.digest, dict(zip(missing, z, strict=True)), cut)
             computed += len(missing)

@@ -29,6 +29,7 @@ def fit(phi: Floats, labels: Sequence[int], classes: int, regularisation: float)
 
 def leave_one_out(head: RidgeHead, phi: Floats, labels: Sequence[int]) -> Tensor:
     """Scores (n, C) for each row by the head fitted without it, all of weight 1 (`EvaluationScores.leave_one_out`)."""
+    # All weights are 1, without class weights and emphasis: what is compared is encoders, with the same simple head.
     targets, parts = torch.tensor(labels), []
     for start in range(0, len(phi), _ROWS):  # bounds the float64 copy of the rows
         rows = torch.from_numpy(phi[start : start + _ROWS]).double()

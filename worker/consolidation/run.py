@@ -40,6 +40,7 @@ _HELDOUT_SHARE = 0.3  # of the coreset; 10 % of all samples are held out, so it 
 
 async def consolidate(folder: Path, stores: TrainingStores, settings: Settings, progress: Progress) -> None:
     """Does the job in `folder` and writes the result there, `result.json` last."""
+    # What an earlier child left here must not be taken for this one's if this one dies.
     Result.remove(folder)
     shutil.rmtree(folder / ENCODER_FOLDER, ignore_errors=True)
     job = Job.read(folder)
@@ -85,10 +86,12 @@ class Consolidation:
         with progress.phase("exporting"):
             tokenizer = (live.path / ENCODER_FOLDER / TOKENIZER_FILE).read_text(encoding="utf-8")
             spec = replace(encoder.spec, precision=_precision(settings, encoder.spec))
+            # The live version's tokenizer as it is: training changes weights alone, and a byte more is another digest.
             digest = write_encoder(encoder.module.model, tokenizer, spec, folder / ENCODER_FOLDER)
         chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
         chosen += [sample.id for sample in inputs.golden]
         with progress.phase("embedding", len(chosen)):
+            # With the artefact as exported, in its precision and on its backend: heads must learn on what will serve.
             serving = Backends.of(settings).open(folder / ENCODER_FOLDER, digest)
             write_embeddings(folder, *await embed_again(samples, serving, chosen, progress))
         new = sum(sample.id in trained for sample in selection.new)  # some were retracted meanwhile
@@ -116,6 +119,7 @@ class Consolidation:
 
     async def _compress(self, encoder: TorchEncoder, trained: frozenset[str]) -> Json:
         """Prunes the encoder; it learns to do without from the texts it was trained on, and from no others."""
+        # Sorted: the order of a set differs in each process, and the same seed must give the same batches.
         samples = await read_samples(self.stores.samples, sorted(trained))
         texts = sorted({sample.text for sample in samples.values()})
         share, bf16 = self.settings.pruned_share, use_bfloat16(self.settings.bf16, encoder.device)

@@ -28,6 +28,7 @@ async def follow_pressure(folder: Path, stream: FeedbackStream) -> None:
     """
     while True:
         with suppress(ConnectionError, FileNotFoundError):  # the folder goes when the job is done
+            # Touched again and again instead of made and removed: a learner that dies leaves no pause behind.
             if await stream.under_pressure():
                 (folder / PAUSE_FILE).touch()
         await asyncio.sleep(_EVERY_SECONDS)
@@ -40,7 +41,7 @@ class Turns:
         self, folder: Path, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._file = folder / PAUSE_FILE
-        self._now = now
+        self._now = now  # wall-clock time, since it is compared with the time of a file
         self._sleep = sleep
         self._next = 0.0
 

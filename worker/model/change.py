@@ -63,11 +63,13 @@ class ModelChange:
 
         `index` are the columns of the labels, `old` and `new` the weights of a sample of each column.
         """
+        # `adds` come first: their leverages are read by position (`TaskModel._rank_k`).
         signed = [(e, e.weight * new[index[e.label]]) for e in self.adds]
         signed += [(e, -e.weight * old[index[e.label]]) for e in self.removes]
         leaving = self.leaving
         for label, members in self.members.items():
             step = new[index[label]] - old[index[label]]
+            # No row of weight 0, as the step divides by weights (D^-1); what leaves goes with all of its old weight.
             signed += [(e, e.weight * step) for e in members if step and e.sample_id not in leaving]
         return RowChange(
             torch.stack([example.features for example, _ in signed]),

@@ -10,6 +10,7 @@ import torch
 from worker.model.evaluation_set import EvaluationRows, EvaluationScores
 
 Tensor = torch.Tensor
+# Finite, because differences of offsets are taken (`leave_one_out`), where inf - inf would be NaN.
 NEVER = -1e4
 """Offset of a label without samples: it is never answered."""
 
@@ -57,6 +58,7 @@ class ClassBalance:
         """Weight of each sample of a class with `count` samples; steps at powers of two, so it changes rarely."""
         if count >= self.young_class_size:
             return 1.0
+        # floor(log2 n) in integers: exact at the powers of two, where a logarithm in floats may fall just below.
         return self.young_class_size / float(1 << (max(count, 1).bit_length() - 1))
 
     def offsets(self, counts: Sequence[int], like: Tensor) -> Tensor:
@@ -67,6 +69,7 @@ class ClassBalance:
     def item_weights(self, rows: EvaluationRows, counts: Sequence[int], learned: Tensor | None = None) -> Tensor:
         """With which each row is in a head, (m,); 0 for golden ones, and for those that are not `learned` (m,)."""
         levels = torch.tensor([self.class_weight(count) for count in counts]).to(rows.weights)
+        # Weight 0 makes leave-one-out the plain score, which is right for what the head does not hold.
         is_in = ~rows.golden if learned is None else learned & ~rows.golden
         return torch.where(is_in, rows.weights * levels[rows.targets], 0.0)
 

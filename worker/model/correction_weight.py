@@ -52,6 +52,7 @@ def emphasis_of(
     features = torch.stack([example.features for example in chosen]).to(head.weights)
     targets = torch.tensor(columns, device=head.device)
     weights = torch.tensor([example.weight * level for example, level in zip(chosen, levels, strict=True)]).to(features)
+    # A label that the head does not have yet has weights of 0, and so a score of 0.
     scores = torch.nn.functional.pad(features @ head.weights, (0, len(space.labels) - head.classes))
     offsets = balance.offsets(space.counts, head.weights)
     wanted = scores.gather(1, targets[:, None])  # s_y

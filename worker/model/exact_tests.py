@@ -47,4 +47,5 @@ class McNemar:
     @property
     def p_differs(self) -> float:
         """Two-sided: of so uneven a split, either way, if neither is better."""
+        # An even split is in both tails, so twice the smaller one can pass 1.
         return min(1.0, 2.0 * min(self.p_worse, self.p_better))

@@ -15,7 +15,7 @@ import torch
 Tensor = torch.Tensor
 
 WIDTH = 32
-"""Largest K. A product pays 4 p K a row for what waits, and p^2 for the rest."""
+"""Largest K. A product pays 2 p K multiplications a row for what waits, and p^2 for the rest."""
 
 
 class LowRankBuffer:
@@ -28,6 +28,7 @@ class LowRankBuffer:
     def add(self, left: Tensor, right: Tensor) -> None:
         """M += left (p, k) @ right (k, p)."""
         if left.shape[1] >= WIDTH:
+            # What waits may go on waiting: the changes are a sum, in any order.
             self._settled.addmm_(left, right)
             return
         self._left, self._right = torch.cat([self._left, left], 1), torch.cat([self._right, right])
@@ -38,11 +39,13 @@ class LowRankBuffer:
         """M, (p, p), in one piece; not a copy."""
         if self._left.shape[1]:
             self._settled.addmm_(self._left, self._right)
+            # Clones, since an empty view would keep the memory of what has been added up.
             self._left, self._right = self._left[:, :0].clone(), self._right[:0].clone()
         return self._settled
 
     def after(self, rows: Tensor) -> Tensor:
         """The product rows @ M, (n, p)."""
+        # (x L) R and not x (L R), which would be the p^2 numbers that waiting is to spare.
         return torch.addmm(rows @ self._settled, rows @ self._left, self._right)
 
     def corner(self, size: int) -> Tensor:
@@ -51,4 +54,5 @@ class LowRankBuffer:
 
     def copy(self) -> LowRankBuffer:
         """An independent copy."""
+        # Settles this one too: then the copy is one matrix, and neither adds the same changes up again.
         return LowRankBuffer(self.settle().clone())

@@ -18,6 +18,7 @@ Tensor = torch.Tensor
 
 LEVERAGE_WEIGHT = 0.3
 """a; chosen with lambda on CLINC150 validation, where 0.2 to 0.5 and 0.1 to 10 are as good (`docs/log.md`)."""
+# lambda of A below; 0.1 and 10 do as well (docs/log.md).
 _REGULARISATION = 1.0
 _LOWEST = -1.0
 """A text of a label that no other text has: its best score without itself is that of labels it cannot have."""
@@ -32,9 +33,11 @@ def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty
         weights: with which each of these is in `gram`, (m,); 0 where it is not.
         scores: their leave-one-out scores, (m, C).
     """
+    # float64: 1 - w h, which is divided by, is a difference of nearly equal numbers where a text stands alone.
     gram, z, weights, scores = (tensor.double().cpu() for tensor in (gram, z, weights, scores))
     identity = torch.eye(len(gram), dtype=torch.float64)
     lower = torch.linalg.cholesky(gram + _REGULARISATION * identity)
+    # F = L^-T with L L^T = A, so that F F^T = A^-1 and h = |F^T z|^2: serving needs one product and no solving.
     factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
     present = (z @ factor).square().sum(1)  # h, with the text itself in the Gram matrix
     leverages = present / (1.0 - weights * present).clamp(min=1e-9)

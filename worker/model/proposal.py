@@ -42,7 +42,7 @@ class PairedScores:
 
 @dataclass(frozen=True, slots=True)
 class RegularisationChoice:
-    """A lambda (features have a squared norm of about 3), and how many samples the head had when it was chosen."""
+    """A lambda (features have a squared norm of about 5), and how many samples the head had when it was chosen."""
 
     value: float
     samples: int

@@ -50,6 +50,7 @@ def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, S
     if moved:
         columns, examples, weights = zip(*moved, strict=True)
         head.absorb(_rows(examples, columns, weights), head.classes)
+    # Without moved rows W folds exactly with B, and A has not changed: no O(p^3).
     return _folded(model, head, _without(space, {old}, into=new), refit=bool(moved))
 
 
@@ -112,6 +113,7 @@ def _folded(
 ) -> Proposal:
     """Proposes `head`, a copy of the model's, with its columns where `_without` says."""
     after, places = moved
+    # The matrix M (C, C') of `RidgeHead.fold`: a row of zeros lets its column go.
     columns = torch.zeros(len(places), len(after.labels))
     for column, place in enumerate(places):
         if place >= 0:
@@ -135,9 +137,11 @@ def _proposal(
     column, the last, in which the candidate has `NEVER`.
     """
     after, places = moved
+    # By id, not position: the copy has filled the gaps of what it dropped with rows from its end.
     rows = {item.sample_id: row for row, item in enumerate(model.evaluation.items)}
     before = model.leave_one_out()[[rows[item.sample_id] for item in form.evaluation.items]]
     labels = after.labels if retired is None else (*after.labels, retired)
+    # Below what a column with the offset NEVER has, so that the maximum is always of a real column.
     live = before.new_full((len(before), len(labels)), 2 * NEVER)
     for column, place in enumerate(places):
         if place >= 0 or retired is not None:

@@ -28,10 +28,11 @@ from worker.model.low_rank_buffer import LowRankBuffer
 
 Tensor = torch.Tensor
 
+# Removing all but a few of heavily weighted samples lost 7 digits where nothing bounded it (docs/log.md).
 _TOLERANCE = {torch.float32: 4e-6, torch.float64: 1e-10}
 """Relative error that is allowed to build up before the inverse is made anew."""
-_CHUNK = 2048
-_COMPOUNDS = 16.0
+_CHUNK = 2048  # rows
+_COMPOUNDS = 16.0  # growth of the error in one step from which on it multiplies: s < 1/4 in `_error_after`
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class RidgeHead:
         self.regularisation = regularisation
         self.dtype = dtype
         self.device = torch.device(device)
+        # The statistics are float64 also where the inverse is float32: what a refit starts from must not lose digits.
         self._gram = LowRankBuffer(torch.zeros(dimension, dimension, dtype=torch.float64, device=self.device))
         self.moments = torch.zeros(dimension, 0, dtype=torch.float64, device=self.device)
         self._inverse = LowRankBuffer(torch.eye(dimension, dtype=dtype, device=self.device) / regularisation)
@@ -126,6 +128,7 @@ class RidgeHead:
         """
         total = max(self.classes, classes or 0)
         gain = gain or self.gain(change.features)
+        # A clone: the diagonal of `system` is changed below, and the caller's gain is read again after this.
         weights, columns, system = self.weights, gain.columns, gain.system.clone()
         error = self._error_after(change.weights.to(system), system)
         if error > _TOLERANCE[self.dtype]:
@@ -139,6 +142,7 @@ class RidgeHead:
         features, row_weights = change.features.to(system), change.weights.to(system)
         weights = torch.nn.functional.pad(weights, (0, total - self.classes))
         targets = torch.nn.functional.one_hot(change.classes.to(self.device), total).to(system)
+        # S = D^-1 + Phi K. Indefinite where rows leave (negative weights), so there is no Cholesky factor to solve by.
         system.diagonal().add_(1.0 / row_weights)
         precision = torch.linalg.inv(system)
         innovation = precision @ (targets - features @ weights)
@@ -151,6 +155,7 @@ class RidgeHead:
         self._accumulate(update.change, update.weights.shape[1])
         self._error = update.error
         self.weights = update.weights
+        # From the statistics, which have the change already. O(p^3), and rare; else nothing of size p^2 is written.
         if self._error > _TOLERANCE[self.dtype]:
             self.refit()
         else:
@@ -171,6 +176,7 @@ class RidgeHead:
 
     def factor(self, regularisation: float) -> Tensor:
         """Lower Cholesky factor of Gram + lambda I, (p, p) float64."""
+        # float64 and never the inverse's precision: at float32 Gram + lambda I need not be positive definite.
         shifted = self.gram.clone()
         shifted.diagonal().add_(regularisation)
         factor: Tensor = torch.linalg.cholesky(shifted)
@@ -181,6 +187,7 @@ class RidgeHead:
 
         Copies in float64, on the CPU.
         """
+        # A is symmetric: half the numbers make half the snapshot.
         upper = torch.triu_indices(self.dimension, self.dimension)
         moments = self.moments.cpu().clone(memory_format=torch.contiguous_format)
         return self._gram.settle()[upper[0], upper[1]].cpu(), moments
@@ -188,6 +195,7 @@ class RidgeHead:
     def restore(self, upper: Tensor, moments: Tensor) -> None:
         """Makes an empty head of what `statistics` gave; O(p^3)."""
         rows, columns = torch.triu_indices(self.dimension, self.dimension)
+        # `settle` gives the matrix itself, so what is written here is the head's own.
         gram, packed = self._gram.settle(), upper.to(self.device)
         gram[rows, columns] = packed
         gram[columns, rows] = packed
@@ -217,6 +225,7 @@ class RidgeHead:
 
     def copy(self) -> RidgeHead:
         """An independent copy."""
+        # Past the constructor, which would make two p x p matrices to be thrown away.
         other = RidgeHead.__new__(RidgeHead)
         other.__dict__.update(self.__dict__, _gram=self._gram.copy(), _inverse=self._inverse.copy())
         other.moments, other.weights = self.moments.clone(), self.weights.clone()
@@ -247,6 +256,7 @@ class RidgeHead:
         values = torch.linalg.svdvals(factors)
         condition = float(torch.linalg.cond(leverage + torch.diag(1.0 / row_weights)))
         epsilon = float(torch.finfo(self.dtype).eps)
+        # s is 0 where a sample leaves that alone spoke in its direction (w h = 1).
         growth = max(1.0 / max(float(values[-1]), 1e-12), 1.0) ** 2
         error = (self._error + epsilon) * growth if growth > _COMPOUNDS else self._error + epsilon * growth
         solving = float(torch.finfo(torch.float64).eps) * condition

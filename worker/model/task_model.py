@@ -42,7 +42,7 @@ class TaskModel:
         self.evaluation_limit = evaluation_limit
         self.labels: list[str] = []
         self.counts: list[int] = []
-        self.temperature = 0.1
+        self.temperature = 0.1  # PRIOR_TEMPERATURE: what a fit without any samples gives
         self.regularisation_chosen_at = 0
         self.balance = balance
         self._emphasis_limit = emphasis_limit
@@ -123,12 +123,14 @@ class TaskModel:
         form = proposal.form
         if isinstance(form, RankKStep):
             self.head.apply(form.update)
+            # Append before drop: the step's scores are of all rows, also of those that leave with it.
             self.evaluation.append(form.new, form.scores)
             self.evaluation.drop(form.leaving)
         else:
             self.head, self.evaluation = form.head, form.evaluation
         self.labels, self.counts = list(proposal.labels), list(proposal.counts)
         self.temperature, self.regularisation_chosen_at = proposal.temperature, proposal.regularisation.samples
+        # Last: rows that leave anyway must not push others out of a full set.
         self.evaluation.trim(self.evaluation_limit)
         self._revision += 1
 
@@ -137,6 +139,7 @@ class TaskModel:
         form = Replacement(self.head, self.evaluation) if proposal is None else proposal.form
         counts = self.counts if proposal is None else proposal.counts
         if isinstance(form, RankKStep):
+            # The Gram matrix of z_0 is the corner of that of phi, which begins with z_0: nothing of its own is kept.
             gram = self.head.corner(dimension, form.update.change)
             z = torch.cat([rows.features[:, :dimension] for rows in (self.evaluation, form.new)])
             weights = self.balance.item_weights(form.rows, counts, form.stay)
@@ -159,6 +162,7 @@ class TaskModel:
         """Adds samples that `restore` has counted to the statistics; `refit` must follow."""
         if examples:
             index, levels = self.space.index, [self.class_weight(count) for count in self.counts]
+            # `restore` has counted these: each enters at once with the weight of its class as it is in the end.
             self.head.absorb(ModelChange(examples).rows(index, levels, levels), len(self.labels))
             self._revision += 1
 
@@ -196,6 +200,7 @@ class TaskModel:
         if self.samples:
             emphasis = emphasis_of(change, self.head, gain.leverages, space, self.balance, self._emphasis_limit)
         if emphasis:
+            # Emphasis changes weights alone, so the gain, which is of the features, stays right.
             change = change.emphasised(emphasis)
             moved = self._moved(change, space)
         update = self.head.propose(moved, len(space.labels), gain)
@@ -252,6 +257,7 @@ class TaskModel:
         padded = self.space.widened(len(space.labels))
         present = torch.arange(len(rows.items), device=rows.targets.device) < len(self.evaluation)
         stay = _staying(rows, change)
+        # Each side leaves out what its own head holds: the candidate alone has new rows, the live one those that leave.
         live = self.balance.leave_one_out(scores[0], rows, padded, present)
         candidate = self.balance.leave_one_out(scores[1], rows, space.counts, stay)
         targets, features = torch.zeros(0, dtype=torch.int64), weights.new_zeros(0, len(weights))

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--minutes", type=float, default=0.0, help="0: no limit")
     given = options.parse_args(argv)
     notes = Console(stderr=True, highlight=False)
+    # SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that connections are closed on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = load_settings()

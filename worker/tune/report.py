@@ -22,6 +22,7 @@ def show(console: Console, search: SettingsSearch, untouched: Sequence[bool]) ->
     for name in ("trial", "accuracy, %", *search.space, "seconds"):
         table.add_column(name, justify="right", overflow="fold")  # a number that is cut short says something else
     table.add_row("encoder as it is", f"{accuracy([*untouched]):.2f}")
+    # As `SettingsSearch.best` orders them: of equal ones the earlier, so that the recommended one is on top.
     order = sorted(search.trials, key=lambda trial: (-(trial.accuracy or 0.0), trial.number))
     for trial in order:
         name = f"{trial.number}, present settings" if trial.number == 0 else str(trial.number)

@@ -81,6 +81,7 @@ def _search(
             replay = settings.replay_per_class  # of the settings that are searched the only one that changes it
             if replay not in material:
                 material.clear()  # embeddings of the whole store: one set of them at a time
+                # Between trainings, on the one event loop: the engine's connections belong to it.
                 material[replay] = runner.run(trial_runner.material(settings))
             callbacks = _TrainingBar(bar, deadline, stop, evaluated)
             try:

@@ -82,6 +82,7 @@ class SettingsSearch:
             self.study.tell(asked, state=optuna.trial.TrialState.FAIL)
             state = str(error)
         except BaseException:
+            # Told too, else the study would hold the trial for running for ever.
             self.study.tell(asked, state=optuna.trial.TrialState.FAIL)
             raise
         reached = None if right is None else accuracy(right)

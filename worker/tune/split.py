@@ -10,12 +10,12 @@ from pawl.settings import Settings
 from worker.consolidation.data.inputs import Inputs, read_inputs
 from worker.consolidation.data.replay import SampleRef, stratified, trainable
 
-_DEV_SHARE = 0.2
+_DEV_SHARE = 0.2  # the rest is what the trials train on
 _DEV_LIMIT = 1000
 _FEWEST = 50
 NEEDED = int(_FEWEST / _DEV_SHARE)
 """Samples that the encoder has not seen, at least."""
-_LAST = 2**62
+_LAST = 2**62  # a watermark above every `seq`, and within SQL's 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ async def split_store(samples: SampleStore, ledger: VersionLedger, settings: Set
         raise VersionNotFound(number="live")
     inputs = await read_inputs(samples, ledger, live.number, _LAST)
     golden = frozenset(sample.text_digest for sample in inputs.golden)
+    # By text, not id: a text that the encoder was trained on for another task is not fresh.
     seen_texts = {sample.text_digest for sample in inputs.learned if sample.id in inputs.seen}
     fresh = tuple(s for s in trainable(inputs.learned, golden) if s.text_digest not in seen_texts)
     chosen = {sample.text_digest for sample in stratified(fresh, _DEV_SHARE, _DEV_LIMIT, settings.seed)}

@@ -76,6 +76,7 @@ class TrialRunner:
 
 async def open_trial_runner(stores: TrainingStores, split: TuneSplit, settings: Settings) -> TrialRunner:
     """Reads the samples that judge: dev, which no trial has, and the held-out ones."""
+    # By text: with a label in another task it would be trained on there, and judged on here.
     dev_texts = {sample.text_digest for sample in split.dev}
     learned = tuple(sample for sample in split.inputs.learned if sample.text_digest not in dev_texts)
     held_back = [s for s in learned if s.split is Split.HELDOUT and s.text_digest not in split.golden]

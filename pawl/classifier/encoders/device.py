@@ -32,4 +32,5 @@ def configure_training(threads: int) -> None:
     """Threads, TF32 where a GPU has it, and kernels that give the same numbers each time, for this process."""
     torch.set_num_threads(thread_count(threads))
     torch.set_float32_matmul_precision("high")
+    # Warnings instead of errors: some CUDA kernels have no deterministic form, and a training must not end by that.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)

@@ -50,7 +50,7 @@ def export_encoder(
 
     The same source gives the same digest. Texts are cut to the smallest of `max_tokens`, the limit the source states
     (`max_seq_length`, `model_max_length`) and the positions the model has. A plain AutoModel folder, which states no
-    pooling, is pooled by the mean; z is scaled to unit length in every case.
+    pooling, is pooled by the mean; each layer's part of z is scaled to unit length in every case.
 
     Args:
         source: `all-MiniLM-L6-v2`, a folder, or a hub id.
@@ -75,6 +75,7 @@ def export_encoder(
         raise EncoderRejected(path=source, problem="it is an encoder-decoder; Pawl uses encoders")
     tokenizer = _read_tokenizer(files)
     _check_ids(files.folder, tokenizer, model)
+    # A position beyond the table is an error in torch, and in OpenVINO a number read from past its end.
     limits = [max_tokens, files.max_tokens, _positions(model)]
     layers = _spread(int(getattr(model.config, "num_hidden_layers", 1)), pooled_layers)
     spec = EncoderSpec(
@@ -111,6 +112,7 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
 
     into.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
+    # Clones: safetensors refuses tensors that share memory, as tied weights do.
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     if size > _MAX_WEIGHT_BYTES:
@@ -118,12 +120,14 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
             path=into, problem=f"{size:,} bytes of weights; at most {_MAX_WEIGHT_BYTES:,} fit in ONNX"
         )
     save_file(weights, into / WEIGHTS_FILE, metadata={"format": "pt"})
+    # Without the path it was loaded from, and with sorted keys: the digest must be the same wherever it was made.
     config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
     config["architectures"] = [type(model).__name__]
     (into / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (into / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     module = PooledTransformer(model, spec.pooling, spec.layers).eval()
+    # Before `_export`, which changes the attention for int8: the reference is the model as transformers runs it.
     texts, embeddings = _embed(module, into, spec)
     ReferenceEmbeddings(texts, embeddings, _export(module, spec, into)).write(into)
     return encoder_digest(into)

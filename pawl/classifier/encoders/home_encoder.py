@@ -50,6 +50,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _export(choice: EncoderChoice, folder: Path) -> None:
+    # Asked with the lock in hand: whoever waited for it finds the folder there.
     if not folder.is_dir():
         with atomic_folder(folder) as unfinished:
             export_encoder(

@@ -45,6 +45,7 @@ def quantize(path: Path, *, heads: int, hidden: int) -> None:
             small,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            # Only products with weights: in those of two activations nothing can be rounded ahead.
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         small.replace(path)
@@ -65,6 +66,7 @@ def _scale_tokens(graph: Any) -> None:
 
     weights = {tensor.name for tensor in graph.initializer}
     graph.initializer.append(helper.make_tensor("least", TensorProto.FLOAT, [], [_LEAST]))
+    # A new list, since a node must stand behind those whose output it takes.
     nodes = []
     for node in graph.node:
         if node.op_type != "MatMul" or node.input[1] not in weights:

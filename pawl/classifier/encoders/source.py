@@ -107,6 +107,7 @@ def _locate(source: str, *, here_only: bool) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder.resolve()
+    # What can only be meant as a path must not become a request to the hub.
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise EncoderRejected(path=source, problem="there is no such folder")
     return _download(source, here_only=here_only)
@@ -120,6 +121,7 @@ def _download(hub_id: str, *, here_only: bool) -> Path:
         problem = "no such folder, and a hub id needs huggingface-hub; `pip install 'pawl-server[worker]'`"
         raise EncoderRejected(path=hub_id, problem=problem) from None
 
+    # No pickled weights and no code: what is never read is not fetched either.
     patterns = ["*.json", "model*.safetensors"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=here_only))

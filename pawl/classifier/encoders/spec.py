@@ -56,6 +56,7 @@ class EncoderSpec:
     def to_json(self) -> str:
         """The text of `encoder.json`; equal specs give equal bytes."""
         value = {"format": _FORMAT, **asdict(self)}
+        # What is as it always was is left out: the bytes, and with them the digest, of older encoders stay the same.
         if self.precision == "float32":
             del value["precision"]
         if not self.prompt:
@@ -85,6 +86,7 @@ class EncoderSpec:
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
+        # The last layer first: R, novelty and fine-tuning all take the first `hidden` numbers of z for it.
         if spec.layers[:1] != (0,) or list(spec.layers) != sorted(set(spec.layers)):
             raise ArtefactCorrupt(path=path, problem=f"layers {spec.layers}, expected 0 and then rising ones")
         if min(spec.max_tokens, spec.dimension, spec.pad_id + 1) < 1 or spec.dimension % len(spec.layers):
@@ -94,6 +96,7 @@ class EncoderSpec:
 
 def digest_of_files(files: Mapping[str, str]) -> str:
     """Returns the hex SHA-256 of the sorted (name, hex SHA-256) pairs of a folder's files, without the reference."""
+    # The reference follows from the other files, but its last bits depend on the machine that wrote it (ADR 0024).
     listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
     return hashlib.sha256(listing.encode()).hexdigest()
 

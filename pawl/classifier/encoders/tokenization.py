@@ -23,7 +23,7 @@ MAX_BATCH_TOKENS = 512  # on two cores larger batches gained nothing and cost up
 _FIRST_CUT = 16  # characters for each token that may be kept; English needs about 5, spaces included
 _LAST_CUT = 64
 
-_KEPT_TEXTS = 1024
+_KEPT_TEXTS = 1024  # of a longer list the ids are not kept: each thread would hold them until its next call
 
 Ids = npt.NDArray[np.int64]
 Encoded = tuple[list[int], bool]
@@ -72,11 +72,13 @@ class TextTokenizer:
         """
         kept: tuple[Sequence[str], list[Encoded]] | None = getattr(self._last, "call", None)
         self._last.call = None
+        # By identity, which is free; as the list is kept, no other can have got its address meanwhile.
         encoded = kept[1] if kept is not None and kept[0] is texts else self._encode(texts)
         return [self._reading(ids, is_cut=is_cut) for ids, is_cut in encoded]
 
     def _reading(self, ids: list[int], *, is_cut: bool) -> TextReading:
         unknown = 0 if self._unknown is None else max(0, ids.count(self._unknown) - self._extra_unknown)
+        # Bytes in a fixed order: the digest is stored, and compared with those of other machines.
         cut = hashlib.sha256(np.array(ids, dtype="<i8").tobytes()).hexdigest() if is_cut else None
         return TextReading(max(len(ids) - self._extra, 0), unknown, cut)
 
@@ -97,6 +99,7 @@ class TextTokenizer:
         if self._spec.prompt:
             texts = [self._spec.prompt + text for text in texts]
         encoded: list[Encoded] = []
+        # The fast form makes no offsets, which nobody reads here.
         for text, encoding in zip(
             texts, self._tokenizer.encode_batch_fast([_cut(text, first) for text in texts]), strict=True
         ):
@@ -108,6 +111,7 @@ class TextTokenizer:
                     single = " ".join(text.split())
                     encoding = self._tokenizer.encode(_cut(single, last))
                     ids, is_cut = list(encoding.ids), bool(encoding.overflowing) or len(single) > last
+            # One token at least: a row of none would be a mean over nothing.
             encoded.append((ids or [self._spec.pad_id], is_cut))
         return encoded
 
@@ -123,6 +127,7 @@ class TextTokenizer:
         """
         ids = self.tokenize(texts)
         lengths = np.array([len(row) for row in ids], dtype=np.intp)
+        # Stable, so that the same texts make the same batches, and so the same numbers to the last bit.
         order = np.argsort(lengths, kind="stable")
         start = 0
         while start < len(order):

@@ -65,6 +65,7 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The batch on the device; on CUDA from pinned memory and without waiting for the copy."""
+        # Only a copy out of pinned memory can go on beside the computation.
         pin = device.type == "cuda"
 
         def move(tensor: Tensor) -> Tensor:
@@ -90,8 +91,10 @@ def bucketed(
     size = batch_size * _BUCKET
     batches: list[list[int]] = []
     for start in range(0, len(order), size):
+        # The sort is stable: texts of equal length stay in the shuffled order.
         bucket = sorted(order[start : start + size].tolist(), key=lambda index: lengths[index])
         batches.extend(_cut(bucket, lengths, batch_size, token_budget))
+    # Shuffled again, else each bucket would be trained from its shortest texts to its longest.
     return [batches[k] for k in rng.permutation(len(batches))]
 
 

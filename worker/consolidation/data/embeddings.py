@@ -17,4 +17,5 @@ async def known_embeddings(samples: SampleStore, encoder: Encoder, wanted: Mappi
     if missing:
         computed = encoder.encode([sample.text for sample in missing])
         kept.update((sample.id, z) for sample, z in zip(missing, computed, strict=True))
+    # In the order of `wanted`: the caller finds a sample's z by its position.
     return np.stack([kept[sample_id] for sample_id in wanted])

@@ -22,6 +22,7 @@ def label_spaces(samples: Iterable[Sample], known: Mapping[str, Sequence[str]]) 
     spaces: LabelSpaces = {}
     for task in sorted(labels):
         old = list(known.get(task, ()))
+        # The live labels first: the teacher's K probabilities are then the first K columns (`distillation`).
         columns = [*old, *sorted(labels[task] - set(old))]
         spaces[task] = {label: column for column, label in enumerate(columns)}
     return spaces

@@ -11,7 +11,7 @@ from pawl.versions.lineage import trained_samples
 from worker.consolidation.data.replay import SampleRef
 
 _PAGE = 5000
-_ALL = 10_000_000
+_ALL = 10_000_000  # more than any store holds: a limit for a query that wants none
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,10 @@ async def read_inputs(samples: SampleStore, ledger: VersionLedger, number: int, 
     learned: list[SampleRef] = []
     golden: list[SampleRef] = []
     for task in sorted({*version.heads, *await samples.tasks()}):
+        # No watermark for golden samples: they are not trained on, and a newer one must still keep its text out.
         golden.extend(SampleRef.of(sample) for sample in await samples.golden(task, _ALL))
         after = 0
+        # By `seq` and not by offset: samples that leave between two pages would shift an offset past others.
         while page := [s for s in await samples.learned(task, after, _PAGE) if s.seq <= watermark]:
             learned.extend(SampleRef.of(sample) for sample in page if not sample.retract_requested)
             after = page[-1].seq

@@ -55,6 +55,7 @@ async def gather(live: VersionFolder, selection: Selection, store: SampleStore, 
     """Reads the selected samples and asks the live model about them."""
     replayed = await read_samples(store, [sample.id for sample in selection.replayed])
     training = await read_samples(store, [sample.id for sample in selection.new]) | replayed
+    # A task without training samples gets no head, so nothing of it can be validated.
     tasks = {sample.task for sample in training.values()}
     held_back = await read_samples(store, [sample.id for sample in selection.validation])
     validation = tuple(sample for sample in held_back.values() if sample.task in tasks)

@@ -62,6 +62,7 @@ def select(
     unseen = balanced([sample for sample in allowed if sample.id not in seen], limit, seed)
     replayed = at_most_per_class([sample for sample in allowed if sample.id in seen], replay_per_class, seed)
     known_texts = {sample.text_digest for sample in replayed}
+    # A text may be new in one task and replayed in another: validating on it would measure what is known by heart.
     fresh = [sample for sample in unseen if sample.text_digest not in known_texts]
     validation = stratified(fresh, validation_share, validation_limit, seed)
     validation_texts = {sample.text_digest for sample in validation}
@@ -89,6 +90,7 @@ def balanced(samples: Sequence[SampleRef], limit: int, seed: int) -> list[Sample
     """
     if len(samples) <= limit:
         return list(samples)
+    # Smallest first: what they leave of their share is divided among the larger ones that follow.
     classes = sorted(_by_class(samples, seed).values(), key=len)
     chosen: list[SampleRef] = []
     for position, members in enumerate(classes):
@@ -107,6 +109,7 @@ def stratified(samples: Sequence[SampleRef], share: float, limit: int, seed: int
         return []
     ordered = [sample for members in _by_class(samples, seed).values() for sample in members]
     step = len(ordered) / count
+    # The middle of each stretch: always from the start would favour whatever comes first in a class.
     return [ordered[int((k + 0.5) * step)] for k in range(count)]
 
 
@@ -138,4 +141,5 @@ def _by_class(samples: Iterable[SampleRef], seed: int) -> dict[tuple[str, str], 
 
 
 def _position(seed: int, key: str) -> bytes:
+    # Not `hash()`, which differs in each process.
     return hashlib.blake2b(key.encode(), digest_size=8, salt=seed.to_bytes(16, "little")).digest()

@@ -30,6 +30,7 @@ def fine_tune(
     recipe = Recipe.of(settings, encoder.device, padding=encoder.spec.pad_id, seed=seed)
     tokenise, spaces = encoder.tokenizer.tokenize, material.spaces
     examples = make_examples(material.samples, spaces, tokenise, material.teachers)
+    # No teachers: validation asks for the labels alone.
     validation = make_examples(material.validation, spaces, tokenise, {})
     # The loss is on the last layer's part of z alone, which comes first; what it teaches, the layers below learn too.
     z = material.z[:, : encoder.spec.hidden]

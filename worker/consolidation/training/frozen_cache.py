@@ -62,6 +62,7 @@ class FrozenPrefix:
             states = self._states(batch).cpu()
             for row, index in enumerate(indices):
                 length = len(examples[index].tokens)
+                # On the CPU: a GPU's memory is for training. A clone, else each row would keep its whole padded batch.
                 result[index] = replace(examples[index], states=states[row, :length].clone())
         return result
 
@@ -85,6 +86,7 @@ class FrozenPrefix:
             for name, child in module.named_children()
             if child is self._layers
         )
+        # A slice holds the same modules, so what is trained in it is trained in the encoder.
         setattr(owner, name, self._layers[self._frozen :])
         try:
             yield
@@ -100,6 +102,7 @@ class FrozenPrefix:
         def substitute(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             return states.to(output.dtype)
 
+        # The embeddings still run, which costs little; what they give is replaced.
         handle = self._embeddings.register_forward_hook(substitute)
         try:
             return self._network.embed(batch)
@@ -110,6 +113,7 @@ class FrozenPrefix:
         states: list[Tensor] = []
 
         def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            # The input of the first trained layer: the output of the last frozen one is a tuple in some encoders.
             states.append(inputs[0])
             raise _FirstTrainedLayer
 

@@ -47,8 +47,9 @@ def freeze(encoder: nn.Module, policy: str) -> int:
     """Applies `head`, `all` or `top-k`; returns how many layers at the bottom are frozen.
 
     `top-k` trains the k upper layers; the layers below them and everything outside the layers (embeddings) is frozen.
-    With k or more layers in all it trains them all, but still not the embeddings.
+    Where there are no more than k layers all of them train, but still not the embeddings.
     """
+    # Off first, also for `top-k`: embeddings and norms outside the layers are frozen by not being turned on again.
     encoder.requires_grad_(policy == "all")
     if policy in {"all", "head"}:
         return 0

@@ -59,6 +59,7 @@ def parameter_groups(network: Network, recipe: Recipe, encoder_rate: float) -> l
     `encoder_rate` multiplies the learning rate of the encoder's groups.
     """
     trained = [p for p in network.encoder.parameters() if p.requires_grad]
+    # A norm's scale lies near 1: decay would pull it to 0, which is no simpler a network.
     matrices, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     rate = recipe.learning_rate
     groups: list[dict[str, object]] = [

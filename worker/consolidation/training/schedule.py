@@ -14,6 +14,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     rising = math.ceil(steps * warmup)
     if step < rising:
         return (step + 1) / rising
+    # max: a warm-up of all steps leaves none to fall in.
     return (steps - step) / max(1, steps - rising)
 
 

@@ -83,6 +83,7 @@ class Trainer:
         started = time.monotonic()
         examples, validation = self._cache_frozen([*examples], [*validation])
         recipe, stopping = self.recipe, EarlyStopping(self.recipe.patience)
+        # Counted on the first epoch: with a budget of tokens another may have a batch more or less.
         per_epoch = len(self._epoch(examples, np.random.default_rng(recipe.seed)))
         steps = math.ceil(per_epoch * recipe.epochs)
         every = max(1, per_epoch // recipe.evaluations_per_epoch)
@@ -106,6 +107,7 @@ class Trainer:
                         kept = self._weights()
                     if stopping.exhausted:
                         break
+            # The last step's too, which no line of progress has to have looked at.
             self._finite(loss)
             if kept is not None:  # else there is nothing to choose by, and the last weights stay
                 self._put_back(kept)
@@ -128,6 +130,7 @@ class Trainer:
         """Accuracy and mean cross entropy over all targets of the examples, each counted once."""
         self.network.eval()
         right, loss, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0
+        # Twice the batch: nothing is kept for gradients.
         for indices in by_length([len(example.tokens) for example in examples], 2 * self.recipe.batch_size):
             batch = self._collate([examples[index] for index in indices])
             for output in self.network.outputs(batch, self._embed(batch)):
@@ -153,6 +156,7 @@ class Trainer:
             except torch.OutOfMemoryError:
                 if self.parts >= len(examples):
                     raise
+            # Outside the handler: its traceback holds the activations of the failed pass, whose memory is needed now.
             self.parts *= 2
             self._optimiser.zero_grad()  # the parts that did fit have added theirs already
             torch.cuda.empty_cache()

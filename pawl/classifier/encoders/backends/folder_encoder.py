@@ -61,13 +61,15 @@ class ParallelEncoder(FolderEncoder, ABC):
         """Embeddings of a batch, shape (its texts, d), on the calling thread alone."""
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""
+        """Embeddings z, shape (len(texts), d), float32, each layer's part of unit length, in the order of the texts."""
         z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
 
         def run(batch: TokenBatch) -> None:
+            # Batches write into rows of their own, so no lock is needed.
             z[batch.rows] = self.embed(batch)
 
         batches = list(self.tokenizer.batches(texts, max_texts=self._share(len(texts))))
+        # Nothing to run beside it, so no handover to the pool and back.
         if len(batches) == 1:
             run(batches[0])
         else:

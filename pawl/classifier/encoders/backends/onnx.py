@@ -47,11 +47,12 @@ class OnnxEncoder(ParallelEncoder):
 
 def _open_session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    # One thread a batch (ADR 0019): `ParallelEncoder` runs as many at a time as there are cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # 3 is errors, as the library numbers them
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises its own kinds, all direct children of Exception

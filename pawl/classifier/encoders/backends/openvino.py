@@ -71,6 +71,7 @@ def _padded(batch: TokenBatch, spec: EncoderSpec) -> tuple[Ids, Ids]:
     table without an error. The padding is the padding id, because some models count positions from it.
     """
     rows, width = batch.input_ids.shape
+    # The next power of two from `rows` on; -(-a // b) rounds up.
     shape = (1 << (rows - 1).bit_length(), min(-(-width // _WIDTH) * _WIDTH, spec.max_tokens))
     input_ids, attention_mask = np.full(shape, spec.pad_id, np.int64), np.zeros(shape, np.int64)
     input_ids[:rows, :width] = batch.input_ids

@@ -20,7 +20,7 @@ from pawl.ports import Floats
 from pawl.processes.threads import thread_count
 
 transformers_logging: Any = _untyped_logging
-_GPU_TEXTS = 512
+_GPU_TEXTS = 512  # larger than in `tokenization`, whose limits were measured on two cores
 _GPU_TOKENS = 32_768
 
 
@@ -55,6 +55,7 @@ class PooledTransformer(torch.nn.Module):
     def _pooled(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if self.pooling == "cls":
             return torch.nn.functional.normalize(hidden[:, 0], dim=-1)
+        # A mean over the tokens alone; the clamp keeps a row without any from 0 / 0.
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0), dim=-1)
 
@@ -127,8 +128,9 @@ class TorchEncoder(FolderEncoder):
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts."""
+        """Embeddings z, shape (len(texts), d), float32, each layer's part of unit length, in the order of the texts."""
         z = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
+        # Dropout goes off, and comes back for whoever embeds in the middle of a training.
         was_training = self.module.training
         self.module.eval()
         sizes = {} if self.device.type == "cpu" else {"max_texts": _GPU_TEXTS, "max_tokens": _GPU_TOKENS}

@@ -21,9 +21,9 @@ _TURN_SECONDS = 0.03
 _FEWEST_ROUNDS = 6
 """With as many, the interval of the median is from the lowest to the highest ratio: 97 %."""
 _MOST_ROUNDS = 15
-_CLEAR = 1.03
-_WIDE = 1.1
-_BUSY = 0.25
+_CLEAR = 1.03  # a difference below it is not worth more rounds
+_WIDE = 1.1  # an interval as wide as this, with 1 in it, says that the rounds contradict each other
+_BUSY = 0.25  # cores (ADR 0016): a measurement beside as much is marked doubtful
 
 Now = Callable[[], float]
 
@@ -84,6 +84,7 @@ def _turn(encoder: Encoder, now: Now) -> float:
         while done == 0 or now() - begun < _TURN_SECONDS:
             start = done % len(_TEXTS)
             done += len(encoder.encode(_TEXTS[start : start + size]))
+        # The geometric mean below: a backend twice as fast alone and half as fast in batches comes out equal.
         rates.append(done / max(now() - begun, 1e-9))
     return float((rates[0] * rates[1]) ** 0.5)
 
@@ -101,6 +102,7 @@ def _rank(rates: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[int
     best, second = np.argsort(-np.median(shares, axis=0), kind="stable")[:2].tolist()
     ratios = np.sort(rates[:, best] / rates[:, second])
     n, outside, k = len(ratios), 0.0, 0
+    # From the k-th lowest to the k-th highest ratio, with the largest k that misses the median in 5 % at most.
     while k < n // 2 and outside + 2 * math.comb(n, k) / 2**n <= 0.05:
         outside += 2 * math.comb(n, k) / 2**n
         k += 1
@@ -144,6 +146,7 @@ def _all_seconds() -> float:
     """Returns the CPU seconds that all cores were busy since the start of the machine; 0 where it is not known."""
     with suppress(OSError, ValueError, IndexError):
         first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
+        # Without idle and iowait. Steal counts: what other guests of the host take is missing here as well.
         user, nice, system, _, _, irq, softirq, steal = (int(ticks) for ticks in first.split()[1:9])
         return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     return 0.0

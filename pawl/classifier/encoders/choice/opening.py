@@ -32,7 +32,7 @@ log = structlog.get_logger("backends")
 
 Backend = Literal["auto", "onnxruntime", "openvino", "torch"]
 _EXTRAS = {"onnxruntime": "worker", "openvino": "openvino", "torch": "worker"}
-_NVIDIA = Path("/proc/driver/nvidia/version")
+_NVIDIA = Path("/proc/driver/nvidia/version")  # asked instead of torch, which takes seconds to import
 _STALE_DAYS = 30.0
 
 
@@ -67,6 +67,7 @@ class Backends:
         with changing(self.record) as record:
             opening = _Opening(self, folder, digest, record)
             wanted, others = self._candidates(opening.spec)
+            # Others one by one and only until one is proven: each is opened for it, which for torch takes seconds.
             proven = opening.proven(wanted) or next(filter(None, (opening.proven([name]) for name in others)), [])
             if not proven:
                 raise opening.refused()
@@ -100,6 +101,7 @@ class Backends:
                 return None
             encoders = {name: opening.encoder(name) for name in names}
             comparison = compare(encoders, lambda: stop() or others.is_felt)
+            # A result as doubtful as the one that is kept replaces nothing.
             if not comparison.doubt or kept is None:
                 record.choices[self._choice_key(folder, names)] = recorded_now(comparison, machine(self.threads))
         log.info("backend_measured_again", chosen=comparison.chosen, ratio=comparison.ratio, doubt=comparison.doubt)
@@ -202,7 +204,7 @@ class _Opening:
                 self.record.proofs[key] = kept = recorded_now(proof, machine(self._backends.threads))
             if kept.result.problem:
                 self._problems[name] = kept.result.problem
-                self._opened.pop(name, None)
+                self._opened.pop(name, None)  # frees its memory
             else:
                 good.append(name)
         return good

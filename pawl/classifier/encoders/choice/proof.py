@@ -104,6 +104,7 @@ def prove(encoder: Encoder, reference: ReferenceEmbeddings, spec: EncoderSpec) -
 
 def _calls(texts: tuple[str, ...]) -> list[tuple[str, list[int]]]:
     """Returns the calls to make, each with its rows: growing lengths alone, mixed batches, short ones alone again."""
+    # A fixed seed: a backend that fails must fail again when it is asked again.
     order = np.random.default_rng(0).permutation(len(texts)).tolist()
     calls = [("a text alone", [row]) for row in range(len(texts))]
     start = 0
@@ -118,6 +119,7 @@ def _cosines(z: Floats, expected: Floats, layers: int) -> Floats:
     """Returns the lowest of the layers' cosines for each text, shape (n,); 0 where the shapes differ."""
     if z.shape != expected.shape:
         return np.zeros(len(expected), np.float32)
+    # Layer by layer: in the cosine of the whole z two right layers would hide a wrong one.
     a, b = (rows.reshape(len(rows), layers, -1).astype(np.float64) for rows in (z, expected))
     sizes = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
     cosines = (a * b).sum(axis=2) / np.maximum(sizes, 1e-12)
@@ -158,6 +160,7 @@ def _text(tokenizer: TextTokenizer, tokens: int) -> str:
     """Returns a text with so many tokens, or with as few more as can be had."""
     candidates: list[tuple[int, str]] = []
     for first in range(tokens, tokens + len(_WORDS)):
+        # Halving relies on more words never making fewer tokens. Other first words reach other lengths.
         low, high = 0, tokens
         while low < high:
             middle = (low + high) // 2

@@ -89,6 +89,7 @@ def changing(path: Path | None) -> Iterator[BackendRecord]:
         record = BackendRecord.read(path)
         before = (dict(record.proofs), dict(record.choices))
         yield record
+        # Only if changed: most starts find all they need and have nothing to write.
         if before != (record.proofs, record.choices):
             record.write(path)
 
@@ -97,6 +98,7 @@ def changing(path: Path | None) -> Iterator[BackendRecord]:
 def _lock(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A file beside it: the record is replaced by a rename, and a lock on what was renamed away would hold nobody.
         lock = path.with_suffix(".lock").open("a")
     except OSError as error:  # a folder for reading only: then each process finds out for itself
         log.warning("backends_not_kept", path=str(path), problem=str(error))

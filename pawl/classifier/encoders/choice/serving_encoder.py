@@ -53,7 +53,7 @@ class ServingEncoder:
         """Batches that the backend that serves could not embed."""
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings z, shape (len(texts), d), float32, unit length, in the order of the texts.
+        """Embeddings z, shape (len(texts), d), float32, each layer's part of unit length, in the order of the texts.
 
         Raises `EncoderFailed` where no backend can embed them.
         """
@@ -72,6 +72,7 @@ class ServingEncoder:
         raise EncoderFailed(problem="; ".join(problems))
 
     def _other(self, name: str, open_other: OpenBackend) -> BackendEncoder:
+        # One thread opens and the others wait: each would load the same encoder into memory.
         with self._opening:
             if name in self._unusable:
                 raise EncoderFailed(problem=self._unusable[name])
@@ -79,6 +80,7 @@ class ServingEncoder:
                 try:
                     self._opened[name] = open_other()
                 except (PawlError, ImportError) as error:
+                    # Remembered: a refusal holds for the process's life. Other errors, as of memory, are tried again.
                     self._unusable[name] = _first_line(error)
                     raise
                 log.warning("backend_stands_in", library=name, instead_of=self.library)

@@ -55,11 +55,13 @@ class FastGradient(Method):
         """Adds the mean gradients of both passes; returns their mean loss."""
 
         def passes(share: float) -> Tensor:
+            # A shift of 0, a leaf: its gradient is that of the word vectors, also where the embeddings are frozen.
             start = torch.zeros(*self.mask.shape, self.embeddings.embedding_dim, device=self.mask.device)
             start.requires_grad_()
             with self.shifted(start):
                 plain = backward(share / 2)
             with self.shifted(self.length * self.uphill(start)):
+                # Both passes add to the same gradients, so half a share each keeps the size of one.
                 return plain / 2 + backward(share / 2) / 2
 
         return passes

@@ -50,6 +50,7 @@ def distillation(logits: Tensor, teacher: Tensor, weights: Tensor, temperature: 
     `logits`, shape (n, C); labels it does not know are left out on both sides. T^2 keeps the gradient's size
     independent of the temperature.
     """
+    # softmax(log p / T) is p^(1/T) normalised; both sides in logarithms, as `log_target` wants them.
     softened = torch.log_softmax(teacher.clamp_min(1e-12).log() / temperature, dim=1)
     learned = torch.log_softmax(logits[:, : teacher.shape[1]].float() / temperature, dim=1)
     divergence = functional.kl_div(learned, softened, reduction="none", log_target=True).sum(dim=1)

@@ -46,5 +46,5 @@ class L2SP(Method):
         """Adds the penalty's gradient to `grad` of each parameter; cheaper than a way through autograd."""
         for parameter, anchor in zip(self._parameters, self._anchors, strict=True):
             if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = torch.zeros_like(parameter)  # one that no loss of this step has reached
             parameter.grad.add_(parameter - anchor, alpha=self._weight)

@@ -45,6 +45,7 @@ class LowRankAdapters(Method):
         targets = [
             name
             for name, module in transformer.named_modules()
+            # Asked before peft freezes all that is no adapter.
             if isinstance(module, nn.Linear) and module.weight.requires_grad
         ]
         config = LoraConfig(r=self._rank, lora_alpha=2 * self._rank, target_modules=targets)

@@ -41,6 +41,7 @@ def drop_tokens(mask: Tensor, share: float) -> Tensor:
 
     A token left out is neither attended to nor pooled. The first one stays, so that no text is left without any.
     """
+    # From the generator that `Trainer` has seeded.
     kept = torch.rand(mask.shape, device=mask.device) >= share
     kept[:, 0] = True
     return mask * kept
