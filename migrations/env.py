@@ -29,6 +29,7 @@ def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        # SQLite alters hardly anything of a table: batch mode copies it into a new one.
         render_as_batch=connection.dialect.name == "sqlite",
         render_item=render_type,
     )

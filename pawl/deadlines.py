@@ -18,6 +18,7 @@ from dataclasses import dataclass
 _NO_ANSWER = "no answer within"
 
 
+# Changed in place: tasks that a request starts get a copy of its context, and have to use up the same budget.
 @dataclass(slots=True)
 class _Budget:
     seconds: float
@@ -73,6 +74,7 @@ async def within_budget() -> AsyncIterator[None]:
         return
     clock = asyncio.get_running_loop().time
     began = clock()
+    # For `seconds_left`, which is asked in the middle of the call (SQLite's busy timeout).
     of_all.until = began + of_all.left
     try:
         async with asyncio.timeout(max(0.0, of_all.left)):

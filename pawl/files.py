@@ -45,6 +45,7 @@ def atomic_file(path: Path, *, mode: int | None = None, durable: bool = True) ->
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        # `x` and a random name: two writers of one file do not write into each other's temporary one.
         with temporary.open("xb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
@@ -53,6 +54,7 @@ def atomic_file(path: Path, *, mode: int | None = None, durable: bool = True) ->
             if durable:
                 os.fsync(file.fileno())
         move_into_place(temporary, path, durable=durable)
+    # After the rename there is nothing under this name; after an error the half-written file goes.
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,6 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        # Contents first, then the rename: else a power cut could leave the folder in its place with empty files.
         for entry in [temporary, *temporary.rglob("*")]:
             if not entry.is_symlink():
                 sync(entry)

@@ -31,6 +31,7 @@ def load(path: str | Path | None = None, *, threads: int = 0) -> Classifier:
         StoreUnavailable: The home's database cannot be read.
     """
     folder = Path(path).expanduser() if path is not None else load_settings().home_path
+    # A path that is neither is taken for a version's folder, so that the error names what is missing there.
     if not (folder / MANIFEST_FILE).exists() and (path is None or (folder / "artefacts").is_dir()):
         settings = load_settings(home=folder)
         with ThreadPoolExecutor(1) as other:  # there may be a loop in this thread, as in a notebook

@@ -264,6 +264,7 @@ def _partial_index(name: str, table: str, columns: list[str], where: str, *, uni
 
 def downgrade() -> None:
     """Removes the tables with their indexes."""
+    # Those with foreign keys before those that they name.
     for table in (
         "refusals",
         "ledger",

@@ -28,6 +28,7 @@ from pawl.domain.manifest import MANIFEST_FILE, Manifest
 from pawl.files import file_sha256, make_folder, move_into_place, sync, write_new
 from pawl.ports import VersionFolder
 
+# Other volume, no right or no such call, and EMLINK: an inode has all the links it may have (65,000 on ext4).
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 _PROBE = "probe"
 _PROBE_BYTES = 1 << 20  # about what a head of many labels takes
@@ -95,9 +96,11 @@ class FolderArtefactStore:
         """
         if manifest.version != number:
             raise ValueError(f"the manifest is of version {manifest.version}, not {number}")
-        self.open(source)  # heals it where it is damaged
+        # Heals it where it is damaged. It reads all of it, so it comes before the lock that keeps others waiting.
+        self.open(source)
         with self._locked():
             self._check_free(number, exclusive=exclusive)
+            # Again, behind the lock: retention may have removed it since.
             folder = self._read(source)
             return self._assemble(number, manifest, {name: folder.path / name for name in folder.manifest.files})
 
@@ -127,6 +130,7 @@ class FolderArtefactStore:
         folder = read_folder(path, skip=skip)
         if folder.number != number:
             raise ArtefactCorrupt(path=path / MANIFEST_FILE, problem=f"it is of version {folder.number}, not {number}")
+        # Hashed a moment ago, so that the next version that links to them does not hash them again.
         for name, digest in folder.manifest.files.items():
             if digest not in skip:
                 self._remember(path / name, digest)
@@ -134,6 +138,7 @@ class FolderArtefactStore:
 
     def probe(self) -> None:
         """Writes, links, renames, reads back and removes a file of its own; see the port."""
+        # Random, so that there is no blob of it yet: it has to be written, as those of a version.
         content = os.urandom(_PROBE_BYTES)
         new, final = self._tmp / _PROBE, self._versions / _PROBE
         with self._locked():
@@ -161,10 +166,12 @@ class FolderArtefactStore:
                 if self.path(number).exists():
                     # Renamed first, so that a folder without some of its files is never found under its number.
                     self.path(number).replace(self._tmp / f"removed-{number:08d}")
+            # The folders are gone for good before their blobs are: after a power cut no version lacks files.
             sync(self._versions)
             freed = self._clear_tmp()
             for blob in self._blobs.glob("??/*"):
                 status = blob.stat()
+                # The number of links is the number of versions that have it (ADR 0003).
                 if status.st_nlink == 1:
                     self._forget(blob)
                     freed += status.st_size
@@ -174,6 +181,7 @@ class FolderArtefactStore:
         """Returns the numbers of the folders that exist, in rising order."""
         if not self._versions.is_dir():
             return []
+        # `probe` is no version.
         return sorted(int(p.name) for p in self._versions.iterdir() if p.name.isdecimal() and p.is_dir())
 
     @contextmanager
@@ -183,7 +191,9 @@ class FolderArtefactStore:
             make_folder(folder)
         handle = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            # The lock is of this handle, not of the process: threads of one process keep each other out as well.
             fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever wrote there before is gone: nobody works under `tmp` without the lock.
             self._clear_tmp()
             yield
         finally:
@@ -194,6 +204,7 @@ class FolderArtefactStore:
         freed = 0
         for path in self._tmp.iterdir():
             entries = [path, *path.rglob("*")] if path.is_dir() else [path]
+            # What has other links stays on the disk, with them.
             freed += sum(e.stat().st_size for e in entries if e.is_file() and e.stat().st_nlink == 1)
             if path.is_dir():
                 shutil.rmtree(path)
@@ -212,9 +223,11 @@ class FolderArtefactStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             directories.update(p for p in target.parents if p.is_relative_to(new))
             self._link(self._blob(digest), target)
+        # Last: a folder with a manifest has all that it names.
         write_new(new / MANIFEST_FILE, manifest_bytes(manifest), _READ_ONLY)
         for directory in directories:
             sync(directory)
+        # A folder cannot be renamed onto one that has files.
         if final.exists():
             final.replace(self._tmp / f"removed-{number:08d}")
         move_into_place(new, final)
@@ -232,10 +245,13 @@ class FolderArtefactStore:
         """Returns the digest of some contents, after making sure that there is a sound blob of them."""
         digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else self._digest(source)
         blob = self._blob(digest)
+        # A damaged blob is replaced, so no version passes the damage on.
         if blob.is_file() and self._digest(blob) == digest:
             return digest
         temporary = self._tmp / digest
         write_new(temporary, source, _READ_ONLY)
+        # The source was read twice, for its digest and for its copy, and is not ours: it may have been written to
+        # between.
         if isinstance(source, Path) and file_sha256(temporary) != digest:
             raise ArtefactCorrupt(path=source, problem="it changed while it was read")
         make_folder(blob.parent)

@@ -38,7 +38,9 @@ class Healing:
         self._bad: set[tuple[int, int]] = set()
 
     def mend(self, blob_of: Callable[[Path], Path], link: Callable[[Path, Path], None], tmp: Path) -> bool:
-        """Replaces what is damaged, here and in all versions that share it; false where nothing could be healed.
+        """Replaces what is damaged, here and in all versions that share it.
+
+        False where nothing is damaged, and at the first file of which there is no other copy.
 
         `blob_of` makes a sound blob with a file's contents and returns its path; `link` links a damaged file's place to
         it, by way of the folder `tmp`. Raises `OSError`.
@@ -50,9 +52,11 @@ class Healing:
                 log.error("artefact_damaged", path=str(self._folder / name), problem="there is no other copy of it")
                 return False
             blob = blob_of(source)
+            # All of them now: a version that shared the damaged inode has the damage, too.
             places = self._others(digest, blob)
             for path in places:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                # By a rename: whoever opens the version meanwhile finds the old file or the new one, never none.
                 link(blob, tmp / "healed")
                 (tmp / "healed").replace(path)
             log.warning("artefact_healed", path=str(self._folder / name), source=str(source), versions=len(places))

@@ -29,6 +29,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 def check_path(name: str, folder: Path) -> None:
     """Raises `ArtefactCorrupt` for a path that could leave the folder, or that other systems read differently."""
     pure = PurePosixPath(name)
+    # On Windows `\` separates and `:` follows a drive; NUL ends a path in C.
     odd = "\\" in name or "\0" in name or ":" in name
     if not name or odd or pure.is_absolute() or ".." in pure.parts or str(pure) != name or name == MANIFEST_FILE:
         raise ArtefactCorrupt(path=folder / MANIFEST_FILE, problem=f"it names a file {name!r}")
@@ -57,6 +58,7 @@ def read_folder(path: Path, *, skip: frozenset[str] = frozenset()) -> VersionFol
             raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
         if actual != digest:
             raise ArtefactCorrupt(path=file, problem=f"its sha256 is {actual}, the manifest says {digest}")
+    # What the manifest does not name could be read all the same, such as a tokenizer's optional file.
     extra = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir() or p.is_symlink()}
     extra -= {MANIFEST_FILE, *manifest.files}
     if extra:
@@ -72,8 +74,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         raw = file.read_bytes()
         value = json.loads(raw)
+    # RecursionError: JSON nested deeper than Python's stack.
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactCorrupt(path=file, problem=f"it cannot be read: {error}") from error
+    # Bytes that say the same in another way (a name twice, other white space) are not what the digest covers.
     if not isinstance(value, dict) or _canonical(value) != raw:
         raise ArtefactCorrupt(path=file, problem="it is not as Pawl writes it")
     stated = value.pop(_SELF, None)

@@ -1,10 +1,12 @@
 """A client of a running service.
 
-with Client() as pawl:
-answer = pawl.predict(["where is my card?"])
-receipts = pawl.feedback([Correction("card_arrival", prediction_id=answer.predictions[0].id)])
-learned = pawl.wait_until_learned(receipts)
-pawl.predict(["where is my card?"], min_version=learned, wait_seconds=10.0)
+    with Client() as pawl:
+        answer = pawl.predict(["where is my card?"])
+        receipts = pawl.feedback([Correction("card_arrival", prediction_id=answer.predictions[0].id)])
+        learned = pawl.wait_until_learned(receipts)
+        pawl.predict(["where is my card?"], min_version=learned, wait_seconds=10.0)
+
+The last answer is from a version that has learned the correction.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from pawl.domain.samples import DEFAULT_TASK, SampleState
 from pawl.json_values import Json
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+# The two that ask to come again (`Retry-After`); any other refusal would be the same again.
 _BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 _POLL_SECONDS = 0.1
 _SILENCE_SECONDS = 60.0  # the service sends a heartbeat every 15 s
@@ -89,6 +92,7 @@ class Client:
         self.url = url.rstrip("/")
         self._tries = tries
         try:
+            # A host that is not there is known in 3 s, while an answer (`wait_ms`) may take long.
             limits = httpx.Timeout(timeout, connect=3.0)
             self._http = httpx.Client(base_url=self.url, timeout=limits, transport=transport)
         except (httpx.InvalidURL, ValueError) as error:
@@ -124,6 +128,7 @@ class Client:
     def feedback(self, corrections: Iterable[Correction]) -> list[FeedbackReceipt]:
         """Sends the right labels; accepted all or none. The receipts are in the same order."""
         items = [{name: value for name, value in asdict(each).items() if value is not None} for each in corrections]
+        # One key for all tries of this call: where only the answer was lost, nothing is stored twice.
         headers = {"idempotency-key": uuid.uuid4().hex}
         answer = self.request("POST", "/v1/feedback", json={"items": items}, headers=headers)
         return _RECEIPTS.validate_python(answer["items"])
@@ -167,6 +172,7 @@ class Client:
         """
         last: int | None = None
         while True:
+            # The service goes on after this id, so nothing is lost in the gap.
             headers = {} if last is None else {"last-event-id": str(last)}
             limits = httpx.Timeout(5.0, read=_SILENCE_SECONDS)
             try:
@@ -222,6 +228,7 @@ def _parse_events(lines: Iterator[str]) -> Iterator[tuple[int | None, str, Json]
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
             continue
+        # Only whole events: `retry:` comes in a block of its own.
         if {"id", "event", "data"} <= fields.keys():
             yield int(fields["id"]), fields["event"], json.loads(fields["data"])
         fields = {}

@@ -63,6 +63,8 @@ class AcceptingTable:
         tasks = _tasks(clean, faults)
         async with writing(self._engine) as connection:
             if key is not None:
+                # A client that gave up sends the same key while its first request is still under way: the second waits
+                # here for the first one's receipts instead of storing all again.
                 await serialise(connection, LockSpace.IDEMPOTENCY_KEY, [key.key])
                 if (first := await self._first_receipts(connection, key)) is not None:
                     return first
@@ -113,11 +115,14 @@ class AcceptingTable:
             # Locked in the order of ids, like every update of many samples: no two of them can deadlock.
             for ids in chunked(sorted(concerned)):
                 now |= await lock_samples(connection, ids)
+            # Those that are only superseded need no second look: the mark is right in any state. The locks are kept in
+            # the next round; it ends, because nobody else can move the samples that are locked by now.
             if all(now[id].state is before[id] for id in settled):
                 return plan
 
     async def _first_receipts(self, connection: AsyncConnection, key: IdempotencyKey) -> list[Receipt] | None:
         expired = self._clock.now() - self._idempotency_life
+        # Expired first, then asked: an old key must not answer a new request.
         await connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at <= expired))
         query = select(idempotency_keys).where(idempotency_keys.c.key == key.key)
         known = (await connection.execute(query)).one_or_none()
@@ -141,6 +146,7 @@ class AcceptingTable:
 
     async def _store(self, connection: AsyncConnection, plan: Acceptance) -> None:
         now = self._clock.now()
+        # Before the INSERT: `uq_samples_active` allows one sample of a text and label that is not superseded.
         for ids in chunked(plan.superseded):
             await connection.execute(update(table).where(among(connection, table.c.id, ids)).values(superseded=True))
         for id, sample in plan.changed.items():

@@ -34,6 +34,8 @@ class DeadLetterTable(AcceptingTable):
 
     async def decide_dead(self, sample_id: str, decision: DeadLetterDecision) -> Sample:
         """See `DeadLetterStore.decide_dead`."""
+        # Read without locks, only to learn which to take: task and text of a sample never change, all else is read
+        # again.
         known = await self._one(sample_id)
         async with writing(self._engine) as connection:
             # The locks of an acceptance, in its order: nobody renames the label or sends the text meanwhile.

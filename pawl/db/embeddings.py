@@ -15,9 +15,10 @@ from pawl.db.tables import embeddings as table
 from pawl.domain.samples import Sample, SampleState
 from pawl.ports import Floats
 
-_STORED = np.dtype("<f4")
+_STORED = np.dtype("<f4")  # little-endian whatever the machine: a database may be moved to another one
 
 
+# `CUT` for the alias: literal as well, so that the partial index is found.
 CUT_OF_OLD = text("old.cut IS NOT NULL")
 
 
@@ -61,6 +62,7 @@ class EmbeddingTable:
                 query = select(table.c.sample_id, table.c.vector)
                 query = query.where(table.c.encoder_digest == encoder_digest, among(connection, table.c.sample_id, ids))
                 for sample_id, vector in await connection.execute(query):
+                    # `astype` copies: a view of the driver's bytes cannot be written to.
                     embeddings[sample_id] = np.frombuffer(vector, dtype=_STORED).astype(np.float32)
         return embeddings
 

@@ -27,12 +27,13 @@ class EncoderRequestTable:
         """See `EncoderRequests.request_encoder`."""
         async with writing(self._engine) as connection:
             await serialise(connection, LockSpace.ENCODERS, ["encoders"])
+            # The lock comes first: of two requests at once each would find no other pending, and both would wait.
             request = new_request(choice, reason, accept, self._clock.now())
             last = await _last(connection)
             events = [request_event(request)]
             if last is not None and last.state is EncoderRequestState.PENDING:
                 if (last.choice, last.accept) == (choice, accept):
-                    return last
+                    return last  # asked for twice (a repeated POST): one request, embedded once
                 older = await self._settle(
                     connection, last.id, EncoderRequestState.FAILED, problem=f"replaced by {request.id}"
                 )
@@ -64,6 +65,7 @@ class EncoderRequestTable:
         """See `EncoderRequests.settle_encoder_request`."""
         async with writing(self._engine) as connection:
             await serialise(connection, LockSpace.ENCODERS, ["encoders"])
+            # A newer request may have replaced it while the learner worked; what was told then stays.
             if (known := await _get(connection, request_id)).state is not EncoderRequestState.PENDING:
                 return known
             settled = await self._settle(
@@ -92,7 +94,7 @@ async def _last(connection: AsyncConnection) -> EncoderRequest | None:
     return None if row is None else _request(row)
 
 
-_SELECT = select(*(column for column in table.c if column.name != "seq"))
+_SELECT = select(*(column for column in table.c if column.name != "seq"))  # `seq` only orders; no field of a request
 
 
 def _request(row: Row[*tuple[Any, ...]]) -> EncoderRequest:

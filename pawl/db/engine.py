@@ -43,7 +43,7 @@ _WRITE = "pawl_write"
 _WRITER_LOCK = "pawl_writer_lock"
 _BUSY = "pawl_busy_timeout"
 _SILENCE = "pawl_silence"
-_STRIPES = 64
+_STRIPES = 64  # advisory locks that one transaction can hold in one space at most
 _SECRET_PARAMETERS = ("password", "sslpassword")
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -57,6 +57,7 @@ T = TypeVar("T")
 class LockSpace(IntEnum):
     """First halves of the keys of PostgreSQL's advisory locks, one for each kind of thing that is locked."""
 
+    # Advisory locks are one space of numbers for all programs in a database; 0x7061 ("pa") sets Pawl's apart.
     MIGRATION = 0x7061_0001
     IDEMPOTENCY_KEY = 0x7061_0002
     TEXT = 0x7061_0003
@@ -71,6 +72,7 @@ def redact_url(url: str) -> str:
         parsed = make_url(url)
     except exc.ArgumentError:
         return "(not a URL)"
+    # libpq takes a password as a parameter, too; `hide_password` masks only the one before the host.
     hidden = {name: "***" for name in _SECRET_PARAMETERS if name in parsed.query}
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
@@ -112,6 +114,8 @@ def _connect_sqlite(url: URL, answer_seconds: float) -> AsyncEngine:
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver starts no transactions of its own
         cursor = connection.cursor()
+        # WAL: readers go on while one writes. FULL: each commit is flushed, because a 202 promises that a power cut
+        # loses nothing; WAL's usual NORMAL may lose the last commits. Foreign keys are off in SQLite unless asked for.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -122,6 +126,8 @@ def _connect_sqlite(url: URL, answer_seconds: float) -> AsyncEngine:
         # needs no transaction: each statement sees the last commit, as on PostgreSQL, and two calls are saved.
         if connection.get_execution_options().get(_WRITE, False):
             # The driver's thread cannot be called back from its wait for the lock, so it is told how long that may be.
+            # In steps of 0.1 s: what is left of a budget differs each time, and each change is one more call to that
+            # thread.
             patience = round(1000 * seconds_left(answer_seconds), -2)
             if connection.info.get(_BUSY, round(1000 * answer_seconds, -2)) != patience:
                 connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience:.0f}")
@@ -134,12 +140,16 @@ def _connect_sqlite(url: URL, answer_seconds: float) -> AsyncEngine:
 def _connect_postgresql(url: URL, answer_seconds: float) -> AsyncEngine:
     from pawl.db.postgresql import connector
 
+    # A peer that vanished without closing (power cut, firewall) is noticed by the kernel: keep-alives (s) on idle
+    # connections, an end to waiting for acknowledgements (ms) on others. What the URL says of these wins.
     limits = {"keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
     return create_async_engine(
         url,
         pool_size=8,
         max_overflow=8,
         pool_timeout=answer_seconds,
+        # After a restart of the server every pooled connection is dead; the ping replaces it before a request fails on
+        # it.
         pool_pre_ping=True,
         connect_args={
             **{name: value for name, value in limits.items() if name not in url.query},
@@ -154,8 +164,9 @@ def _connect_postgresql(url: URL, answer_seconds: float) -> AsyncEngine:
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that only reads."""
+    """A transaction that only reads. Each of its statements sees the last commit, not all of them one moment."""
     with translated(engine.url), _silence_of(engine):
+        # `translated` is outermost: running out of budget and a silent server have to become `StoreUnavailable`, too.
         async with within_budget(), engine.begin() as connection:
             yield connection
 
@@ -165,6 +176,8 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that writes: committed at the end, rolled back by an exception."""
     writer = engine.sync_engine.get_execution_options().get(_WRITER_LOCK) or nullcontext()
     with translated(engine.url), _silence_of(engine):
+        # The wait for other writers counts against the budget, and ends before a connection is taken from the pool:
+        # readers find one however many writers queue.
         async with within_budget(), writer, engine.execution_options(**{_WRITE: True}).begin() as connection:
             yield connection
 
@@ -185,6 +198,7 @@ async def serialise(
     """
     if connection.dialect.name != "postgresql":
         return
+    # crc32, not `hash`: that of a string is salted anew in each process, and all must take the same stripe.
     for stripe in sorted({zlib.crc32(name.encode("utf-8", "surrogatepass")) % _STRIPES for name in names}):
         lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
         await connection.execute(select(lock(int(space), stripe)))

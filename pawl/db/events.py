@@ -55,6 +55,8 @@ class EventTable:
     async def expire_events(self, keep: int) -> int:
         """See `VersionLedger.expire_events`."""
         kept = select(events.c.id).order_by(events.c.id.desc()).limit(keep).subquery()
+        # By the smallest id that is kept, and not by arithmetic: a transaction that is rolled back leaves a gap in the
+        # ids.
         oldest_kept = select(func.min(kept.c.id)).scalar_subquery()
         old = delete(events).where(events.c.id < oldest_kept) if keep > 0 else delete(events)
         async with writing(self._engine) as connection:

@@ -49,9 +49,11 @@ def _conditions(where: SampleFilter) -> list[ColumnElement[bool]]:
 async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that reads the state at its beginning: a promotion during an export does not show in it."""
     sqlite = engine.dialect.name == "sqlite"
+    # Without `within_budget`: an export runs as long as its reader takes, and no HTTP request waits for it.
     with translated(engine.url):
         async with engine.connect() as connection:
             if sqlite:
+                # Deferred, so it takes no writer's lock; in WAL its first SELECT fixes what all later ones see.
                 await connection.exec_driver_sql("BEGIN")
             else:
                 await connection.execution_options(isolation_level="REPEATABLE READ")

@@ -27,6 +27,8 @@ _STATES = {
     "XX": "it has a fault of its own",
 }
 """By SQLSTATE, or the class of it that its first two characters are."""
+# For errors without SQLSTATE: SQLite's, and psycopg's before there is a connection. The first match counts, so what
+# occurs in other messages (`closed`) is last.
 _WORDS = (
     ("certificate", "its certificate is not trusted"),
     ("password authentication", "it refuses the user or the password"),
@@ -74,6 +76,7 @@ def translated(url: URL) -> Iterator[None]:
 
 
 def _unavailable(said: str, state: str, url: URL) -> StoreUnavailable:
+    # Drivers may repeat the connection string in their messages, and these go to logs and `doctor`.
     if url.password:
         said = said.replace(str(url.password), "***")
     return StoreUnavailable(problem=_in_our_words(said, state), said=said)

@@ -30,6 +30,7 @@ class FirstVersionTable:
             # A look at the index first: it is asked again and again while one label alone waits.
             tasks = (await connection.scalars(select(table.c.task).where(QUEUED).distinct())).all()
             steps = [labels_in(task, SampleState.QUEUED.value).limit(FEWEST_LABELS) for task in tasks]
+            # A list: a generator with `await` in it is an asynchronous one, which `any` cannot read.
             if not any([len((await connection.execute(step)).all()) == FEWEST_LABELS for step in steps]):
                 return False
             query = select(table.c.task, func.count()).where(QUEUED, _stands()).group_by(table.c.task, table.c.label)
@@ -39,6 +40,7 @@ class FirstVersionTable:
 
     async def first_samples(self, limit: int) -> list[Sample]:
         """See `SampleStore.first_samples`."""
+        # In turn of the labels: of a file sorted by label, the first `limit` rows may have one label alone.
         place = func.row_number().over(partition_by=(table.c.task, table.c.label), order_by=table.c.seq)
         standing = select(table.c.seq, place.label("place")).where(QUEUED, _stands()).subquery()
         chosen = select(standing.c.seq).order_by(standing.c.place, standing.c.seq).limit(limit)

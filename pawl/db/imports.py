@@ -49,6 +49,7 @@ class ImportTable:
     async def outcomes(self, import_ids: Sequence[str]) -> list[ImportOutcome]:
         """See `ImportStore.outcomes`."""
         replaced = samples.c.replaced_by.is_not(None)
+        # Each of these reasons names another sample: grouped by it, every row of an import would be a group of its own.
         reason = case((replaced, None), else_=samples.c.reason)
         group = (samples.c.task, samples.c.label, samples.c.state, reason, replaced)
         outcomes: list[ImportOutcome] = []
@@ -84,6 +85,7 @@ async def release_to_imports(
         ids = sorted(id for id, import_id in released.items() if import_id == new.id)
         for chunk in chunked(ids):
             await lock_samples(connection, chunk)
+            # Their states need no look: `accept` has planned on them under locks that this transaction still holds.
             chosen = update(samples).where(among(connection, samples.c.id, chunk))
             values = {
                 "state": SampleState.QUEUED.value,

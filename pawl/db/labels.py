@@ -56,6 +56,7 @@ class SqlLabelStore(TaskTable):
         now, request = self._clock.now(), in_form(request)
         source = request.target if request.kind is LabelChangeKind.DROP else None
         async with writing(self._engine) as connection:
+            # Alone: of two requests at once each would be checked against facts without the other.
             await lock_labels(connection, [request.task])
             pending = await _changes(connection, label_changes.c.state == LabelChangeState.PENDING.value)
             counts = await _counts(connection, request.task)
@@ -113,6 +114,8 @@ class SqlLabelStore(TaskTable):
     async def fail(self, change_id: str, problem: str) -> LabelChange:
         """See `LabelStore.fail`."""
         async with writing(self._engine) as connection:
+            # The row is locked: a promotion that carries the change out at this moment has won, or waits and finds it
+            # failed.
             check_pending(await _get(connection, change_id, lock=True))
             await _settle(connection, change_id, LabelChangeState.FAILED, self._clock.now(), problem=problem)
             change = await _get(connection, change_id)
@@ -173,6 +176,7 @@ async def _relabel_samples(connection: AsyncConnection, task: str, old: str, new
     """Renames a label. Where both labels have an active sample of one text, the older is marked superseded; the learner
     takes it out when it learns the newer one, as with any correction.
     """
+    # Locked in the order of ids; an UPDATE alone locks in the order in which it finds them, and could deadlock.
     await lock_where(connection, *_active(task, [old, new]))
     newer = samples.alias("newer")
     both = [old, new]
@@ -184,6 +188,7 @@ async def _relabel_samples(connection: AsyncConnection, task: str, old: str, new
         newer.c.superseded.is_(False),
         newer.c.seq > samples.c.seq,
     )
+    # Before the rename: with it two active samples would have one text and label, which `uq_samples_active` refuses.
     older = update(samples).where(*_active(task, both), samples.c.superseded.is_(False), has_newer)
     await connection.execute(older.values(superseded=True))
     await connection.execute(update(samples).where(*_active(task, [old])).values(label=new))

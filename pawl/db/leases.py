@@ -38,6 +38,8 @@ class LeaseTable:
             "expires_at": now + timedelta(seconds=seconds),
         }
         async with writing(self._engine) as connection:
+            # One statement: between a look and an update another learner could find the lease expired, too. Where the
+            # condition does not hold nothing is changed, and nothing returned.
             statement = insert_or(connection, leases).values(name=_LEARNER, **row)
             statement = statement.on_conflict_do_update(
                 index_elements=["name"], set_=row, where=or_(leases.c.expires_at <= now, leases.c.holder == holder)
@@ -49,6 +51,7 @@ class LeaseTable:
         """See `VersionLedger.release_lease`."""
         mine = update(leases).where(leases.c.name == _LEARNER, leases.c.holder == holder)
         async with writing(self._engine) as connection:
+            # Not deleted: the row is also the last heartbeat, which `learner_status` goes on telling.
             await connection.execute(mine.values(expires_at=self._clock.now()))
 
     async def learner_status(self) -> LearnerStatus | None:

@@ -27,6 +27,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
     """Alembic's configuration, found beside the installed `migrations` package; there is no `alembic.ini`."""
     config = Config(attributes={} if connection is None else {"connection": connection})
     [folder] = migrations.__path__
+    # ConfigParser interpolates `%`, which a path may hold.
     config.set_main_option("script_location", str(Path(folder)).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
@@ -43,6 +44,7 @@ async def upgrade(engine: AsyncEngine) -> None:
             return
     with each_answer_within(_MIGRATION_SECONDS):
         async with writing(engine) as connection:
+            # Alembic reads the revision again behind the lock: who waited finds the schema migrated and does nothing.
             await serialise(connection, LockSpace.MIGRATION, ["schema"])
             try:
                 await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "head"))

@@ -17,6 +17,7 @@ RV = TypeVar("RV")
 def connector(seconds: float) -> Callable[..., Awaitable[AsyncConnection[Any]]]:
     """Returns the function that opens connections. Each wait of them, the opening included, ends after `seconds`."""
 
+    # A class for each limit: psycopg makes the object itself, inside `connect`, and waits before anyone can set it.
     class Bounded(_BoundedConnection):
         limit = seconds
 
@@ -47,6 +48,7 @@ class _BoundedConnection(AsyncConnection[Any]):
         try:
             async with asyncio.timeout(wanted):
                 return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        # Closed at once and without a word to the server: `finish` does not wait.
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise

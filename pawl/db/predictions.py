@@ -28,6 +28,7 @@ class SqlPredictionLog:
         if not predictions:
             return
         async with writing(self._engine) as connection:
+            # A batch may come twice: where the answer to a commit was lost it is not known whether it went through.
             statement = insert_or(connection, table).on_conflict_do_nothing()
             # Sorted: two writers of the same ids wait for each other instead of deadlocking.
             for chunk in chunked(sorted(predictions, key=lambda prediction: prediction.id)):
@@ -61,6 +62,7 @@ class SqlPredictionLog:
             async with writing(self._engine) as connection:
                 in_chunk = (await connection.execute(delete(table).where(table.c.id.in_(oldest)))).rowcount
             removed += in_chunk
+            # Fewer than asked for: nothing is left, or another process expires the same rows; it goes on then.
             if in_chunk < limit:
                 break
         return removed

@@ -35,6 +35,7 @@ class QuarantineTable:
         async with writing(self._engine) as connection:
             for ids in chunked(sorted(holds)):
                 locked = await lock_samples(connection, ids)
+                # Only what is queued still: a correction or a retraction may have come while the screen computed.
                 held |= {id: holds[id] for id, sample in locked.items() if sample.state is SampleState.QUEUED}
             moves = {id: Move(SampleState.QUARANTINED, hold.reason, hold.kind) for id, hold in held.items()}
             await move_samples(connection, moves, self._clock.now())
@@ -76,6 +77,7 @@ class QuarantineTable:
         samples: list[Sample] = []
         async with reading(self._engine) as connection:
             newest = await connection.scalar(select(func.max(table.c.seq)))
+            # A query for each state, which ix_samples_task_state_seq answers from its newest end.
             for state in SCREENED_STATES:
                 samples += await select_samples(
                     connection,

@@ -49,6 +49,8 @@ class RefusalTable:
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(sample_ids)):
                 versions = select(table.c.version).where(among(connection, table.c.sample_id, ids), learn)
+                # Together with one of these, in one refused version: what comes again in parts is judged as that whole
+                # was.
                 others = select(table.c.sample_id).where(table.c.version.in_(versions), learn).distinct()
                 ids_refused.update(await connection.scalars(others))
         return sorted(ids_refused.difference(sample_ids))

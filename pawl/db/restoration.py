@@ -22,6 +22,7 @@ async def restore_replaced(
     for ids in chunked(sorted(change.quarantined)):
         quarantined = await select_samples(connection, among(connection, table.c.id, ids))
         texts = {(sample.task, sample.text_digest) for sample in quarantined}
+        # By digest alone, as the index has it; other tasks' samples of the text are left out below.
         same_text = among(connection, table.c.text_digest, sorted({digest for _, digest in texts}))
         alike = [
             sample

@@ -30,6 +30,7 @@ async def lock_where(connection: AsyncConnection, *conditions: ColumnElement[boo
     Rows are locked in the order of ids everywhere: two transactions that lock several cannot deadlock.
     """
     columns = (table.c.id, table.c.state, table.c.retract_requested, table.c.replaced_by)
+    # SQLite has no FOR UPDATE, and SQLAlchemy leaves it out: there a writing transaction is alone from its BEGIN on.
     query = select(*columns).where(*conditions).order_by(table.c.id).with_for_update()
     rows = await connection.execute(query)
     return {id: LockedSample(SampleState(state), *rest) for id, state, *rest in rows}
@@ -45,6 +46,7 @@ async def move_samples(connection: AsyncConnection, moves: Mapping[str, Move], n
         state=bindparam("to_state"),
         reason=bindparam("why"),
         replaced_by=bindparam("newer"),
+        # With a type: PostgreSQL cannot infer that of a parameter that is NULL in every row.
         quarantined_by=func.coalesce(bindparam("kind", type_=table.c.quarantined_by.type), table.c.quarantined_by),
         updated_at=now,
     )
@@ -75,6 +77,7 @@ async def yield_identities(connection: AsyncConnection, ids: Sequence[str]) -> N
     `uq_samples_active` allows one. Had they been active when the other arrived, they would have been marked then.
     """
     other = table.alias()
+    # Golden and quarantined ones hold the place as well: ACTIVE_STATES_SQL is what the index covers.
     taken = select(other.c.id).where(
         other.c.task == table.c.task,
         other.c.text_digest == table.c.text_digest,

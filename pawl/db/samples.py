@@ -24,6 +24,7 @@ from pawl.domain.errors import SampleNotFound
 from pawl.domain.samples import Backlog, Move, Sample, SampleState, Split
 from pawl.domain.versions import LedgerAction
 
+# Of the oldest samples, which show the fraction they were split at; a start must not read millions.
 SPLITS_LOOKED_AT = 5000
 RETRACTED_BY_CLIENT = "retracted by the client"
 SETTLED_STATES = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.QUARANTINED, SampleState.RETRACTED})
@@ -78,6 +79,7 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         samples: list[Sample] = []
         old = table.c.updated_at < older_than if older_than is not None else true()
         async with reading(self._engine) as connection:
+            # One query for each: each condition is that of a partial index.
             for waiting in (QUEUED, RETRACTION_PENDING):
                 samples += await select_samples(connection, waiting, old, limit=limit)
         return sorted(samples, key=lambda sample: sample.seq)[:limit]
@@ -100,6 +102,7 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
                 rivals += await select_samples(
                     connection, among(connection, table.c.text_digest, digests), table.c.state.in_(states)
                 )
+        # The index is asked for digests alone: the same text in another task is no rival.
         rivals = [sample for sample in rivals if (sample.task, sample.text_digest) in texts and sample.id not in asked]
         return sorted(rivals, key=lambda sample: sample.seq)
 
@@ -118,6 +121,7 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         async with writing(self._engine) as connection:
             for ids in chunked(sorted(moves)):
                 locked = await lock_samples(connection, ids)
+                # The state under the lock decides: what was learned or retracted since the caller looked stays so.
                 queued = {id: moves[id] for id, sample in locked.items() if sample.state is SampleState.QUEUED}
                 await move_samples(connection, queued, self._clock.now())
                 moved += len(queued)

@@ -28,6 +28,7 @@ class Silence:
         asks = self._silent
         if asks and self._asking:
             raise TimeoutError(no_answer(self._seconds))
+        # No `await` between the look and this line, so one event loop lets exactly one through.
         self._asking = self._asking or asks
         began = time.monotonic()
         try:
@@ -36,7 +37,9 @@ class Silence:
             if is_no_answer(error):
                 waited = time.monotonic() - began
                 # Silent only to this one is no silence: it waits for a lock, or its statement takes long.
+                # Nor is a wait that a budget, nearly used up by other calls, has cut short.
                 self._silent = self._silent or (self._answered_at <= began and waited >= self._seconds / 2)
+            # A cancellation says nothing of the server; any other fault is an answer.
             elif isinstance(error, Exception):
                 self._note_answer()
             raise

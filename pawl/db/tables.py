@@ -78,12 +78,13 @@ samples = Table(
     Column("quarantined_by", String(16)),
     Column("reviewed_at", UtcDateTime),
     Column("decision", String(16)),
-    Column("doubt", JSON(none_as_null=True)),
+    Column("doubt", JSON(none_as_null=True)),  # SQL's NULL, not JSON's
     Column("import_id", String(64)),
     # The newer sample of the same text for whose label this one is retracted.
     Column("replaced_by", String(64)),
     Index("ix_samples_text_digest_task", "text_digest", "task"),
     Index("ix_samples_task_state_seq", "task", "state", "seq"),
+    # For `labels_in`, which steps from label to label without reading the rows between.
     Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
     Index("ix_samples_import_id_state", "import_id", "state", sqlite_where=IMPORTED, postgresql_where=IMPORTED),
     Index("ix_samples_queued", "seq", sqlite_where=QUEUED, postgresql_where=QUEUED),
@@ -95,6 +96,8 @@ samples = Table(
         sqlite_where=RETRACTION_PENDING,
         postgresql_where=RETRACTION_PENDING,
     ),
+    # Acceptances keep to it by their lock on the text; the index holds it on every other way into an active state
+    # (release, roll-back, renamed label).
     Index(
         "uq_samples_active",
         "task",
@@ -142,6 +145,7 @@ predictions = Table(
     Column("label", Text, nullable=False),
     Column("score", Float, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # The order in which they expire.
     Index("ix_predictions_created_at_id", "created_at", "id"),
 )
 
@@ -159,7 +163,7 @@ versions = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("samples_new", BigInteger, nullable=False),
     Column("samples_replayed", BigInteger, nullable=False),
-    Column("watermark", BigInteger, nullable=False),
+    Column("watermark", BigInteger, nullable=False),  # the largest `seq` it has learned
     Column("metrics", JSON, nullable=False),
     Column("gate", JSON, nullable=False),
     Column("promoted_by", Text, nullable=False),
@@ -167,6 +171,7 @@ versions = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("promoted_at", UtcDateTime),
     Column("artefacts_kept", Boolean, nullable=False),
+    # One live version at most, whatever transactions interleave: the state is the same in all rows it covers.
     Index("uq_versions_live", "state", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
 )
 
@@ -232,6 +237,8 @@ events = Table(
     Column("id", _Serial, primary_key=True, autoincrement=True),
     Column("type", String(64), nullable=False),
     Column("payload", JSON, nullable=False),
+    # Without AUTOINCREMENT SQLite gives the number of a removed newest row again, and listeners who have it would miss
+    # the event that gets it.
     Column("created_at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -79,6 +79,7 @@ async def drop_samples(connection: AsyncConnection, change: LabelChange, now: da
     """
     locked = await lock_where(connection, *_of(change.task, change.target, _LEAVING))
     await move_samples(connection, {id: leaving_move(change, sample) for id, sample in locked.items()}, now)
+    # Another source's samples keep the task: what was decided about its labels still holds for them.
     if not await connection.scalar(select(exists().where(*_of(change.task, None)))):
         await connection.execute(delete(labels).where(labels.c.task == change.task))
 

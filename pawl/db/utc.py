@@ -20,6 +20,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no timezone")
+        # SQLite keeps no offset and compares the strings, so all of them have to be of one zone.
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 

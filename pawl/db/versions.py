@@ -74,6 +74,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
 
     async def next_number(self) -> int:
         """See `VersionLedger.next_number`."""
+        # Not reserved: of two that take the same number, the second one's INSERT fails on the primary key (`_taken`).
         async with reading(self._engine) as connection:
             return (await connection.scalar(select(func.max(versions.c.number))) or 0) + 1
 
@@ -83,18 +84,23 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
             async with writing(self._engine) as connection:
                 if change.label is not None:  # before any row is locked, as in every transaction that takes both
                     await lock_labels(connection, [change.label.task])
+                # The compare-and-swap comes before the samples are locked: the slower of two learners waits on this row
+                # alone, and keeps no acceptance waiting for rows of a promotion that will be refused.
                 await self._take_over(connection, version)
                 locked: dict[str, LockedSample] = {}
                 for ids in chunked(named_samples(change)):
                     locked |= await lock_samples(connection, ids)
                 plan = plan_promotion(version, change, locked)
                 await self._insert(connection, version, VersionState.LIVE)
+                # Before the states change: `uq_samples_active` is checked with each statement, not at the commit.
                 await yield_identities(connection, change.restored)
                 await self._apply(connection, version.number, plan)
                 if change.back_to is not None:
+                    # After `_apply`: it looks at the states that the quarantine has left.
                     await restore_replaced(connection, version, change, self._clock.now())
                 if change.label is not None:
                     await apply_label_change(connection, change.label, version.number, self._clock.now())
+                # Last: its lock makes every other writer of events wait for this commit.
                 await add_events(connection, self._clock, promotion_events(version, change))
                 return (await _select(connection, versions.c.number == version.number))[0]
         except IntegrityError as error:
@@ -106,6 +112,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
         try:
             async with writing(self._engine) as connection:
                 await self._insert(connection, version, VersionState.REFUSED)
+                # Kept as the value it would have had: a version that is forced later is to be exactly what was refused,
+                # whatever the samples weigh by then.
                 before: dict[str, float] = {}
                 for ids in chunked(change.learned):
                     query = select(samples.c.id, samples.c.emphasis).where(among(connection, samples.c.id, ids))
@@ -115,6 +123,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 moves: dict[str, Move] = {}
                 for ids in chunked(sorted(harmful)):
                     for id, sample in (await lock_samples(connection, ids)).items():
+                        # Retracted, replaced or learned while the gate measured: that decision is newer than this one.
                         if sample.state is SampleState.QUEUED:
                             moves[id] = Move(SampleState.QUARANTINED, harmful[id], QuarantineKind.GATE)
                 await move_samples(connection, moves, now)
@@ -131,6 +140,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
             parent = update(versions).where(live, versions.c.number == version.parent)
             if (await connection.execute(parent.values(state=VersionState.RETIRED.value))).rowcount == 1:
                 return
+        # For a first version there is no row to wait on; of two at once `uq_versions_live` refuses the second
+        # (`_taken`).
         number = await connection.scalar(select(versions.c.number).where(live))
         if version.parent is not None or number is not None:
             raise ParentNotLive(parent=version.parent, live=number)
@@ -162,6 +173,8 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
                 )
             )
         for id, emphasis in plan.emphasis.items():  # of one learning step, and few of it
+            # A factor: the learner measured it on top of what the sample weighs already (an import may bring an
+            # emphasis).
             more = samples.c.emphasis * emphasis
             await connection.execute(update(samples).where(samples.c.id == id).values(emphasis=more))
         for id, emphasis in plan.weighed.items():
@@ -177,6 +190,7 @@ class SqlVersionLedger(EventTable, LeaseTable, EncoderRequestTable, RefusalTable
         if up_to_version is not None:
             query = query.where(ledger.c.version <= up_to_version)
         async with reading(self._engine) as connection:
+            # The order within a version counts: one that is weighed anew has an `unlearn` row and then a `learn` row.
             rows = await connection.execute(query.order_by(ledger.c.version, ledger.c.id))
             return [LedgerRow(version, sample_id, LedgerAction(action)) for version, sample_id, action in rows]
 

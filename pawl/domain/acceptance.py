@@ -97,6 +97,8 @@ class _Plan:
         for item in items:
             text_digest = digest_text(item.text)
             rows = self._texts[item.task, text_digest]
+            # `rows` has the earlier items of this call as well: two rows of one import are decided as two calls would
+            # be.
             newest = next((row for row in reversed(rows) if not row.leaving), None)
             if newest is not None and newest.label == item.label:
                 self._plan.receipts.append(self._repeated(item, newest, rows))
@@ -114,11 +116,14 @@ class _Plan:
         weight = item.weight if item.weight is not None else known.weight
         pinned = item.pinned or known.pinned
         changes = turns_golden or (weight, pinned) != (known.weight, known.pinned)
+        # A queued one may be in a batch that is being learned with its old weight, so it is replaced; golden is learned
+        # by nobody, and the promotion of such a batch fails at a sample that is queued no more.
         in_place = known.state in _IN_PLACE or (turns_golden and known.state is SampleState.QUEUED)
         if changes and not in_place:
             notes = (f"it takes the place of {known.id}", *_differences(known, weight, pinned=pinned))
             if turns_golden:
                 notes = (f"{known.id} leaves the head with the next version; this one judges candidates instead",)
+            # What the repeat leaves out is taken over from the sample whose place it takes.
             full = replace(item, weight=weight, pinned=pinned, source=item.source or known.source)
             receipt = self._arrived(full, known.text_digest, rows)
             return replace(receipt, warnings=("; ".join(notes), *receipt.warnings))
@@ -132,6 +137,8 @@ class _Plan:
         return Receipt(known.id, known.state, is_new=False, warnings=stays)
 
     def _arrived(self, item: NewSample, text_digest: str, rows: list[ActiveSample]) -> Receipt:
+        # An earlier sample of this label stays active until the learner takes it out, and would break
+        # `uq_samples_active`.
         for row in rows:
             if row.label == item.label and not row.superseded:
                 self._supersede(row)
@@ -166,6 +173,7 @@ class _Plan:
         for row in rows:
             if row is golden or row.leaving:
                 continue
+            # An earlier item of this call may have changed it in place; leaving is the last word.
             self._plan.changed.pop(row.id, None)
             leaves = self._plan.leaving if row.state is SampleState.LEARNED else self._plan.retracted
             leaves[row.id] = BECAME_GOLDEN
@@ -173,7 +181,7 @@ class _Plan:
 
     def _supersede(self, row: ActiveSample) -> None:
         row.superseded = True
-        if row.id not in self._added:
+        if row.id not in self._added:  # one that came with this call gets the mark in its own INSERT
             self._plan.superseded.append(row.id)
 
     def _change(self, row: ActiveSample) -> None:

@@ -88,6 +88,7 @@ def admit(
     """
     admission = Admission(faults=list(faults))
     bad = {fault.index for fault in faults}
+    # Of any item of the call: the order of an import's rows must not decide which of them are refused.
     created = {item.task for item in items if item.create_task}
     alike = {task: _Alike(known) for task, known in facts.items()}
     for index, item in enumerate(items):
@@ -113,6 +114,7 @@ def admit(
 def merge_command(task: str, label: str, into: str) -> str:
     """The command that makes two labels one."""
     task_option = [] if task == DEFAULT_TASK else ["--task", task]
+    # Else a label such as `-1` is read as an option.
     guard = ["--"] if label.startswith("-") or into.startswith("-") else []
     return shlex.join(["pawl", "labels", "merge", *task_option, *guard, label, into])
 
@@ -162,6 +164,7 @@ class _Alike:
         for other in same:
             if other != label:
                 yield self._warning(task, label, other)
+        # Added, so that two new labels of one call are told of each other.
         same[label] = None
 
     def _warning(self, task: str, label: str, other: str) -> str:

@@ -60,6 +60,7 @@ class EncoderOrigin:
         value: Any = settings.get(MADE_WITH)
         try:
             return EncoderOrigin(EncoderChoice.from_json(value), str(value["source_digest"]), value["weights_sha256"])
+        # A folder of an older Pawl, or one from elsewhere: it serves, only nothing can be compared with it.
         except (KeyError, TypeError):
             return None
 

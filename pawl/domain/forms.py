@@ -29,6 +29,7 @@ _UNSEEN = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# Without the anchors, for `fullmatch`: `$` also matches before a line break at the end. OpenAPI needs them.
 _TASK = re.compile(TASK_PATTERN.removeprefix("^").removesuffix("$"))
 
 
@@ -67,7 +68,7 @@ def clean_name(value: object) -> str:
 
 def clean_weight(value: object) -> float:
     """A weight: how many labels a sample counts as."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):  # `true` is an int in Python
         raise ValueError("it must be a number")  # noqa: TRY004 - one error for all
     if not math.isfinite(value) or not LEAST_WEIGHT <= value <= MOST_WEIGHT:
         raise ValueError(f"it must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
@@ -84,6 +85,7 @@ def clean_task(value: object) -> str:
 
 def likeness(label: str) -> str:
     """What labels have in common that differ only by case, white space or the width of their characters."""
+    # Twice: case folding can yield characters that NFKC composes or maps again.
     folded = unicodedata.normalize("NFKC", label).casefold()
     return "".join(unicodedata.normalize("NFKC", folded).split())
 

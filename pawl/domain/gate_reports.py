@@ -102,6 +102,7 @@ class GateReport:
 
     def to_json(self) -> Json:
         """Plain JSON values, which share nothing that can be changed with the report."""
+        # `fields` builds a tuple each time.
         return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
 

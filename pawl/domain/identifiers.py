@@ -12,6 +12,7 @@ LABEL_CHANGE_PREFIX = "lc_"
 IMPORT_PREFIX = "im_"
 ENCODER_REQUEST_PREFIX = "en_"
 
+# Where RFC 9562 has the version and the variant among the 128 bits.
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0x2 << 62
 _MASK_62 = (1 << 62) - 1

@@ -109,6 +109,7 @@ def present_records(
         known = records.get(target)
         if change.kind is LabelChangeKind.RENAME or (known is not None and known.state is not LabelState.ACTIVE):
             written.append(record(target, LabelState.ACTIVE))
+        # So a name is at most one step from its label, however often it was renamed.
         written += [
             replace(other, now=target)
             for other in records.values()

@@ -175,6 +175,7 @@ def check_request(request: LabelRequest, facts: LabelFacts) -> None:
         _check_new_name(request, facts)
     if request.kind is LabelChangeKind.MERGE and not facts.knows(request.target or ""):
         raise UnknownMergeTarget(label=request.target, task=request.task)
+    # Counted as gone already: two retirements that are asked for one after the other could leave a task with one label.
     leaving = {
         change.label for change in facts.pending if change.kind in {LabelChangeKind.MERGE, LabelChangeKind.RETIRE}
     }
@@ -243,6 +244,7 @@ def drop_reason(change: LabelChange) -> str:
 
 def resolve(records: Mapping[str, LabelRecord], task: str, label: str) -> str:
     """The label that a name stands for now. Raises `LabelRetired`."""
+    # `present_records` writes no circle; one that came about otherwise would hang every request that names it.
     seen: set[str] = set()
     while (record := records.get(label)) is not None and record.state is not LabelState.ACTIVE and label not in seen:
         if record.state is LabelState.RETIRED or record.now is None:
@@ -257,6 +259,7 @@ def present_names(labels: Sequence[str], changes: Sequence[LabelChange]) -> list
     names: list[str | None] = list(labels)
     for change in changes:
         if change.kind is LabelChangeKind.DROP:
+            # Dropping a source leaves the labels that others use; dropping a task leaves none.
             names = names if change.target is not None else [None] * len(names)
         elif change.kind is not LabelChangeKind.ADD:
             names = [change.target if name == change.label else name for name in names]

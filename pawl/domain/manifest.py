@@ -67,6 +67,8 @@ class Manifest:
     def from_json(value: Any, path: str) -> Manifest:
         """Parses untrusted JSON; raises `ArtefactCorrupt` naming `path` when a field is missing or odd."""
         try:
+            # Before any other field, which another format may have in another form: a newer Pawl's folder is named as
+            # such.
             if value["format"] != FORMAT:
                 raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {FORMAT}")
             heads = {

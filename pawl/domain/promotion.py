@@ -71,10 +71,13 @@ def plan_promotion(version: NewVersion, change: LedgerChange, locked: Mapping[st
         state = SampleState.RETRACTED if leaves else SampleState.QUARANTINED
         plan.moves[sample_id] = Move(state, reason, change.kinds.get(sample_id, default))
     for sample_id, reason in change.requeued.items():
+        # Queued again it would be learned, although its client has asked for the opposite meanwhile.
         leaves = locked[sample_id].retract_requested
         plan.moves[sample_id] = Move(SampleState.RETRACTED, RETRACTED) if leaves else Move(SampleState.QUEUED, reason)
+    # A queued one that the gate quarantines was in no head, so the ledger has nothing of it.
     rolled_back = [name for name in change.quarantined if locked[name].state is SampleState.LEARNED]
     unlearned = (*change.unlearned, *change.replaced, *rolled_back, *change.requeued, *change.reweighted)
+    # Before LEARN comes UNLEARN: who follows the ledger takes a sample that is weighed anew out and then in.
     for action, ids in (
         (LedgerAction.UNLEARN, unlearned),
         (LedgerAction.LEARN, (*plan.learned, *change.reweighted)),
@@ -91,6 +94,7 @@ def _moved(change: LedgerChange) -> list[str]:
 
 def _check_change(change: LedgerChange) -> None:
     moved = _moved(change)
+    # Two moves of one sample would leave it in the state of whichever is written last.
     if len(set(moved)) != len(moved):
         raise ValueError("a change names a sample twice")
     if not change.emphasis.keys() <= set(change.learned) or not change.weighed.keys() <= {
@@ -115,6 +119,8 @@ def _check_states(version: NewVersion, change: LedgerChange, locked: Mapping[str
     check((*change.unlearned, *change.replaced), SampleState.LEARNED)
     check(change.dropped, SampleState.QUEUED)
     check(change.quarantined, SampleState.QUEUED, SampleState.LEARNED)
+    # Any state: what the encoder was trained on stays in it, and must be on record, whatever became of the sample
+    # since.
     check(change.trained, *SampleState)
     check((*change.requeued, *change.reweighted), SampleState.LEARNED)
     for sample_id in change.restored:
@@ -150,6 +156,7 @@ def replaced_since(
             judges.add((sample.task, sample.text_digest))
         known = sample.learned_in_version is not None and sample.learned_in_version <= (change.back_to or 0)
         if known and sample.replaced_by is not None:
+            # By rising `seq`: of several that were replaced the last one was the text's label when the target was made.
             newest[sample.task, sample.text_digest] = sample
     return [
         sample.id

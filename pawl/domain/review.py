@@ -13,7 +13,7 @@ from pawl.json_values import Json
 HELD = "feedback_quarantined"
 REVIEWED = "quarantine_reviewed"
 DEAD_DECIDED = "dead_letter_decided"
-_IDS_IN_EVENT = 100
+_IDS_IN_EVENT = 100  # an event goes to every listener; a screen may hold thousands at once
 _REASONS_IN_EVENT = 10
 _OUTCOMES = {
     ReviewAction.RELEASE.value: (SampleState.QUEUED, "released"),
@@ -75,6 +75,7 @@ def held_event(holds: Mapping[str, Hold]) -> tuple[str, Json]:
 
 def as_new(sample: Sample) -> NewSample:
     """A dead letter as it would arrive today."""
+    # `create_task`: with its other samples gone the task may have gone, too, and the operator asks for this one.
     return NewSample(sample.text, sample.label, sample.task, weight=sample.weight, create_task=True)
 
 

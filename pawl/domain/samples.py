@@ -53,6 +53,7 @@ def normalise_text(text: str) -> str:
 
 def digest_text(text: str) -> str:
     """Hex SHA-256 of the normalised text (64 characters)."""
+    # surrogatepass: any string has a digest, also one that `clean_text` refuses.
     return hashlib.sha256(normalise_text(text).encode("utf-8", "surrogatepass")).hexdigest()
 
 

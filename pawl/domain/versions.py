@@ -114,6 +114,7 @@ class LedgerRow:
 
 def has_reweighted(rows: list[LedgerRow]) -> bool:
     """Whether a version took a sample out and learned it again: its weight is another one since."""
+    # Within one version: out in one and in again in a later one is a roll-back, or a label that came back.
     done = {(row.version, row.sample_id, row.action) for row in rows}
     return any(
         (version, id, LedgerAction.UNLEARN) in done for version, id, action in done if action is LedgerAction.LEARN

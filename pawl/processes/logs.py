@@ -48,4 +48,5 @@ def configure_logs(level: str) -> None:
         logger = logging.getLogger(chatty)
         logger.handlers.clear()
         logger.propagate = True
+        # SQLAlchemy's `info` has every statement with its values, among them texts of clients.
         logger.setLevel(max(logging.WARNING, root.level))

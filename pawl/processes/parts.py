@@ -79,7 +79,7 @@ def _part(since: str, state: str, next_start: str | None = None, **rest: Any) ->
 
 def _runs(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
+        os.kill(pid, 0)  # signal 0 is not sent: the call only asks whether the process exists
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's

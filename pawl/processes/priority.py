@@ -8,6 +8,7 @@ import platform
 import struct
 import sys
 
+# By number: Python has no function for this system call, and glibc has one only since 2.41.
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQII")
 """`struct sched_attr`: size, policy, flags, nice, priority, runtime, deadline, period, two utilisations."""

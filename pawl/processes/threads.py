@@ -9,6 +9,7 @@ import threadpoolctl
 
 def thread_count(setting: int) -> int:
     """Returns the number of threads that a setting means; 0 means one for each core that this process may use."""
+    # Not `os.cpu_count`: a container or `taskset` may give the process a part of the machine's cores.
     return setting or len(os.sched_getaffinity(0))
 
 

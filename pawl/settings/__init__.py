@@ -61,14 +61,14 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Where the learner computes: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`."""
     threads: int = Field(default=0, ge=0, le=1024)
     """Threads for each process's numerics; 0 means one for each core."""
-    pooled_layers: int = Field(default=3, ge=1, le=48)
+    pooled_layers: int = Field(default=3, ge=1, le=48)  # ADR 0011
     """Layers of the encoder that make the embedding: the last one and others evenly below it."""
-    compression: str = Field(default="none", pattern=r"^(none|int8|prune:0\.[1-9][0-9]?(\+int8)?)$")
+    compression: str = Field(default="none", pattern=r"^(none|int8|prune:0\.[1-9][0-9]?(\+int8)?)$")  # ADR 0020, 0017
     """What is served of an encoder that is exported: all of it (`none`); its weights rounded to int8, a quarter of the
     size and twice as fast; after a consolidation, without a share of its feed-forward neurons, what they did distilled
     into the others (`prune:0.3`); or both (`prune:0.3+int8`). What is trained is float32 in every case.
     """
-    backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto"
+    backend: Literal["auto", "onnxruntime", "openvino", "torch"] = "auto"  # ADR 0016, 0024
     """What runs an encoder of float32 weights: `auto` takes the fastest of what is installed and gives the numbers of
     transformers (torch only beside a GPU), a name pins one of them. int8 weights always run on ONNX Runtime.
     """
@@ -79,11 +79,11 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
 
     heldout_fraction: float = Field(default=0.1, ge=0.0, lt=0.9)
     """Share of texts (by hash) that no encoder trains on and that judge candidates."""
-    young_class_size: int = Field(default=64, ge=1, le=1024)
+    young_class_size: int = Field(default=64, ge=1, le=1024)  # ADR 0005
     """Classes with fewer samples count as much as if they had this many (weight size / 2^floor(log2 n))."""
-    prior_correction: float = Field(default=0.04, ge=0.0, le=1.0)
+    prior_correction: float = Field(default=0.04, ge=0.0, le=1.0)  # ADR 0014
     """tau in score_c - tau log n_c: how far frequent labels are held back."""
-    correction_emphasis: float = Field(default=8.0, ge=1.0, le=100.0)
+    correction_emphasis: float = Field(default=8.0, ge=1.0, le=100.0)  # ADR 0012
     """How many times its weight a correction may count, so that it is the answer to its own text; 1 means never."""
     head_precision: Literal["float32", "float64"] = "float64"
     """Precision of the learner's inverse; float32 halves its memory and is refitted more often to stay exact."""
@@ -132,7 +132,7 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Open streams of `GET /v1/events`; beyond it 429."""
     drain_seconds: float = Field(default=5.0, ge=0.0)
     """Time requests in flight have to finish when a process stops."""
-    server_seconds: float = Field(default=2.0, gt=0.0)
+    server_seconds: float = Field(default=2.0, gt=0.0)  # ADR 0026
     """How long one HTTP request may wait for database and Redis, all its calls together; beyond it 503."""
     learner_server_seconds: float = Field(default=30.0, gt=0.0)
     """How long the learner and the command line wait for one answer of the database."""
@@ -244,6 +244,7 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
         """The Redis URL."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
+        # A path may hold `?` and `#`, which would begin the URL's query or fragment.
         return f"unix://{quote(str(self.redis_socket))}"
 
 
@@ -260,6 +261,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises `SettingInvalid` for a value that is not allowed and for a `PAWL_` name that does not exist.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    # pydantic ignores names it does not know, so a misspelt setting would have no effect and no error.
     for given in os.environ:
         if given.upper().startswith(PREFIX) and given.upper() not in known:
             raise SettingInvalid(name=given, value=os.environ[given], problem="there is no such setting (misspelt?)")
@@ -269,5 +271,6 @@ def load_settings(**overrides: Any) -> Settings:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "?"
         name = PREFIX + field.upper()
+        # A URL that cannot be read may still hold a password.
         value = "***" if field.endswith("_url") else overrides.get(field, os.environ.get(name))
         raise SettingInvalid(name=name, value=value, problem=first["msg"]) from None

@@ -54,6 +54,7 @@ def unavailable(error: RedisError | OSError, url: str) -> StreamUnavailable:
 
 
 def _fault(error: Exception, said: str) -> StreamFault:
+    # First: redis-py raises AuthenticationError for a missing password as well as for a wrong one.
     if "Authentication required" in said or said.startswith("NOAUTH"):
         return StreamFault.CREDENTIALS_MISSING
     for kind, fault in _KINDS:

@@ -20,7 +20,7 @@ from pawl.streams.faults import unavailable
 PREFIX = "pawl:"
 STREAM = f"{PREFIX}feedback"
 GROUP = "learner"
-IDS_PER_ENTRY = 500
+IDS_PER_ENTRY = 500  # an import of a million samples is 2,000 entries, far below `max_entries`
 _FIELD = "ids"
 _ENTRIES_PER_CALL = 100
 _HINT_SECONDS = 5.0  # how long one wait for a hint lasts
@@ -62,6 +62,7 @@ class RedisFeedbackStream:
         entries = [sample_ids[at : at + IDS_PER_ENTRY] for at in range(0, len(sample_ids), IDS_PER_ENTRY)]
         async with self._call():
             for at in range(0, len(entries), _ENTRIES_PER_CALL):
+                # No MULTI: what of an announcement is lost, the sweep brings.
                 async with self._client.pipeline(transaction=False) as pipeline:
                     for ids in entries[at : at + _ENTRIES_PER_CALL]:
                         pipeline.xadd(self._stream, {_FIELD: ",".join(ids)}, maxlen=self._max_entries, approximate=True)
@@ -124,6 +125,7 @@ class RedisFeedbackStream:
         """See `FeedbackStream.ack`."""
         if not entry_ids:
             return
+        # Together: acknowledged and not deleted, an entry would count in `length` for ever.
         async with self._call(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.xack(self._stream, GROUP, *entry_ids)
             pipeline.xdel(self._stream, *entry_ids)
@@ -147,6 +149,7 @@ class RedisFeedbackStream:
             while True:
                 async with self._call(patience=_HINT_SECONDS):
                     message = await subscription.get_message(timeout=_HINT_SECONDS)
+                # The channel is not Pawl's alone: anyone may publish there.
                 if message is not None and str(message["data"]).isdecimal():
                     yield int(message["data"])
 

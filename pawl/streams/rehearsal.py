@@ -24,6 +24,7 @@ async def rehearse(url: str, seconds: float) -> None:
     All on keys below `pawl:doctor:`, which are removed. Where the user has no rights on these, the rights on the keys
     that Pawl uses are tried in ways that change nothing. Raises `StreamUnavailable` with the server's reason.
     """
+    # A prefix of its own: two doctors at once would read each other's sample, and a learner must not be given it.
     stream = RedisFeedbackStream(url, timeout=seconds, prefix=f"pawl:doctor:{secrets.token_hex(4)}:")
     try:
         await _play(stream)

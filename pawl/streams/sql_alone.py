@@ -10,7 +10,7 @@ from pawl.ports import StreamEntry, VersionLedger
 from pawl.settings import Settings
 from pawl.streams.redis_stream import RedisFeedbackStream
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1  # a correction is served in p50 0.55 s with it, 0.19 s with Redis (ADR 0025)
 
 
 class SqlAlone:
@@ -48,9 +48,10 @@ class SqlAlone:
 
     async def version_hints(self) -> AsyncIterator[int]:
         """See `FeedbackStream.version_hints`. A promotion writes an event, whose number is cheap to ask for."""
-        seen = -1
+        seen = -1  # no event has it, so the first look tells the live version
         while True:
             try:
+                # Asked before `live`: a promotion between the two has a larger id, and is looked at in the next round.
                 newest = await self._ledger.last_event_id()
                 live = await self._ledger.live() if newest != seen else None
             except StoreUnavailable as error:

@@ -117,6 +117,7 @@ def _encoder(settings: Settings, served: ServedVersion, made: EncoderOrigin) -> 
     if "encoder" not in settings.model_fields_set or planned:
         return None
     try:
+        # From this machine alone: the check runs at every start, which must not wait for the hub.
         digest = find_encoder(asked, None, here_only=True).digest()
         why = "its folder has other contents than it had then" if asked == made.choice.encoder else ""
     except EncoderRejected as error:

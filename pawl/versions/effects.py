@@ -80,6 +80,7 @@ def content_of(target: Version) -> int:
 def compare(rows: Sequence[LedgerRow]) -> Difference:
     """Returns the difference that the rows between target and live version make, in the order they were written."""
     first, last = _first_and_last(rows)
+    # First and last alike: a sample that was learned and taken out again since is as it was in the target.
     learned = (id for id in last if first[id] is last[id] is LedgerAction.LEARN)
     removed = (id for id in last if first[id] is last[id] is LedgerAction.UNLEARN)
     return Difference(tuple(learned), tuple(removed))
@@ -111,6 +112,7 @@ async def effect_of(
     difference = compare(rows)
     concerned = [*difference.learned_since, *difference.removed_since]
     known = {sample.id: sample for sample in await samples.get_many(concerned)}
+    # Where the label that replaced a sample stays, the sample stays out.
     texts = {(known[id].task, known[id].text_digest) for id in difference.learned_since if id in known}
     replaced = (known[id] for id in difference.removed_since if id in known and known[id].replaced_by is not None)
     change = LedgerChange(
@@ -141,10 +143,13 @@ async def _forced(
         """Whether it was in the version that the refused one was built on."""
         return first[id] is LedgerAction.UNLEARN if id in first else known[id].state is SampleState.LEARNED
 
+    # What the refused version would have held: what its parent held, without what it took out, and its own samples.
     wanted = {id for id in known if id in learns or (was_in(id) and id not in leaves and id not in holds)}
     present = {id for id, sample in known.items() if sample.state is SampleState.LEARNED}
     missing = [known[id] for id in sorted(wanted - present)]
+    # Not what its client, a reviewer or an operator took out since: that stays out (`stays_out`).
     restored = [sample.id for sample in missing if sample.may_return and sample.label in names.get(sample.task, ())]
+    # Learned since with another correction weight, in a part of the refused batch: the head is to have the refused one.
     reweighted = [id for id in learns if id in present and known[id].emphasis != learns[id].emphasis]
     queued = {id for id, sample in known.items() if sample.state is SampleState.QUEUED}
     excess = present - wanted
@@ -156,6 +161,7 @@ async def _forced(
         dropped={id: str(row.replaced_by) for id, row in drops.items() if id in queued - wanted},
         quarantined=quarantined,
         kinds={id: holds[id].kind or QuarantineKind.GATE for id in quarantined},
+        # Learned after the refusal: a correction that somebody has sent must not be lost by forcing an older candidate.
         requeued={id: why for id in sorted(excess) if id not in leaves and id not in holds},
         reweighted=tuple(reweighted),
         weighed={

@@ -26,9 +26,11 @@ async def trained_samples(ledger: VersionLedger, encoder_digest: str, up_to: int
     for number in sorted(trained):
         maker = await ledger.get(number)
         if maker.state is not VersionState.REFUSED:
+            # The first with this digest: a version that is forced again writes the same rows again.
             makers.setdefault(maker.encoder_digest, maker)
     samples: set[str] = set()
     digest = encoder_digest
+    # `pop`, so that it ends also where an encoder's digest comes again among its own parents.
     while (maker_of := makers.pop(digest, None)) is not None:
         samples.update(trained[maker_of.number])
         if maker_of.parent is None:

@@ -111,12 +111,16 @@ async def promote_again(
     for attempt in range(1, _TRIES + 1):
         plan = await _planned(number, promoted_by, kind, ports)
         try:
+            # In a thread: it hashes every file of the target, 180 MB and more, which would stand in the event loop's
+            # way.
             folder = await asyncio.to_thread(plan.link, ports.artefacts)
         except FileExistsError:
             continue  # the learner has written a candidate under this number and is about to promote it
         try:
             candidate = plan.candidate(folder, reason, promoted_by)
             version = await ports.ledger.promote(candidate, plan.effect.change)
+        # Also `CandidateStale`. The effect was worked out against a version that is live no longer: all is planned
+        # anew.
         except ParentNotLive:
             await asyncio.to_thread(ports.artefacts.remove, [folder.number])
             if attempt == _TRIES:
@@ -135,6 +139,7 @@ async def _planned(number: int, promoted_by: str, kind: QuarantineKind, ports: P
     kept = await asyncio.to_thread(ports.artefacts.kept)
     if not target.artefacts_kept or number not in kept:
         raise ArtefactsGone(number=number)
+    # Folders count as well as rows: a candidate of the learner is on the disk before its row is in SQL.
     new_number = max(await ports.ledger.next_number(), max(kept) + 1)
     changes = await ports.labels.applied(content_of(target))
     names = {
