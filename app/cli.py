@@ -60,7 +60,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script: errors of Pawl become a sentence and an exit code, not a traceback."""
-    logs_to_stderr()
+    logs_to_stderr()  # stdout holds results alone, for scripts
     try:
         cli(prog_name="pawl")
     except PawlError as error:

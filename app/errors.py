@@ -103,11 +103,14 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _of_domain(error: errors.PawlError) -> Problem:
+    # The nearest class of the table: an error that has no line there has its parent's status.
     status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
     headers = {}
     if status in {429, 503}:
         wait = error.details.get("retry_after", RETRY_AFTER_SECONDS)
+        # Whole seconds (RFC 9110), and never 0: clients would ask again at once.
         headers["retry-after"] = str(max(1, math.ceil(wait)) if isinstance(wait, int | float) else RETRY_AFTER_SECONDS)
+    # `public` says neither where a server is nor what it said.
     return Problem(status, error.public if status != 500 else _OUR_FAULT, headers=headers, slug=_slug(type(error)))
 
 

@@ -65,6 +65,7 @@ def create_app(settings: Settings, ports: Ports | None = None, *, member: Member
 
     The `Service` is `app.state.service` while the lifespan lasts. `member` says which one it is of several processes.
     """
+    # Before the lifespan, unlike everything else: the wrappers around all requests count with them.
     metrics, load = AppMetrics(), partial(_load, Backends.of(settings))
 
     @asynccontextmanager
@@ -136,11 +137,14 @@ async def _open_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
             await upgrade(engine)
         except StoreUnavailable as error:
             log.warning("database_unavailable", problem=str(error))
+            # A start does not fail for it: the app comes up, says in `/readyz` what it waits for, and works once it
+            # answers.
             migrating = asyncio.create_task(_migrate_later(engine))
         yield engine
     finally:
         if migrating is not None:
             migrating.cancel()
+            # Before `dispose`, which would take its connection away.
             await asyncio.gather(migrating, return_exceptions=True)
         await engine.dispose()
 

@@ -62,7 +62,7 @@ def make_server(settings: Settings, app: FastAPI) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),  # uvicorn takes whole seconds
     )
     return _Server(config, app)
 
@@ -73,7 +73,7 @@ def serve(settings: Settings, handle: int | None = None, member: int = 1, metric
     One of several processes listens on the socket it inherited as `handle`, and shares the folder `metrics`.
     """
     configure_logs(settings.log_level)
-    calm_blas()
+    calm_blas()  # numpy is imported by now: only libraries that are loaded can be told
     app = create_app(settings, member=Member(member, metrics) if metrics is not None else None)
     server = make_server(settings, app)
     sockets = [socket.socket(fileno=handle)] if handle is not None else None

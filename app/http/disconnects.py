@@ -29,12 +29,15 @@ def ended_with_client(receive: Receive) -> Iterator[None]:
         while (await receive())["type"] != "http.disconnect":
             pass
         has_left = True
+        # Cancelled and not only marked: the block waits for a future (the batcher's answer) that nothing else would
+        # end.
         task.cancel()
 
     def begin() -> None:
         nonlocal watcher
         watcher = loop.create_task(watch())
 
+    # A timer instead of a task that sleeps: a request that is answered in time makes no task at all.
     timer = loop.call_later(_PATIENCE_SECONDS, begin)
     try:
         yield

@@ -17,7 +17,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
     """The methods of all routes of a path together, for `Allow`: each route alone knows only its own."""
     taken = [method for method in _METHODS if _is_taken(routes, method, path)]
-    return ["GET", "HEAD", *taken[1:]] if "GET" in taken else taken
+    return ["GET", "HEAD", *taken[1:]] if "GET" in taken else taken  # GET is the first of `_METHODS`
 
 
 def _is_taken(routes: Sequence[BaseRoute], method: str, path: str) -> bool:
@@ -63,6 +63,7 @@ def answer_head(app: ASGIApp) -> ASGIApp:
         except _HeadAnswered:
             pass
         finally:
+            # The router wrote the route into the copy; the metrics read it from the scope that they were given.
             scope["route"] = as_get.get("route")
 
     return call

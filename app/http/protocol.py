@@ -21,9 +21,10 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol.data_received`."""
+        # The parser refuses a method before it has read the path, so `_problem` reads the path from these bytes itself.
         self._data = data
         super().data_received(data)
-        self._data = b""
+        self._data = b""  # else every open connection would hold what it read last
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called while the parser's error is handled. A method it does not know is a 405, not a 400."""
@@ -36,6 +37,7 @@ class Protocol(HttpToolsProtocol):
 
     def _problem(self, error: BaseException | None) -> Problem:
         if isinstance(error, httptools.HttpParserInvalidMethodError):
+            # Only of what came in one piece; a request line in several is not put together, and is a 400 then.
             words = self._data.split(b"\r\n", 1)[0].decode("ascii", "replace").split(" ")
             path = words[1].partition("?")[0] if len(words) == 3 else ""
             if allowed := self.allowed(path):

@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Problem
 
+# Of a body that nobody wants: so much is read, so long a pause and so long in all is waited for. Without the last one a
+# client that sends a byte a second would hold the connection for ever.
 _DRAINED_BYTES = 64 * 2**20
 _IDLE_SECONDS = 2.0
 _DRAIN_SECONDS = 30.0
@@ -57,6 +59,7 @@ def drain_body(app: ASGIApp) -> ASGIApp:
 def _declared_length(scope: Scope) -> int | None:
     for name, value in scope["headers"]:
         if name == b"content-length":
+            # 19 digits are beyond any limit; all of them could be more than `int` takes (4,300), which would be a 500.
             return int(value[:19]) if value.isdigit() else None
     return None
 
@@ -68,6 +71,7 @@ class _Body:
         headers = dict(scope["headers"])
         self._receive = receive
         self._send = send
+        # Such a client sends nothing before "100 Continue", which the server sends when `receive` is first called.
         self._waits_for_leave = headers.get(b"expect", b"").lower() == b"100-continue"
         self._received = 0
         self._is_unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
@@ -90,6 +94,8 @@ class _Body:
         elif message.get("more_body", False):
             await self._send(message)
         else:
+            # All of the answer is out now, but not its end: with `connection: close` the server closes the connection
+            # at the end, and a client that still sends would see a broken connection instead of the answer.
             await self._send({**message, "more_body": True})
             await self._drain()
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})

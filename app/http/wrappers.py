@@ -42,9 +42,9 @@ def wrappers(settings: Settings, metrics: AppMetrics) -> tuple[Wrapper, ...]:
     """
     return (
         partial(count_requests, metrics=metrics),
-        drain_body,
-        name_requests,
-        answer_head,
+        drain_body,  # outside `answer_problems`: most early answers are its refusals
+        name_requests,  # outside `answer_problems`, whose log lines name the request
+        answer_head,  # outside `answer_problems`: a refusal of HEAD has no body either
         answer_problems,
         partial(limit_body, most_bytes=settings.max_body_bytes),
         refuse_nul,
@@ -85,6 +85,7 @@ def count_requests(app: ASGIApp, metrics: AppMetrics) -> ASGIApp:
 
 def name_requests(app: ASGIApp) -> ASGIApp:
     """Puts a request id into the scope and into the answer: the client's own where it sent one that is safe to log."""
+    # The random part tells processes and restarts apart, the number the requests of one.
     process, numbers = secrets.token_hex(6), itertools.count(1)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +120,7 @@ def answer_problems(app: ASGIApp) -> ASGIApp:
 
         try:
             await app(scope, receive, note_begin)
-        except ClientDisconnect:
+        except ClientDisconnect:  # nobody reads an answer; none is sent, so the count says 499
             log.debug("client_gone", path=scope["path"], request_id=scope["request_id"].decode())
         except Exception as error:
             problem = not_routed(error, scope) if isinstance(error, HTTPException) else problem_of(error)

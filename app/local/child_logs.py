@@ -22,7 +22,7 @@ def log_to(path: Path | None) -> logging.Handler:
 
 def error_in(line: str) -> str | None:
     """The message of a JSON log line of level error or worse."""
-    if not line.startswith("{"):
+    if not line.startswith("{"):  # lines of Redis and of libraries are not JSON
         return None
     try:
         record = json.loads(line)

@@ -20,6 +20,8 @@ def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
+        # It outlives `execvp`, but not a fork: what the command starts is not tied (the supervisor kills its group).
+        # The signal comes when the thread ends that forked, so children have to be started from the main thread.
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             sys.exit(f"guard: prctl failed: {os.strerror(ctypes.get_errno())}")
         if os.getppid() != parent:  # it died before prctl: the signal would never come

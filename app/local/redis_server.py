@@ -20,21 +20,21 @@ from pawl.settings import Settings
 MAX_MEMORY = "256mb"
 OLDEST_SERVER = (6, 2)
 _OPTIONS = {
-    "port": "0",
+    "port": "0",  # no TCP: the socket's folder (mode 700) is what keeps others out
     "unixsocketperm": "700",
-    "daemonize": "no",
+    "daemonize": "no",  # the supervisor has to see it end
     "supervised": "no",
-    "logfile": "",
+    "logfile": "",  # standard output, which the supervisor writes to a file of bounded size
     "loglevel": "notice",
     "databases": "1",
-    "save": "",
+    "save": "",  # no snapshots beside the append-only file
     "appendonly": "yes",
-    "appendfsync": "everysec",
+    "appendfsync": "everysec",  # a second that a crash loses is in SQL, and the sweep finds it
     "auto-aof-rewrite-percentage": "100",
     "auto-aof-rewrite-min-size": "16mb",
-    "aof-load-truncated": "yes",
+    "aof-load-truncated": "yes",  # a crash in the middle of a write must not keep it from starting
     "maxmemory": MAX_MEMORY,
-    "maxmemory-policy": "noeviction",
+    "maxmemory-policy": "noeviction",  # a refused write is noticed and told; an evicted stream would not be
     "maxclients": "512",
     "tcp-keepalive": "60",
 }
@@ -82,6 +82,7 @@ def redis_command(settings: Settings, program: Path) -> list[str]:
     """
     folder = settings.home_path / "redis"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # `mkdir` gives its mode only to a folder that it makes.
     folder.chmod(0o700)
     settings.redis_socket.unlink(missing_ok=True)
     options = {"dir": str(folder), "unixsocket": str(settings.redis_socket), **_OPTIONS}

@@ -2,8 +2,8 @@
 left behind. A sick part never takes a healthy one down: only one that cannot start at all, at the first start, is a
 `failure`.
 
-Each child is started through `app/local/guard.py` (the kernel kills it when the supervisor dies) in a session of its
-own, so that Ctrl-C in a terminal reaches the supervisor alone and the children are stopped in order.
+Each child is started through `app/local/guard.py` (the kernel kills it when the supervisor dies) in a process
+group of its own, so that Ctrl-C in a terminal reaches the supervisor alone and the children are stopped in order.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ Notice = Callable[[str], None]
 
 def guarded(command: Sequence[str]) -> list[str]:
     """The command, started so that it does not outlive this process."""
+    # Isolated and without site-packages: no module of the working folder or of PYTHONPATH stands in for the guard's.
     return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command]
 
 
@@ -62,7 +63,7 @@ class Child:
         self._changed = changed
         self._since = datetime.now(UTC)
         self._restarts = 0
-        self._backoff = replace(_PAUSES)
+        self._backoff = replace(_PAUSES)  # a copy, as it counts the failures of this child
         self._has_started = False
         self._last_end: str | None = None
         self._next_start: datetime | None = None
@@ -125,7 +126,7 @@ class Child:
         finally:
             forgiving.cancel()
         self._has_started = self._has_started or loop.time() - began >= _STARTED_SECONDS
-        self._backoff.next_pause()
+        self._backoff.next_pause()  # after the timer: the end of a life that was forgiven counts as the first in a row
         return ending
 
     def _forgive(self) -> None:
@@ -178,6 +179,7 @@ class Child:
             # What the process itself started is in its group; left alone it would keep the pipe and outlive us.
             _kill_group(process.pid)
             self._process = None
+            # For the last lines; what has left the group may keep the pipe open for ever.
             await asyncio.wait([pump], timeout=1.0)
             pump.cancel()
 
@@ -185,6 +187,7 @@ class Child:
         """Copies the output into the log file, line by line; a line longer than the limit is cut into pieces."""
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         rest = b""
+        # Not `readline`: it raises on a long line, and then nobody empties the pipe and the child stands still.
         while chunk := await process.stdout.read(LINE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > LINE_BYTES:

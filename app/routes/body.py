@@ -19,6 +19,7 @@ from app.routes.access import service_of
 
 T = TypeVar("T")
 
+# `errors()` makes objects of every fault: beyond this number they are only counted.
 _MOST_LISTED = 1000
 _TAGS = {"item", "batch"}
 
@@ -40,6 +41,8 @@ async def read_body(request: Request, shape: TypeAdapter[T]) -> T:
     try:
         return shape.validate_json(raw)
     except ValidationError as error:
+        # The fast parser's "not JSON" is always one error alone. What it could not parse is tried again below, to say
+        # where.
         if error.error_count() > 1 or error.errors(include_input=False)[0]["type"] != "json_invalid":
             raise _invalid(error, service_of(request).settings.max_texts) from None
     try:
@@ -47,7 +50,7 @@ async def read_body(request: Request, shape: TypeAdapter[T]) -> T:
         return shape.validate_python(json.loads(raw.decode()))
     except ValidationError as error:
         raise _invalid(error, service_of(request).settings.max_texts) from None
-    except RecursionError:
+    except RecursionError:  # the fast parser has a limit of its own; this is the slow one's
         raise Problem(400, "The body is nested too deeply.", slug="not-json") from None
     except ValueError as error:
         raise Problem(400, f"The body is not JSON: {_where(error)}.", slug="not-json") from None

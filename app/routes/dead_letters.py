@@ -72,5 +72,5 @@ async def decide_dead_letter(request: Request, sample_id: SampleId) -> Response:
     decision = DeadLetterDecision(body.action, body.reason, body.by or "api")
     sample = await service.ports.samples.decide_dead(checked(sample_id), decision)
     if sample.state is SampleState.QUEUED:
-        service.announcer.announce([sample.id])
+        service.announcer.announce([sample.id])  # else only the sweep would find it, later
     return json_response(fields_of(DeadLetterOut, sample))

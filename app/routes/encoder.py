@@ -30,6 +30,7 @@ async def get_encoder(request: Request) -> Response:
     served = await served_version(ports.ledger, ports.artefacts)
     if served is None:
         raise Conflict(problem=_NOTHING)
+    # Asked anew: what the watch knows may be ten seconds old, and this is read after a change.
     contradictions = await service.contradictions.refresh()
     digest = (await ports.ledger.get(served.version)).encoder_digest
     try:

@@ -14,7 +14,7 @@ from app.serving.event_feed import Listener
 
 router = APIRouter(tags=["events"])
 
-_LARGEST = 2**63 - 1
+_LARGEST = 2**63 - 1  # ids are 64-bit integers in SQL, which refuses larger ones
 
 
 class _EventResponse(StreamingResponse):
@@ -61,5 +61,6 @@ async def follow_events(
     """Without `after` or `Last-Event-ID` the stream begins now. So it does with an id that is beyond the newest of this
     home; a first event `position_reset` says so then.
     """
+    # A browser that connects again repeats the URL with its old `after`; the header says how far it has come since.
     start = last_event_id if last_event_id is not None else after
     return _EventResponse(await service_of(request).feed.listen(start))

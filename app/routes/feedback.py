@@ -65,8 +65,10 @@ async def give_feedback(
     check_count("items", len(items), service.settings.max_texts)
     key = None
     if idempotency_key is not None:
+        # The bytes that `read_body` has read are kept by the request. The digest is of these and not of the parsed
+        # items: the same JSON written otherwise is another body.
         key = _key(idempotency_key, await request.body())
-    service.backlog.admit(len(items))
+    service.backlog.admit(len(items))  # before SQL is asked for anything
     in_batch = isinstance(body, FeedbackBatch)
     samples = await _samples(service, items, in_batch=in_batch)
     try:
@@ -83,6 +85,7 @@ async def give_feedback(
         (sample.task, sample.text, receipt.label or sample.label)
         for sample, receipt in zip(samples, receipts, strict=True)
     ]
+    # After the commit: what the encoder reads of a text changes nothing that was stored.
     warnings = await warnings_of(service.engine, service.ports.samples, labelled)
     return json_response(
         {"items": [_receipt(receipt, more) for receipt, more in zip(receipts, warnings, strict=True)]},
@@ -136,6 +139,7 @@ async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch:
         except UnknownPrediction as error:
             faults.append(Fault(index, "prediction_id", str(error)))
     if faults:
+        # `accept` is not reached, so the faults of the other items are asked for here: one answer names all of them.
         others = (await service.ports.samples.examine(list(samples.values()))).faults
         places = list(samples)
         faults += [Fault(places[entry.index], entry.field, entry.problem) for entry in others]
@@ -170,6 +174,7 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
 
 def checked(sample_id: str) -> str:
     """The id, if it can be one; raises `SampleNotFound`."""
+    # Not asked of SQL, which refuses some of what a path may hold (PostgreSQL a NUL).
     if not _ID.fullmatch(sample_id):
         raise SampleNotFound(sample_id=sample_id)
     return sample_id

@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from pawl.domain.forms import clean_name
 
-_LARGEST = 2**63 - 1
+_LARGEST = 2**63 - 1  # positions are 64-bit integers in SQL, which refuses larger ones
 _LONGEST = 200
 _Name = Annotated[str, AfterValidator(clean_name)]
 

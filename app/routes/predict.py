@@ -47,10 +47,12 @@ async def predict(request: Request) -> Response:
     if body.wait_ms > settings.max_wait_ms:
         detail = f"at most {settings.max_wait_ms}"
         raise invalid_body(f"#/wait_ms: {detail}", [{"detail": detail, "pointer": "#/wait_ms"}])
+    # Only now: it drops what else `receive` brings, so the body has to be complete.
     with ended_with_client(request.receive):
         if body.min_version is not None:
             await service.engine.wait_for(body.min_version, body.wait_ms / 1000)
         with service.engine.lease() as version:
+            # Of the leased version: a swap meanwhile may bring the task or take it away.
             head = version.manifest.heads.get(body.task)
             if head is None:
                 raise UnknownTask(task=body.task, version=version.number, known=sorted(version.manifest.heads))
@@ -58,6 +60,7 @@ async def predict(request: Request) -> Response:
                 raise OneLabel(task=body.task, label=", ".join(head.labels))
             answers = await _answers(service, version, texts, body.task, min(body.top_k, len(head.labels)))
             number = version.number
+    # After the lease: while JSON is made no replaced version has to stay in memory.
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
     predictions: list[dict[str, object]] = [
         {"id": id, "label": answer.label, "score": answer.score, "scores": answer.scores, "novelty": answer.novelty}
@@ -81,6 +84,7 @@ async def _answers(
         return await service.batcher.submit(version, texts, task=task, top_k=top_k)
     known = service.answers.find(version.number, task, top_k, texts)
     fresh: dict[str, Answer] = {}
+    # Once each: a text that comes twice in a request has one answer.
     missing = list(dict.fromkeys(text for text, answer in zip(texts, known, strict=True) if answer is None))
     if missing:
         computed = await service.batcher.submit(version, missing, task=task, top_k=top_k)

@@ -60,5 +60,5 @@ async def review_quarantined(request: Request, sample_id: SampleId) -> Response:
     review = Review(body.action, body.reason, body.by or "api")
     sample = await service.ports.samples.review(checked(sample_id), review)
     if sample.state is SampleState.QUEUED:
-        service.announcer.announce([sample.id])
+        service.announcer.announce([sample.id])  # else only the sweep would find it, later
     return json_response(fields_of(QuarantinedOut, sample))

@@ -93,5 +93,6 @@ async def promote_version(request: Request, number: Number) -> Response:
 )
 async def ask_consolidation(request: Request) -> Response:
     """The learner starts one when it can; `/v1/events` tells how it goes. A body, if there is one, is not read."""
+    # In SQL and not on the stream: it survives a restart of the learner, and needs no Redis (ADR 0025).
     await service_of(request).ports.ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     return json_response({"state": "asked"}, 202)

@@ -46,6 +46,8 @@ class Background:
         self._tasks.clear()
 
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        # Never reset, as nobody tells when a loop is well again: one that fails now and then waits longer each time, at
+        # most the 30 s of the default.
         backoff = Backoff()
         while True:
             try:

@@ -59,12 +59,16 @@ class EventFeed:
         self._wake()
 
     def _wake(self) -> None:
+        # A new event for the waits to come. Each listener holds the one that it took before it read, so that a change
+        # while it reads ends its wait at once.
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Asks SQL for the newest event's id while somebody listens."""
         while not self._closed:
+            # No query where nobody listens. `_last_id` is old after such a pause: the first look then wakes listeners
+            # for an empty page, which does no harm.
             await self._wanted.wait()
             try:
                 newest = await self._ledger.last_event_id()
@@ -86,10 +90,11 @@ class EventFeed:
             raise Draining
         if self._listeners >= self._limit:
             raise QueueFull(queue="event listener", limit=self._limit, retry_after=_RETRY_AFTER_SECONDS)
+        # Before the query: requests that come while it runs must find the place taken, or the limit could be passed.
         self._listeners += 1
         try:
             newest = await self._ledger.last_event_id()
-        except BaseException:
+        except BaseException:  # also a cancelled request, whose place nobody else would give back
             self._leave()
             raise
         self._wanted.set()
@@ -105,6 +110,8 @@ class EventFeed:
     async def _stream(self, after: int, first: bytes = b"") -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n" + first
         while True:
+            # Both before the page is read: an event that is written after the read sets `changed`, and when the feed is
+            # closed meanwhile there is one more page, with what was written until then.
             changed, is_last = self._changed, self._closed
             page = await self._page(after)
             for event in page:
@@ -125,7 +132,7 @@ class EventFeed:
             with budget(self._server_seconds):  # a stream outlives the budget of its request
                 return await self._ledger.events(after, _PAGE)
         except StoreUnavailable:
-            return []
+            return []  # the same ids are asked for again, with the next event or heartbeat
 
 
 def _reset(asked: int, newest: int) -> bytes:
@@ -138,5 +145,6 @@ def _reset(asked: int, newest: int) -> bytes:
 def encode(event: Event) -> bytes:
     """One event in the `text/event-stream` format; `data` is JSON with `created_at` beside the payload."""
     data = json.dumps({"created_at": event.created_at.isoformat(), **event.payload})
+    # A line break would end the field, and what follows would be read as another one.
     kind = event.type.replace("\n", " ").replace("\r", " ")
     return f"id: {event.id}\nevent: {kind}\ndata: {data}\n\n".encode()

@@ -90,6 +90,8 @@ class Service:
         try:
             yield
         finally:
+            # In this order: nothing new comes in; the loops end, so that one writer at a time empties the buffers; the
+            # last batches are answered; what they left in the buffers is written.
             self.drain()
             await background.stop()
             await self.batcher.close()

@@ -96,6 +96,7 @@ class ServiceClient:
             try:
                 return int(self._client.request("GET", "/readyz").get("version") or 0)
             except RequestRefused as error:
+                # A success without JSON: another program listens there, which is not the same as not ready.
                 if error.status < httpx.codes.BAD_REQUEST:
                     raise
                 return None

@@ -104,7 +104,7 @@ def ago(moment: datetime | str | None) -> str:
     then = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     seconds = max(0.0, (datetime.now(UTC) - then).total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
+        if seconds >= 2 * size:  # below two of a unit the smaller one says more: `90 min`
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 

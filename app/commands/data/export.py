@@ -61,7 +61,7 @@ async def export_samples(settings: Settings, request: ExportRequest) -> None:
     counts: Counter[str] = Counter()
     async with open_stores(settings) as stores:
         live = await stores.ledger.live()
-        total = await stores.samples.count(where)
+        total = await stores.samples.count(where)  # for the bar; the rows are of the moment in which `stream` begins
         with _target(request.path) as file, progress_bar() as bar:
             step = bar.add_task("exporting", total=total)
             writer = _writer(format, file)
@@ -121,6 +121,8 @@ def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
         "quarantined_by": sample.quarantined_by.value if sample.quarantined_by else None,
         "created_at": sample.created_at.isoformat(),
         "updated_at": sample.updated_at.isoformat(),
+        # What was chosen for the head goes into every row: an import into an empty home takes it over and gives the
+        # same model.
         "encoder": live.encoder_digest if live else None,
         "regularisation": chosen,
         "temperature": head.temperature if head else None,
@@ -149,7 +151,7 @@ class _Csv:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._put([COLUMNS], "utf-8-sig")
+        self._put([COLUMNS], "utf-8-sig")  # the mark only here: in later rows it would be a character
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._put([[self._cell(name, row[name]) for name in COLUMNS] for row in rows], "utf-8")
@@ -175,6 +177,8 @@ class _Parquet:
 
         numbers = dict.fromkeys(("weight", "emphasis", "regularisation", "temperature"), pa.float64())
         types = numbers | {"pinned": pa.bool_(), "learned_in_version": pa.int64()}
+        # Given, not inferred: a column that is empty in the first page would get the type `null`, and later rows not
+        # fit.
         self._schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
         self._writer = ParquetWriter(file, self._schema)
         self._table = pa.Table

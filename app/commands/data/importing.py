@@ -68,6 +68,8 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
     name, rows, bad = _read(settings, request)
     async with open_stores(settings, migrate=True) as stores:
         await check_settings(settings, stores)
+        # Asked without storing, so that all bad rows are named together with those of the file; `accept` asks again in
+        # its transaction.
         refused = await _refused(stores, [_item(request, name, row) for row in rows], rows)
         bad = sorted([*bad, *refused], key=lambda row: row.line)
         lines = {row.line for row in refused}
@@ -77,6 +79,7 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         accept = request.accept or await _restored(stores, kept)
         items, imports = _together([_item(request, name, row) for row in kept], kept, name, accept)
         receipts = await _accept(stores, items, imports)
+        # After the commit, so that a learner finds the rows of the ids it is given.
         await announce(
             settings, [receipt.id for receipt in receipts if receipt.is_new and receipt.state is SampleState.QUEUED]
         )
@@ -108,7 +111,7 @@ def _read(settings: Settings, request: ImportRequest) -> tuple[str, list[Row], l
                 bad.append(row)
             else:
                 good.append(row)
-            if len(good) > settings.max_queued:
+            if len(good) > settings.max_queued:  # while reading, so that memory is bounded as well
                 raise CommandFailed(
                     f"{source.name} holds more than {settings.max_queued} rows; nothing was imported",
                     "Cut it into several files, or raise PAWL_MAX_QUEUED.",
@@ -127,6 +130,7 @@ async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequenc
 
     Raises `CommandFailed` where it is the task that is not there.
     """
+    # Reversed: of several faults of a row the first one stays.
     faults = {fault.index: fault for fault in reversed((await stores.samples.examine(items)).faults)}
     if task := next((fault.problem for fault in faults.values() if fault.field == "task"), None):
         # not a fault of any row: the command line names the task, once for all of them
@@ -136,6 +140,7 @@ async def _refused(stores: HomeStores, items: Sequence[NewSample], rows: Sequenc
 
 def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
     """Returns one row for each text of a task: the last one. In an export no text occurs twice."""
+    # Two labels of one text in one transaction have no order in time; here the file's order says which is newer.
     latest = {(_task(request, row), digest_text(row.text)): row for row in rows if row.attributes is None}
     return [row for row in rows if row.attributes is not None] or list(latest.values())
 

@@ -75,13 +75,15 @@ class RowOutcomes:
             receipt.id for receipt in stored.receipts if not receipt.is_new and receipt.state is not SampleState.GOLDEN
         ]
         for sample in await stores.samples.get_many(known):
-            if sample.import_id not in mine:
+            if sample.import_id not in mine:  # those of this import are counted above
                 replaced = sample.replaced_by is not None
                 reason = None if replaced else sample.reason
                 counts[sample.task, sample.label, sample.state, reason, replaced] += 1
         kept = 0
         for item, receipt in zip(stored.items, stored.receipts, strict=True):
             if item.hold is not None and receipt.is_new:
+                # Counted above as an outcome; they were quarantined where they were exported, so here nothing was
+                # refused.
                 counts[item.task, receipt.label or item.label, receipt.state, item.hold.reason, False] -= 1
                 kept += 1
         groups = [ImportOutcome(*group, count) for group, count in counts.most_common() if count > 0]
@@ -129,6 +131,7 @@ class Summary:
             "changed": stored.changed,
             "golden": stored.golden,
             "learned": outcomes.learned,
+            # By a newer label in the store, and by a later row of the same file.
             "replaced": outcomes.replaced + stored.rows - len(stored.receipts),
             "kept_in_quarantine": outcomes.kept,
             "not_learned": [

@@ -27,6 +27,7 @@ async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer 
     live = await stores.ledger.live()
     if live is None:
         return None
+    # The path, not `open`: a measurement is not worth verifying all digests of a version.
     folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
     try:
         return await asyncio.to_thread(lambda: TextTokenizer(folder, EncoderSpec.from_file(folder / SPEC_FILE)))
@@ -47,6 +48,7 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
             f"truncated: {sums.truncated} of {sums.texts} texts have more tokens than the encoder takes "
             f"({tokenizer.max_tokens}); it does not see what comes after them"
         )
+    # (task, digest of what is read) -> label -> digests of whole texts. The encoder tells nothing in a group apart.
     labels: dict[tuple[str, str], dict[str, set[str]]] = {}
     for (task, text, label), reading in zip(rows, read, strict=True):
         if reading.cut is not None:

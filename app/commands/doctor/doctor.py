@@ -54,7 +54,7 @@ def _print(findings: list[Finding]) -> None:
         table.add_column(heading, overflow="fold")
     for finding in findings:
         style = styles[finding.outcome]
-        detail = finding.detail.replace("[", r"\[")
+        detail = finding.detail.replace("[", r"\[")  # else rich takes a bracket for markup
         table.add_row(finding.part, f"[{style}]{finding.outcome}[/]", detail)
         if finding.remedy:
             table.add_row("", "", f"-> {finding.remedy}".replace("[", r"\["))
@@ -96,6 +96,7 @@ def _encoder(settings: Settings) -> Finding:
     try:
         source = find_encoder(settings.encoder, settings.encoder_sha256)
     except PawlError as error:
+        # Without torch only `pawl serve` can run here, which does not need it.
         outcome = CheckResult.FAIL if find_spec("torch") is not None else CheckResult.WARN
         return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
     known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
@@ -112,6 +113,7 @@ async def _database(settings: Settings) -> list[Finding]:
     try:
         async with open_stores(settings) as stores:
             findings = [await check_database(settings, stores, where)]
+            # All checks below ask the database: each would only repeat what is wrong with it.
             if findings[0].outcome is CheckResult.FAIL:
                 return findings
             checks = {
@@ -129,6 +131,7 @@ async def _database(settings: Settings) -> list[Finding]:
         return [fail("database", f"{where}: {error}", "Feedback is refused until it answers.")]
 
 
+# A check that cannot be made is a finding itself, and those after it are still made.
 async def _guarded(part: str, check: Coroutine[Any, Any, Finding]) -> Finding:
     try:
         return await check

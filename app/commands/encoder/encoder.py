@@ -109,6 +109,7 @@ async def set_encoder(
             raise CommandFailed(_NOTHING, _FIRST)
         made = served.origin
         choice = wanted_choice(settings, None if made is None else made.choice, _absolute(encoder), prefix)
+        # Looked for here too, so that a wrong name is told to the person who wrote it and not in the learner's log.
         source = await asyncio.to_thread(find_encoder, choice.encoder, choice.encoder_sha256)
         if made is not None and made.source_digest == source.digest() and _same(made.choice, choice):
             print_line(f"version {served.version} is made with this encoder and these settings already; nothing to do")
@@ -137,6 +138,7 @@ def _absolute(encoder: str) -> str:
 
 
 def _same(made: EncoderChoice, asked: EncoderChoice) -> bool:
+    # Without the name: the caller compares the sources by digest, and one encoder may be named by folder or by hub id.
     return replace(made, encoder="", encoder_sha256=None) == replace(asked, encoder="", encoder_sha256=None)
 
 

@@ -77,6 +77,7 @@ async def learn_all(
     loop = asyncio.get_running_loop()
     deadline, asked_at = None if seconds is None else loop.time() + seconds, datetime.now(UTC)
     trouble = _Trouble(stores, await stores.ledger.last_event_id())
+    # Only from here on: what a learner that is gone said of the encoder, and events before, may have been mended since.
     child: _Child | None = None
     try:
         begun = loop.time()
@@ -90,6 +91,7 @@ async def learn_all(
             learner = await live_learner(stores)
             if (problem := await trouble.look(learner)) is not None:
                 return problem
+            # Another learner has the lease, so the one that was started here only stands by.
             if child is not None and learner is not None and not child.is_holder(learner):
                 await child.stop()
                 child = None
@@ -163,6 +165,7 @@ class _Trouble:
             self._tell(str(problem))
             if now - self._since > _TROUBLE_SECONDS:
                 return f"the learner is in trouble and goes on when it is over: {problem}"
+        # A first version that failed is an event of its own (worker/updates/bootstrap.py), not a `problem`.
         for event in await self._stores.ledger.events(self._last, _EVENT_PAGE):
             self._last = event.id
             if event.type == "bootstrap_failed":
@@ -198,6 +201,8 @@ class _Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            # Ctrl-C in the terminal reaches this command alone, which then stops the learner so that it gives its lease
+            # back.
             start_new_session=True,
         )
         return cls(process)
@@ -215,12 +220,13 @@ class _Child:
             self._process.kill()
             await asyncio.wait([self.finished])
         if self.finished.done():
-            self.finished.exception()
+            self.finished.exception()  # fetched, or asyncio reports an exception that nobody saw
 
 
 async def _wait_for(process: asyncio.subprocess.Process) -> None:
     assert process.stderr is not None  # noqa: S101 - a pipe was asked for
     tail: deque[bytes] = deque(maxlen=20)
+    # To the end, though only the tail is shown: the learner would stand still before a full pipe.
     while chunk := await process.stderr.read(2**16):
         tail.extend(chunk.splitlines())
     if await process.wait() != 0:
@@ -238,7 +244,7 @@ async def wait_until_served(settings: Settings, number: int) -> bool:
         while True:
             try:
                 served = int((await client.get("/readyz")).json().get("version") or 0)
-            except httpx.ConnectError:
+            except httpx.ConnectError:  # nothing listens; every other failure may pass
                 return False
             except (httpx.HTTPError, AttributeError, TypeError, ValueError):
                 served = 0

@@ -47,6 +47,7 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
     """The stores; with `migrate` the home and the schema are made or brought up to date first."""
     if migrate:
         make_home(settings)
+    # The learner's limit (30 s), not that of a request: an import is one transaction of all its rows (ADR 0026).
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         if migrate:

@@ -145,6 +145,7 @@ def follow(service: ServiceClient, change_id: str) -> Json:
         change = service.get(f"/v1/labels/changes/{change_id}")
         if change["state"] == "pending":
             return None
+        # Applied is not yet served: the service loads the version a moment after its promotion.
         return change if (service.served() or 0) >= (change["version"] or 0) else None
 
     return wait_for(settled, f"{change_id} still waits; is the learner running? See `pawl status`.")

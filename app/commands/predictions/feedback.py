@@ -65,6 +65,7 @@ def _follow(service: ServiceClient, feedback_id: str) -> Json:
         if state["state"] == "queued":
             return None
         learned = state.get("learned_in_version")
+        # Learned is not yet served: the service loads the version a moment after its promotion.
         return state if learned is None or (service.served() or 0) >= learned else None
 
     return wait_for(settled, f"{feedback_id} is still queued; is the learner running? See `pawl status`.")

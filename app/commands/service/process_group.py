@@ -38,6 +38,7 @@ class Group:
 
     def start(self, supervisor: Supervisor, environment: Mapping[str, str], settings: Settings) -> None:
         """Starts the processes; each has its share of the cores unless the settings say how many threads."""
+        # Else each of them would take as many threads as there are cores.
         threads = settings.threads or max(1, thread_count(0) // self.count)
         handle = self.socket.fileno()
         for number, name in enumerate(self.names, start=1):
@@ -51,6 +52,8 @@ class Group:
 def group(settings: Settings) -> Iterator[Group]:
     """Listens, and makes the folder, for the block. Raises `CommandFailed` where the port cannot be had."""
     try:
+        # Opened here and inherited: while a child is started again the kernel goes on queueing connections, and none is
+        # refused.
         listening = socket.create_server((settings.host, settings.port), family=_family(settings.host), backlog=2048)
     except OSError as error:
         raise CommandFailed(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error

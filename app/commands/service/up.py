@@ -61,6 +61,7 @@ def up(settings: Settings, *, demo: bool) -> None:
 @contextlib.contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     """Holds the home's lock; the kernel lets go of it when the process dies, however that happens."""
+    # "a+", not "w": opening must not empty the file of the one that runs, whose process id is told.
     with (home / LOCK_FILE).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,6 +82,7 @@ def free_port(host: str, port: int) -> int:
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
+            # As the service does: without it a port whose connections were closed a moment ago looks taken.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             return int(probe.getsockname()[1])
@@ -105,7 +107,7 @@ class _Run:
             "PAWL_HOME": str(self._home),
             "PAWL_HOST": settings.host,
             "PAWL_PORT": str(settings.port),
-            "PYTHONUNBUFFERED": "1",
+            "PYTHONUNBUFFERED": "1",  # else a child's last lines are lost with it when it is killed
         }
         self._status = Status("starting", console=notes)
         self._begun = datetime.now(UTC)
@@ -135,15 +137,17 @@ class _Run:
     def _watch_signals(self, stop: asyncio.Event) -> None:
         def asked() -> None:
             if stop.is_set():
-                self._supervisor.hurry()
+                self._supervisor.hurry()  # a second Ctrl-C: nobody wants to wait any longer
             stop.set()
 
+        # SIGHUP: the terminal was closed, and the children are to end in order then too.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, asked)
 
     async def _start(self) -> str:
         """Starts all parts in order and returns the line to print when they are ready."""
         async with open_stores(self._settings, migrate=True) as stores:
+            # Before any part is started: a contradiction is told at once, and nothing has to be stopped again.
             await check_settings(self._settings, stores)
         await self._start_redis()
         settings = self._settings
@@ -175,6 +179,7 @@ class _Run:
             return
         program = find_redis_server()
         if program is None:
+            # For this process, and for its children: nobody is to look for the embedded server's socket.
             self._settings = settings.model_copy(update={"redis_url": SecretStr("none")})
             self._env["PAWL_REDIS_URL"] = "none"
             self._tell(f"no redis-server or valkey-server on this machine: {SQL_ALONE}. {GET_REDIS}")
@@ -213,6 +218,7 @@ class _Run:
                     raise CommandFailed(
                         f"none of the {queued} texts that waited could be learned", f"See {self._home / 'logs'}."
                     )
+                # Learned is not yet served: what is told as ready answers with the version that learned what waited.
                 if number is not None and not waiting and (live is None or number >= live.number):
                     return number or None
                 what = "waiting for the service"
@@ -247,9 +253,11 @@ class _Run:
             return None
 
     async def _stop(self) -> None:
+        # First, so that no command finds the address of a service that is about to end.
         for name in (RUN_FILE, PARTS_FILE):
             (self._home / name).unlink(missing_ok=True)
         apps = ["app"] if self._members is None else self._members.names
+        # Redis last: apps and learner still announce and acknowledge while they end.
         await self._supervisor.stop([*apps, "worker"], STOP_SECONDS)
         await self._supervisor.stop(["redis"], STOP_REDIS_SECONDS)
 

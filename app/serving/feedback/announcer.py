@@ -50,6 +50,7 @@ class Announcer:
 
     async def flush(self) -> None:
         """Sends what is queued now; never raises for a stream that is gone."""
+        # Before the queue is read: ids that come while the stream is asked set it again, and `run` flushes once more.
         self._filled.clear()
         while self._pending:
             ids = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_IN_ONE_CALL))]

@@ -23,6 +23,7 @@ async def warnings_of(
     live = engine.live
     readings = []
     if live is not None:
+        # Tokenising is CPU work: on the event loop all other requests would wait for it.
         readings = await asyncio.to_thread(live.classifier.read, [text for _, text, _ in labelled])
     if live is None or not readings:
         return [()] * len(labelled)

@@ -61,10 +61,14 @@ class BacklogWatch:
 
     def add(self, count: int) -> None:
         """Counts items accepted since the last refresh."""
+        # What other processes accept is seen only at the next refresh: together they may pass the limit by a second's
+        # worth.
         self._length += count
 
     async def newest(self) -> LearningStatus | None:
         """As of now; as of the last answer where SQL gives none, and at once where it has just given none."""
+        # A server that stands still would cost every request all of its `server_seconds`; `refresh` in the background
+        # finds out when it answers again.
         if not self._is_away:
             with suppress(StoreUnavailable):
                 return await self.refresh()

@@ -39,6 +39,7 @@ class GroupMetrics:
 
     def write(self) -> None:
         """Writes the page, whole or not at all: another process may be reading it."""
+        # Without fsync: after a crash of the machine nobody reads it.
         write_atomic(self._folder / f"{self._name}.prom", self._metrics.exposition(), durable=False)
 
     def exposition(self) -> bytes:
@@ -46,7 +47,7 @@ class GroupMetrics:
         pages = {self._name: self._metrics.exposition().decode()}
         for path in sorted(self._folder.glob("*.prom")):
             with suppress(FileNotFoundError):  # the folder goes with the processes
-                pages.setdefault(path.stem, path.read_text(encoding="utf-8"))
+                pages.setdefault(path.stem, path.read_text(encoding="utf-8"))  # of its own it has a newer page
         registry = CollectorRegistry()
         registry.register(_Joined(pages))
         return generate_latest(registry)

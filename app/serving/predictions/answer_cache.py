@@ -35,6 +35,7 @@ class AnswerCache:
             self._version = version
             self._answers.clear()
         if version != self._version:
+            # A request that leased the version before a swap: the answers of the newer one are not its own.
             return [None] * len(texts)
         known = [self._answers.get((task, top_k, text)) for text in texts]
         for text, answer in zip(texts, known, strict=True):

@@ -31,6 +31,7 @@ from pawl.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+# Two threads, 16 texts and the equal shares in `_fill` were measured: docs/log.md, 2026-11-25, two batches in flight.
 _THREADS = 2
 _ENOUGH = 16  # texts being computed: the other thread takes no more, and where no more wait the threads share them
 _FEWEST = 4  # texts worth sharing
@@ -71,6 +72,7 @@ class Batcher:
         self._limit = settings.predict_queue
         self._timeout_ms = settings.predict_timeout_ms
         self._metrics = metrics
+        # From here to `_arrived`, and `_idle`: shared with the compute threads, changed only under `_arrived`.
         self._jobs: deque[_Job] = deque()
         self._computing: list[_Slice] = []
         self._waiting = 0
@@ -97,7 +99,7 @@ class Batcher:
             self._arrived.notify_all()
         for thread in self._threads:
             if thread.ident is not None:
-                await asyncio.to_thread(thread.join)
+                await asyncio.to_thread(thread.join)  # the event loop goes on: it delivers the last batches' answers
         while self._jobs:
             self._fail(self._jobs.popleft(), Draining())
         self._waiting = 0
@@ -108,6 +110,7 @@ class Batcher:
         """
         with self._arrived:
             oldest = min((job.deadline for job in (*self._jobs, *(part.job for part in self._computing))), default=None)
+        # A job keeps its deadline only; it came `predict_timeout_ms` before that.
         return 0.0 if oldest is None else max(0.0, time.monotonic() - (oldest - self._timeout_ms / 1000))
 
     async def submit(
@@ -130,6 +133,8 @@ class Batcher:
             self._waiting += len(texts)
             self._arrived.notify()
         try:
+            # The threads skip jobs whose deadline is over; this ends the wait for one whose batch itself takes too
+            # long.
             async with asyncio.timeout(seconds):
                 return await job.future
         except TimeoutError:
@@ -142,6 +147,7 @@ class Batcher:
             if batch:
                 self._compute(batch)
                 with self._arrived:
+                    # Slices are compared by identity (`eq=False`): equal texts of two requests are two slices.
                     self._computing = [part for part in self._computing if part not in batch]
                     self._arrived.notify()
 
@@ -152,6 +158,7 @@ class Batcher:
             while not self._closed and (not self._jobs or self._busy()):
                 self._arrived.wait()
             if self._wait_seconds:
+                # Releases the lock: the other thread may take all that waits meanwhile, and the batch is empty then.
                 self._arrived.wait_for(
                     lambda: self._waiting >= self._max_batch or self._closed, timeout=self._wait_seconds
                 )
@@ -171,6 +178,7 @@ class Batcher:
     def _fill(self) -> list[_Slice]:
         batch: list[_Slice] = []
         room = self._max_batch
+        # Ceiling of an equal share for each thread that waits for work; this one counts as idle until it has its batch.
         if self._waiting <= _ENOUGH:
             room = min(room, max(_FEWEST, -(-self._waiting // self._idle)))
         now = time.monotonic()
@@ -181,6 +189,7 @@ class Batcher:
                 self._waiting -= job.left
                 self._metrics.expired_texts.inc(job.left)
                 continue
+            # By identity, not by number: a batch has one forward pass with one encoder and one product with its heads.
             if batch and batch[0].job.classifier is not job.classifier:
                 break
             count = min(room, job.left)
@@ -219,6 +228,7 @@ class Batcher:
         self._call_soon(_deliver, batch, answers)
 
     def _call_soon(self, call: Callable[..., object], *args: object) -> None:
+        # A future may be touched only on its loop's thread.
         if self._loop is not None:
             self._loop.call_soon_threadsafe(call, *args)
 
@@ -235,6 +245,7 @@ def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], ReadingTotals
     texts = [text for part in batch for text in part.texts]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     once = list(places)
+    # z: (texts once, d). `read` of the same list in the same thread takes over the tokens that `embed` made.
     z = classifier.embed(once)
     readings = classifier.read(once)
     if len(places) < len(texts):  # the same text for two tasks, or from two clients, is embedded once
@@ -253,6 +264,7 @@ def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[TextReading
     results: list[list[Answer]] = [[] for _ in batch]
     for task in {part.job.task for part in batch}:
         members = [index for index, part in enumerate(batch) if part.job.task == task]
+        # One product for all requests of a task, each of which then keeps its own first `top_k`.
         top_k = max(batch[index].job.top_k for index in members)
         of_task = np.concatenate([rows[index] for index in members])
         answers = iter(

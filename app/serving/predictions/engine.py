@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class ServedClassifier(Protocol):
-    """What serving needs of a loaded version. Plain sync; the methods run in the batcher's thread."""
+    """What serving needs of a loaded version. Plain sync; the methods run in threads, several at a time."""
 
     @property
     def number(self) -> int:
@@ -92,6 +92,7 @@ class Engine:
         self._metrics = metrics
         self._waiters = 0
         self._max_waiters = max_waiters
+        # Makes a new error for each request: one that is raised again and again collects the tracebacks of all.
         self._absence: Callable[[], PawlError] = not_looked_yet
         metrics.backend_failures.set_function(self._backend_failures)
         metrics.leased_versions.set_function(lambda: len(self._replaced))
@@ -141,11 +142,13 @@ class Engine:
             yield version.classifier
         finally:
             version.leases -= 1
+            # The live version is never let go here, however often its leases go to 0.
             if version.leases == 0 and version in self._replaced:
                 self._release(version)
 
     def swap(self, classifier: ServedClassifier) -> bool:
         """Puts a warm classifier live; false, and nothing happens, when its number is not above the live one's."""
+        # Invariant 7, monotonic reads: a load that ended late takes no client back to an older version.
         if classifier.number <= self.number:
             return False
         old, self._live = self._live, LoadedVersion(classifier)
@@ -164,12 +167,14 @@ class Engine:
         self._metrics.drained.inc()
         log.info("version_drained", version=version.number)
 
+    # A fresh event each time: those who wait for a still later version look again and wait for the next swap.
     def _wake_waiters(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     def drain(self) -> None:
         """Refuses new requests from now on; those that hold a lease finish."""
+        # Those who wait for a version get `Draining` now, instead of after their time.
         self._draining = True
         self._wake_waiters()
 
@@ -185,9 +190,11 @@ class Engine:
         self._waiters += 1
         try:
             async with asyncio.timeout(seconds):
+                # Nothing is awaited between the look and the wait, so no swap can come between them.
                 while self.number < number and not self._draining:
                     await self._changed.wait()
         except TimeoutError:
+            # `check_ready` first: where there is no version at all, its reason is the answer.
             raise VersionNotReached(wanted=number, live=self.check_ready().number) from None
         finally:
             self._waiters -= 1

@@ -13,6 +13,8 @@ from pawl.settings import Settings
 log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 0.05
+# Five looks: one that comes late does not end the pressure. It expires by itself, so an app that died while it was busy
+# does not keep a consolidation from going on.
 _HOLDS_MS = 250
 
 

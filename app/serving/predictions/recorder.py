@@ -23,6 +23,7 @@ from pawl.settings import Settings
 log = structlog.get_logger(__name__)
 
 _WRITE_EVERY_SECONDS = 0.05
+# Three times the pause between two writes of the process that answered.
 _OTHERS_WRITE_WITHIN_SECONDS = 0.15
 _ROWS_PER_WRITE = 1000
 
@@ -88,10 +89,12 @@ class PredictionRecorder:
     async def flush(self) -> None:
         """Writes everything that is buffered now. Raises `StoreUnavailable`."""
         while self._buffer:
-            rows = list(itertools.islice(self._buffer.values(), _ROWS_PER_WRITE))
+            rows = list(itertools.islice(self._buffer.values(), _ROWS_PER_WRITE))  # a copy: answers come in meanwhile
             await self._predictions.write(rows)
             # removed only now: until the commit, a look-up has to find them here
             for row in rows:
-                if self._buffer.pop(row.id, None) is not None:
+                if self._buffer.pop(row.id, None) is not None:  # the limit may have dropped it meanwhile
                     self._characters -= len(row.text)
+        # Nothing is awaited since the buffer was seen empty, so no answer came in whose signal would be lost here.
+        # After a failure it stays set, and `run` tries again.
         self._filled.clear()

@@ -70,7 +70,7 @@ class Reloader:
             try:
                 async for number in self._stream.version_hints():
                     backoff.reset()
-                    if number > self._engine.number:
+                    if number > self._engine.number:  # any other hint costs no query
                         self._hinted.set()
             except StreamUnavailable as error:
                 if not backoff.failures:
@@ -90,6 +90,7 @@ class Reloader:
 
     async def look(self) -> None:
         """Asks SQL for the live version and loads it where it is newer than the one that serves."""
+        # Before SQL is asked: a hint that comes while it answers is another look.
         self._hinted.clear()
         try:
             live = await self._ledger.live()
@@ -108,7 +109,7 @@ class Reloader:
             classifier = await asyncio.to_thread(self._load_beside, live)
         except Exception as error:  # noqa: BLE001 - whatever breaks a load, the old version goes on serving
             await self._note_failure(live.number, error)
-            if not self._engine.number:
+            if not self._engine.number:  # nothing serves yet; else what serves goes on
                 await self._fall_back(live)
             return
         self._failure = None
@@ -125,6 +126,7 @@ class Reloader:
             while page := await self._ledger.page(older, _PAGE):
                 older = page[-1].number
                 for version in page:
+                    # Only what has served before: a refused one or a candidate never does (invariant 4).
                     if not version.artefacts_kept or version.state is not VersionState.RETIRED:
                         continue
                     try:
@@ -147,6 +149,7 @@ class Reloader:
 
     def _load_beside(self, version: Version) -> ServedClassifier:
         """Opens, verifies, loads and warms up; runs in a thread."""
+        # In a thread, without a lock: only `look` swaps, and it waits for this.
         live = self._engine.live
         current = live.classifier if live is not None else None
         reuse = current is not None and current.manifest.encoder_digest == version.encoder_digest
@@ -156,6 +159,7 @@ class Reloader:
             prefix = ENCODER_FOLDER + "/"
             in_memory = frozenset(sha for path, sha in current.manifest.files.items() if path.startswith(prefix))
         folder = self._artefacts.open(version.number, skip=in_memory)
+        # That the files fit their manifest was verified; that the manifest is the promoted one only SQL can say.
         if folder.manifest.encoder_digest != version.encoder_digest or folder.manifest.heads != version.heads:
             raise ArtefactCorrupt(path=str(folder.path), problem="the manifest is not the one that was promoted")
         classifier = self._load(folder, current.encoder if current is not None and reuse else None)
@@ -191,6 +195,7 @@ class Reloader:
         serving = self._engine.number
         failed = f"version {number} could not be loaded ({problem}). Run `pawl doctor`."
         self._engine.explain_absence(partial(Unavailable, problem=failed))
+        # One log line and one event for a problem, not for each try.
         if before is not None and before.problem == problem:
             return
         log.error(LOAD_FAILED_EVENT, version=number, serving=serving or None, problem=problem)

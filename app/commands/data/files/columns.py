@@ -100,4 +100,4 @@ def _guess(names: list[str], known: tuple[str, ...]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip(" \ufeff\u200b").casefold()
+    return unicodedata.normalize("NFKC", name).strip(" \ufeff\u200b").casefold()  # marks that no editor shows

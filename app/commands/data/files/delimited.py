@@ -22,12 +22,14 @@ _NAMES = {NONE: "none", "\t": "tab", "\\t": "\t", "tab": "\t"}
 _LOOKED_AT = 200
 _TAB_FORMATS = {"tsv"}
 _CHUNK = 2**20
+# A file without line breaks must not be held in memory whole.
 _LONGEST_LINE = 2**26
 
 
 def read_delimited(source: Source, reading: Reading, format: str, max_bytes: int) -> Contents:
     """CSV or TSV, its delimiter and encoding found where they are not told."""
     encoding = named_encoding(reading.encoding) if reading.encoding else detect(source.file, source.name)
+    # The module's own limit of 131,072 characters is below what a text may have. It holds for the whole process.
     csv.field_size_limit(max(max_bytes, 2**17))
     skipped, marked = _sep_line(source, encoding)
     delimiter = _told_delimiter(reading.delimiter) or marked
@@ -76,6 +78,7 @@ class Lines:
             except UnicodeError as error:
                 raise self._wrong(error) from error
             lines = list(io.StringIO(text, newline=""))
+            # Also a line that ends with \r: its \n may be the first character of the next chunk.
             rest = lines.pop() if more and lines and not lines[-1].endswith("\n") else ""
             if len(rest) > _LONGEST_LINE:
                 raise CommandFailed(f"line {self.number + len(lines) + 1} of {self._source.name} does not end")
@@ -117,6 +120,7 @@ def _detect_delimiter(source: Source, encoding: Encoding) -> str:
         if width < 2:
             return False, 0.0, 0
         same = sum(len(row) == width for row in rows) / len(rows)
+        # Compared in this order; of equals `max` takes the first of `DELIMITERS`.
         return known_columns(rows[0]), same, width
 
     best = max(DELIMITERS, key=fitness)

@@ -18,6 +18,7 @@ from app.commands.console.terminal import EXIT_USAGE, CommandFailed
 
 _CHUNK = 2**20
 _SAMPLE = 2**18
+# UTF-32 before UTF-16, whose little-endian mark is the beginning of that of UTF-32.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -62,6 +63,7 @@ def named_encoding(name: str) -> Encoding:
             f"there is no encoding {name!r}", "For example utf-8, utf-16, cp1252, gb18030.", EXIT_USAGE
         ) from None
     if codec.name == "utf-8":
+        # Also where there is no mark; where there is one it does not become a character of the first column's name.
         return Encoding("utf-8-sig", "UTF-8")
     return Encoding(codec.name, _NAMES.get(codec.name, codec.name))
 
@@ -73,6 +75,7 @@ def detect(file: BinaryIO, name: str) -> Encoding:
     for mark, codec, called in _MARKS:
         if head.startswith(mark):
             return Encoding(codec, called, damaged=codec == "utf-8-sig")
+    # Before UTF-8: ASCII text in UTF-16 is valid UTF-8 too, with a NUL after each letter.
     if (wide := _wide(head)) is not None:
         return Encoding(wide, _NAMES[wide])
     sound, broken = _count_utf8(file)
@@ -127,6 +130,7 @@ def _count_utf8(file: BinaryIO) -> tuple[int, int]:
         chunk = file.read(_CHUNK)
         text = decoder.decode(chunk, final=not chunk)
         if not text.isascii():
+            # What `surrogateescape` makes of bytes that are not UTF-8.
             bad = sum("\udc80" <= c <= "\udcff" for c in text)
             sound, broken = sound + sum(c > "\x7f" for c in text) - bad, broken + bad
         if not chunk:

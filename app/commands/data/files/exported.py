@@ -24,6 +24,7 @@ COLUMNS = (
 )
 _NEEDED = frozenset(COLUMNS) - {"id", "origin", "learned_in_version", "created_at", "updated_at"}
 _APOSTROPHE = "'"
+# The apostrophe too: else an import would take away one that the text itself begins with.
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", _APOSTROPHE)
 _LEAVING = {SampleState.REJECTED, SampleState.DEAD, SampleState.RETRACTED}
 

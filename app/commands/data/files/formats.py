@@ -38,6 +38,8 @@ def opened(path: Path) -> Iterator[Source]:
     with ExitStack() as stack:
         try:
             if path == STANDARD_INPUT:
+                # Format, encoding and delimiter are found by reading, then the rows are read from the beginning: a pipe
+                # cannot.
                 file: BinaryIO = stack.enter_context(tempfile.TemporaryFile(prefix="pawl-"))
                 shutil.copyfileobj(sys.stdin.buffer, file)
                 name = STANDARD_INPUT_NAME
@@ -77,7 +79,7 @@ def kind_of(source: Source) -> str:
         if head.startswith(magic):
             raise CommandFailed(f"{source.name} is {what}", advice, EXIT_USAGE)
     if head.startswith(b"PK\x03\x04"):
-        return "xlsx"
+        return "xlsx"  # or another archive: `read_sheet` says so
     if head.startswith(b"PAR1"):
         return "parquet"
     suffix = Path(source.name).suffix.lower()

@@ -65,6 +65,7 @@ def as_text(value: Any) -> str | None:
         return value
     if isinstance(value, Cell):
         raise ValueError(f"it is {value.what}")  # noqa: TRY004 - of the file, not of the program
+    # Before `int`, of which `bool` is a subclass: True would become the text "1".
     if isinstance(value, bool):
         raise ValueError(f"it is a truth value ({value}), not text")  # noqa: TRY004 - of the file, not of the program
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):

@@ -72,6 +72,7 @@ def _check_archive(source: Source) -> Marks:
     try:
         with zipfile.ZipFile(source.file) as archive:
             members = archive.infolist()
+            # As the archive declares them; zipfile reads no more of a member than it declares.
             unpacked, packed = (
                 sum(member.file_size for member in members),
                 sum(member.compress_size for member in members),
@@ -100,6 +101,8 @@ def _open(source: Source, wanted: str | None, marks: Marks) -> tuple[str, list[s
     source.file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+        # openpyxl gives kept values or formulas, not both. Only where there are formulas is the file read twice, to
+        # tell a formula without a kept value from an empty cell.
         values = load_workbook(source.file, read_only=True, data_only=True)
         formulas = load_workbook(source.file, read_only=True, data_only=False) if marks.formulas else None
     names = [sheet.title for sheet in values.worksheets]
@@ -137,7 +140,7 @@ def _marks(archive: zipfile.ZipFile) -> Marks:
             while piece := sheet.read(2**20):
                 formulas = formulas or b"<f>" in before + piece or b"<f " in before + piece
                 merged = merged or b"<mergeCell" in before + piece
-                before = piece[-16:]
+                before = piece[-16:]  # a tag may lie across two pieces
     return Marks(formulas, merged)
 
 
