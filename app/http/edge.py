@@ -33,6 +33,7 @@ class Edge:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        # Exact paths only, without what a router does for parameters, slashes at the end or HEAD.
         route = self._direct.get((scope["method"], scope["path"]))
         if route is not None:
             scope["route"] = route  # known before the wrappers, so that a refusal too is counted under its name

@@ -34,6 +34,7 @@ def limit_body(app: ASGIApp, most_bytes: int) -> ASGIApp:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
+            # While it comes, so that no more than the limit and one chunk is ever in memory.
             check(received)
             return message
 

@@ -130,6 +130,7 @@ def _key(value: str, raw: bytes) -> IdempotencyKey:
 async def _samples(service: Service, items: Sequence[FeedbackItem], *, in_batch: bool) -> list[NewSample]:
     """The items as samples; raises one `Problem` that lists every fault where a prediction is not known."""
     wanted = [entry.prediction_id for entry in items if entry.prediction_id is not None]
+    # One look-up for all items: each of its own would wait anew for what another process has not written yet.
     known = await service.recorder.find(wanted) if wanted else {}
     samples: dict[int, NewSample] = {}
     faults: list[Fault] = []

@@ -33,6 +33,7 @@ async def get_model(request: Request) -> Response:
         **_learning(await service.backlog.newest()),
         "contradictions": [str(each) for each in service.contradictions.found],
         "version_problem": service.reloader.problem,
+        # A file that the supervisor writes: another process, so nothing but the disk knows of it.
         "parts": [_part(part) for part in await asyncio.to_thread(read_parts, service.settings.home_path)],
         "transport": "redis" if service.ports.stream.carries else "sql",
         "transport_problem": service.stream.problem,

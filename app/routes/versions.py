@@ -75,6 +75,7 @@ async def promote_version(request: Request, number: Number) -> Response:
         content = {"dry_run": True, "target": number, "kind": seen.kind, "live": live, "effect": seen.effect.to_json()}
         return json_response(content)
     try:
+        # `str`: without a dry run the body's validator has seen to it that there is one.
         made = await promote_again(number, reason=str(body.reason), promoted_by="api", ports=ports)
     except ArtefactCorrupt as error:
         raise Conflict(problem=f"version {number} cannot serve. {error}") from error

@@ -18,6 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def _encodable(value: str) -> str:
     if not value.isascii():
         try:
+            # JSON may escape half a surrogate pair; no database and no tokenizer takes it.
             value.encode()
         except UnicodeEncodeError:
             raise ValueError("it holds a lone surrogate, which is no character") from None

@@ -19,6 +19,7 @@ class PromoteRequest(StrictBody):
         json_schema_extra={"examples": [{"reason": "version 12 confuses refunds"}, {"dry_run": True}]}
     )
 
+    # Above `reason`, whose validator sees only the fields before it.
     dry_run: bool = Field(default=False, description="Only say what it would do.")
     reason: Line | None = Field(default=None, validate_default=True)
 

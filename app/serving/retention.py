@@ -36,6 +36,7 @@ class Retention:
         """Applies the limits once a minute."""
         while True:
             try:
+                # Background work has no budget; the app's own limit for an answer (2 s) is too short for these.
                 with each_answer_within(_ANSWER_SECONDS):
                     await self.apply(datetime.now(UTC))
             except StoreUnavailable as error:

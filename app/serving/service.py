@@ -99,6 +99,8 @@ class Service:
 
     async def _flush(self) -> None:
         try:
+            # Ids that the stream does not get are found by the sweep; answers that are not written are lost for
+            # feedback.
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await self.announcer.flush()
                 await self.recorder.flush()

@@ -54,6 +54,7 @@ def import_(
     Exit status: 0 all learned, 1 nothing was imported, 2 the file or an option cannot be used, 3 some rows were left
     out, refused or are not learned yet (the output says which and why).
     """
+    # Here and not above: `pawl --help` and the other commands start without what files need.
     from app.commands.data.files.records import Reading
     from app.commands.data.importing import ImportRequest, import_file
 

@@ -248,6 +248,7 @@ async def _learn(
     imports: Sequence[NewImport],
 ) -> str | None:
     """Waits for the rows of this file, also for those that an interrupted import of it left queued."""
+    # They belong to the import of the command that was interrupted, so they are waited for by their ids.
     known = [entry.id for entry in receipts if not entry.is_new and entry.state is SampleState.QUEUED]
     awaited = AwaitedSamples([entry.id for entry in imports], known)
     queued = await awaited.left(stores)

@@ -45,6 +45,7 @@ def serve(
     One process keeps two cores busy; more pay on machines with many, or in front of a GPU.
     """
     settings = settings_with(workers=workers)
+    # With a handle it is one of the group's own children, whose environment may say PAWL_WORKERS too.
     if settings.workers > 1 and handle is None:
         from app.commands.service.process_group import serve_group
 

@@ -59,6 +59,7 @@ async def until_it_fits(prepare: Callable[[], Awaitable[None]]) -> None:
             notes.print(f"{error} The learner stands by until it fits.", markup=False, soft_wrap=True)
             return
         except StoreUnavailable as error:
+            # Said once: it is asked every five seconds, for hours if need be.
             if str(error) != last_problem:
                 last_problem = str(error)
                 notes.print(f"{last_problem} Waiting for it.", markup=False, soft_wrap=True)

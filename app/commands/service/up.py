@@ -38,6 +38,8 @@ from pawl.streams.rehearsal import rehearse
 
 LOCK_FILE = "up.lock"
 _REDIS_SECONDS = 20.0
+# The app drains for 5 s (the default of `drain_seconds`) and writes its buffers within 1.5; with Redis after it all is
+# gone within ten seconds, Docker's default.
 STOP_SECONDS = 6.5
 """What app and worker have to end in order before they are killed; Redis has `STOP_REDIS_SECONDS` after them."""
 STOP_REDIS_SECONDS = 1.5
@@ -130,6 +132,7 @@ class _Run:
             if not stopping.done() and failing.done():
                 raise failing.result()
         finally:
+            # Also a start that is under way: else it would go on starting parts while they are stopped.
             for task in (starting, stopping, failing):
                 task.cancel()
             await self._stop()

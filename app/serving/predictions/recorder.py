@@ -46,6 +46,7 @@ class PredictionRecorder:
         for prediction in predictions:
             self._buffer[prediction.id] = prediction
             self._characters += len(prediction.text)
+        # Two limits: by number alone a few thousand long texts would fill the memory while SQL is away.
         while len(self._buffer) > self._limit or self._characters > self._character_limit:
             _, dropped = self._buffer.popitem(last=False)
             self._characters -= len(dropped.text)

@@ -102,6 +102,7 @@ class Reloader:
             return
         if live.number <= self._engine.number or not self._is_due(live.number):
             return
+        # Said only while nothing serves yet; beside a version that serves nobody asks for the absence.
         loading = f"version {live.number} is being loaded; ask again in a moment."
         self._engine.explain_absence(partial(Unavailable, problem=loading))
         started = time.perf_counter()
@@ -162,6 +163,7 @@ class Reloader:
         # That the files fit their manifest was verified; that the manifest is the promoted one only SQL can say.
         if folder.manifest.encoder_digest != version.encoder_digest or folder.manifest.heads != version.heads:
             raise ArtefactCorrupt(path=str(folder.path), problem="the manifest is not the one that was promoted")
+        # The same encoder is taken over: it is most of the memory and of the time that a load costs.
         classifier = self._load(folder, current.encoder if current is not None and reuse else None)
         self._warm_up(classifier)
         return classifier
