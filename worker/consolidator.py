@@ -150,6 +150,7 @@ class Consolidator:
 
     async def start(self, state: LearnerState, cause: Cause, stream: FeedbackStream) -> _Child:
         """Starts the child on the live version; it stands still while the stream tells of pressure."""
+        self._seen = None  # should the start fail (a full disk), the request is looked for again, and found
         folder = self.prepare(state, cause)
         command = module_command("worker.consolidation", str(folder))
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

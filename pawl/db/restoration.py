@@ -31,5 +31,7 @@ async def restore_replaced(
         ]
         superseded = await connection.scalars(select(table.c.id).where(same_text, table.c.superseded))
         back = replaced_since(version, change, alike, set(superseded))
-        await lock_samples(connection, sorted(back))
-        await move_samples(connection, dict.fromkeys(back, Move(SampleState.QUEUED, RESTORED)), now)
+        locked = await lock_samples(connection, sorted(back))
+        # A client may have taken one back between the reading and the lock (PostgreSQL); then it stays out.
+        still = [id for id, sample in locked.items() if sample.replaced_by is not None]
+        await move_samples(connection, dict.fromkeys(still, Move(SampleState.QUEUED, RESTORED)), now)

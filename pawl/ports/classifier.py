@@ -28,7 +28,7 @@ class Encoder(Protocol):
         """d, the length of z."""
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings z, shape (len(texts), d), unit length, in the order of the texts."""
+        """Embeddings z, shape (len(texts), d), each layer's part of unit length, in the order of the texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,18 @@ def stop_or_write(bad: Sequence[BadRow], good: int, path: Path, *, skip: bool, m
 
 def _write(bad: Sequence[BadRow], path: Path) -> Path:
     """Writes the rows beside the file or, where that cannot be done, into a new temporary folder."""
-    name = "standard-input" if path == STANDARD_INPUT else path.name
-    rows = [json.dumps({"line": b.line, "problem": b.problem, "row": b.raw}, default=str) + "\n" for b in bad]
-    for folder in (path.parent, Path(tempfile.mkdtemp(prefix="pawl-"))):
-        target = folder / f"{name}.rejected.jsonl"
-        try:
-            target.write_text("".join(rows), encoding="utf-8")
-        except OSError:
-            continue
-        return target
-    raise CommandFailed("the skipped rows cannot be written anywhere; nothing was imported")
+    name = f"{'standard-input' if path == STANDARD_INPUT else path.name}.rejected.jsonl"
+    content = "".join(json.dumps({"line": b.line, "problem": b.problem, "row": b.raw}, default=str) + "\n" for b in bad)
+    try:
+        return _written(path.parent / name, content)
+    except OSError:  # a folder that may be read only
+        pass
+    try:
+        return _written(Path(tempfile.mkdtemp(prefix="pawl-")) / name, content)
+    except OSError as error:
+        raise CommandFailed("the skipped rows cannot be written anywhere; nothing was imported") from error
+
+
+def _written(target: Path, content: str) -> Path:
+    target.write_text(content, encoding="utf-8")
+    return target

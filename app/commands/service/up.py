@@ -38,10 +38,9 @@ from pawl.streams.rehearsal import rehearse
 
 LOCK_FILE = "up.lock"
 _REDIS_SECONDS = 20.0
-# The app drains for 5 s (the default of `drain_seconds`) and writes its buffers within 1.5; with Redis after it all is
-# gone within ten seconds, Docker's default.
-STOP_SECONDS = 6.5
-"""What app and worker have to end in order before they are killed; Redis has `STOP_REDIS_SECONDS` after them."""
+# The app writes its buffers within that. With the default of `drain_seconds` (5) and Redis after it all is gone within
+# ten seconds, Docker's default.
+FLUSH_SECONDS = 1.5
 STOP_REDIS_SECONDS = 1.5
 _POLL_SECONDS = 0.2
 
@@ -261,7 +260,7 @@ class _Run:
             (self._home / name).unlink(missing_ok=True)
         apps = ["app"] if self._members is None else self._members.names
         # Redis last: apps and learner still announce and acknowledge while they end.
-        await self._supervisor.stop([*apps, "worker"], STOP_SECONDS)
+        await self._supervisor.stop([*apps, "worker"], self._settings.drain_seconds + FLUSH_SECONDS)
         await self._supervisor.stop(["redis"], STOP_REDIS_SECONDS)
 
     def _write_run_file(self) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.versions import CONSOLIDATION_ASKED, CONSOLIDATION_STARTED
+from pawl.ports import FeedbackStream
 from pawl.settings import Settings
 from worker import consolidator
 from worker.consolidator import Consolidator
@@ -53,3 +54,15 @@ async def test_a_request_made_while_no_learner_ran_is_found_and_one_that_was_met
     assert not await _started_on(database, tmp_path).take_cause(_STATE)
     await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     assert await _started_on(database, tmp_path).take_cause(_STATE)
+
+
+async def test_a_request_whose_start_failed_is_found_again(database: AsyncEngine, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file stands where the jobs' folder would be made")
+    learner, ledger = _started_on(database, home), SqlVersionLedger(database)
+    await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
+    cause, stream = await learner.take_cause(_STATE), cast("FeedbackStream", None)
+    assert cause
+    with pytest.raises(OSError, match="Not a directory"):
+        await learner.start(_STATE, cause, stream)
+    assert await learner.take_cause(_STATE) == cause

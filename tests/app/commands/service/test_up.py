@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.commands.service.up import STOP_REDIS_SECONDS, STOP_SECONDS
+from app.commands.service.up import FLUSH_SECONDS, STOP_REDIS_SECONDS
+from pawl.settings import Settings
 from tests.app.commands.processes import Up, environment, eventually, pawl, pawl_json, processes_of
 from tests.polling import has_ended
 
@@ -224,7 +225,7 @@ def test_ctrl_c_during_the_first_training_leaves_nothing(short_folder: Path, tin
 
 def test_a_stop_is_bounded() -> None:
     """Ten seconds were promised. That the limits are kept, tests/app/local/test_supervisor.py shows."""
-    assert STOP_SECONDS + STOP_REDIS_SECONDS < 9.0
+    assert Settings().drain_seconds + FLUSH_SECONDS + STOP_REDIS_SECONDS < 9.0
 
 
 def test_logs_are_json_in_the_home(up: Up) -> None:
