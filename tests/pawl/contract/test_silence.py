@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from pawl.db.silence import Silence
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("pawl.db.silence.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pawl.db.silence.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
