@@ -108,13 +108,7 @@ async def _open_ports(settings: Settings) -> AsyncIterator[Ports]:
         stream = open_stream(settings, ledger)
         try:
             yield Ports(
-                samples=SqlSampleStore(
-                    engine,
-                    heldout_fraction=settings.heldout_fraction,
-                    idempotency_hours=settings.idempotency_retention_hours,
-                    closed_labels=settings.closed_labels,
-                    most_bytes=settings.max_body_bytes,
-                ),
+                samples=SqlSampleStore.of(engine, settings),
                 predictions=SqlPredictionLog(engine),
                 ledger=ledger,
                 labels=SqlLabelStore(engine),

@@ -76,7 +76,7 @@ async def open_learner(settings: Settings) -> AsyncIterator[LearnerLoop]:
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     ledger = SqlVersionLedger(engine, clock)
     ports = LearnerPorts(
-        samples=SqlSampleStore(engine, clock, heldout_fraction=settings.heldout_fraction),
+        samples=SqlSampleStore.of(engine, settings, clock),
         ledger=ledger,
         labels=SqlLabelStore(engine, clock),
         artefacts=FolderArtefactStore(settings.artefacts_path, [settings.encoders_path]),

@@ -167,7 +167,7 @@ class Pawl:
         self._retune = retune
         self.root = root = settings.home_path / f"pawl-{number}"
         self._database = database = _new_database(root)
-        self.samples = SqlSampleStore(database, heldout_fraction=settings.heldout_fraction)
+        self.samples = SqlSampleStore.of(database, settings)
         self.ledger = WatchedLedger(database)
         self._artefacts = FolderArtefactStore(root / "artefacts")
         labels, stream = SqlLabelStore(database), SqlAlone(self.ledger)

@@ -23,6 +23,7 @@ from pawl.db.tasks import tasks_with
 from pawl.domain.errors import SampleNotFound
 from pawl.domain.samples import Backlog, Move, Sample, SampleState, Split
 from pawl.domain.versions import LedgerAction
+from pawl.settings import Settings
 
 # Of the oldest samples, which show the fraction they were split at; a start must not read millions.
 SPLITS_LOOKED_AT = 5000
@@ -58,6 +59,18 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         self._most_bytes = most_bytes
         self._heldout_fraction = heldout_fraction
         self._idempotency_life = timedelta(hours=idempotency_hours)
+
+    @classmethod
+    def of(cls, engine: AsyncEngine, settings: Settings, clock: Clock | None = None) -> SqlSampleStore:
+        """The store that the settings ask for."""
+        return cls(
+            engine,
+            clock,
+            heldout_fraction=settings.heldout_fraction,
+            idempotency_hours=settings.idempotency_retention_hours,
+            closed_labels=settings.closed_labels,
+            most_bytes=settings.max_body_bytes,
+        )
 
     async def get(self, sample_id: str) -> Sample:
         """See `SampleStore.get`."""

@@ -88,7 +88,7 @@ _items = st.lists(
 
 
 @given(calls=st.lists(_items, min_size=1, max_size=3), seed=st.integers(0, 9), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_consolidation_never_trains_on_what_the_store_holds_out(
     calls: list[list[NewSample]], seed: int, data: st.DataObject
 ) -> None:

@@ -69,7 +69,7 @@ async def _run(folder: Path, settings: Settings, progress: Progress) -> None:
     configure_training(settings.threads)
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
-        samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
+        samples = SqlSampleStore.of(engine, settings)
         stores = TrainingStores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         await consolidate(folder, stores, settings, progress)
     finally:

@@ -48,7 +48,7 @@ def _tune(runner: asyncio.Runner, settings: Settings, trials: int, minutes: floa
     engine = connect(settings.sql_url, settings.learner_server_seconds)
     try:
         runner.run(check_current(engine))
-        samples = SqlSampleStore(engine, heldout_fraction=settings.heldout_fraction)
+        samples = SqlSampleStore.of(engine, settings)
         stores = TrainingStores(samples, SqlVersionLedger(engine), FolderArtefactStore(settings.artefacts_path))
         split = runner.run(split_store(stores.samples, stores.ledger, settings))
         unseen = len(split.fresh)

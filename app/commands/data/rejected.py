@@ -10,6 +10,7 @@ from pathlib import Path
 from app.commands.console.terminal import CommandFailed, notes
 from app.commands.data.files.formats import STANDARD_INPUT
 from app.commands.data.files.rows import BadRow
+from pawl.files import write_atomic
 
 _SHOWN = 20
 
@@ -59,5 +60,5 @@ def _write(bad: Sequence[BadRow], path: Path) -> Path:
 
 
 def _written(target: Path, content: str) -> Path:
-    target.write_text(content, encoding="utf-8")
+    write_atomic(target, content, durable=False)
     return target

@@ -54,13 +54,7 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
             await upgrade(engine)
         yield HomeStores(
             engine=engine,
-            samples=SqlSampleStore(
-                engine,
-                heldout_fraction=settings.heldout_fraction,
-                idempotency_hours=settings.idempotency_retention_hours,
-                closed_labels=settings.closed_labels,
-                most_bytes=settings.max_body_bytes,
-            ),
+            samples=SqlSampleStore.of(engine, settings),
             ledger=SqlVersionLedger(engine),
         )
     finally:

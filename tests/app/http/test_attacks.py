@@ -132,7 +132,7 @@ values = st.recursive(
 bodies = st.dictionaries(names, values, max_size=5) | values
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_body_is_a_500(target: Target, data: st.DataObject) -> None:
     method, path = data.draw(st.sampled_from([call for call in target.calls if call[0] in {"POST", "PATCH", "DELETE"}]))

@@ -243,7 +243,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.R
         runner.run(context.__aexit__(None, None, None))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(POSTS), values, st.binary(max_size=20) | st.none())
 def test_no_body_is_ever_a_5xx_and_nothing_refused_is_stored(
     fuzzed: tuple[asyncio.Runner, World, httpx.AsyncClient], path: str, value: object, raw: bytes | None

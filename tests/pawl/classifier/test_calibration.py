@@ -52,7 +52,7 @@ def test_no_targets_give_the_prior_and_few_stay_near_it() -> None:
     assert 0.1 < fit_temperature(scores, (targets + 1) % 3) < 0.6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 2**31))
 def test_any_scores_give_a_temperature_within_its_bounds(n: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

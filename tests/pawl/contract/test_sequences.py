@@ -254,7 +254,6 @@ def test_any_sequence_of_calls_keeps_the_invariants() -> None:
         settings=settings(
             max_examples=15,
             stateful_step_count=10,
-            deadline=None,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
             database=None,
             suppress_health_check=list(HealthCheck),

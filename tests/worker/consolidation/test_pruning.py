@@ -40,7 +40,7 @@ def _blocks(encoder: TorchEncoder) -> list[tuple[nn.Linear, nn.Linear]]:
     return found
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.sets(st.integers(0, WIDTH - 1), min_size=32, max_size=32))
 def test_neurons_that_do_nothing_go_first_and_are_not_missed(idle: set[int]) -> None:
     encoder = TorchEncoder(exported_tiny_encoder()[0])

@@ -37,7 +37,7 @@ def _lead(task: TaskModel, candidate: Proposal, example: LabelledFeatures) -> fl
 
 
 @given(seed=st.integers(0, 10_000), label=st.sampled_from("bc"))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_smallest_weight_that_does_it_is_found(seed: int, label: str) -> None:
     """A text in the midst of class a is said to be of another class."""
     task, _ = _taught(limit=100.0)

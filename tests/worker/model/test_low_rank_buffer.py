@@ -16,7 +16,7 @@ SIZE = 7
     seed=st.integers(0, 2**31),
     settled=st.sets(st.integers(0, 11)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_what_was_added_at_every_moment(widths: list[int], seed: int, settled: set[int]) -> None:
     torch.manual_seed(seed)
     right = torch.randn(SIZE, SIZE, dtype=torch.float64)

@@ -65,7 +65,7 @@ def take(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
 @given(steps=st.lists(STEP, min_size=1, max_size=14))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_interleaving_equals_the_direct_solve(
     dtype: torch.dtype, tolerance: float, steps: list[tuple[str, int, int, int]]
 ) -> None:

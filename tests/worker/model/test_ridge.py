@@ -45,7 +45,7 @@ def relative_error(found: torch.Tensor, right: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_interleaving_of_adds_and_removes_gives_the_direct_solve(dtype: torch.dtype, data: st.DataObject) -> None:
     dimension, classes = data.draw(st.integers(1, 24)), data.draw(st.integers(1, 5))
     regularisation = data.draw(st.sampled_from([0.03, 0.1, 1.0]))
@@ -86,7 +86,7 @@ def test_a_row_that_is_nearly_all_there_is_can_leave_in_float32() -> None:
 
 
 @given(order=st.permutations(range(20)), cut=st.integers(1, 19))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_and_batching_do_not_matter(order: list[int], cut: int) -> None:
     change = rows(3, 20, 12, 3)
     one, other = RidgeHead(12, 0.1), RidgeHead(12, 0.1)

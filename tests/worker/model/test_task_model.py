@@ -22,7 +22,7 @@ def test_class_weights_step_at_powers_of_two() -> None:
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12), st.booleans()), min_size=1, max_size=10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_weights_equal_the_direct_solve_while_classes_grow_and_shrink(steps: list[tuple[str, int, bool]]) -> None:
     task, known = learner(), list[LabelledFeatures]()
     for number, (label, count, leave) in enumerate(steps):

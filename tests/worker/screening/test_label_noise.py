@@ -84,7 +84,7 @@ def test_a_burst_one_by_one_is_held_from_the_floor_on_and_what_was_learned_of_it
 
 
 @given(seed=st.integers(0, 10**6), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_order_and_no_cutting_into_batches_lets_a_burst_through(seed: int, sizes: list[int]) -> None:
     """Of 40 wrong labels among 160 right ones none is in the head at the end but fewer than a flow needs."""
     everything = honest(160) + flow(40)
@@ -101,7 +101,7 @@ def test_no_order_and_no_cutting_into_batches_lets_a_burst_through(seed: int, si
 
 
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 19)), max_size=50), max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_confirmations_are_never_held_and_the_window_is_bounded(batches: list[list[tuple[int, int]]]) -> None:
     screen = NoiseDetector(Settings(quarantine_window=50))
     for batch in batches:

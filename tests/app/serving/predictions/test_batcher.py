@@ -39,7 +39,7 @@ requests = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(requests, st.integers(1, 5), st.integers(1, 3))
 def test_order_is_kept_and_each_answer_is_of_the_leased_version_under_swaps(
     plan: list[tuple[list[str], int, bool]], max_batch: int, threads: int

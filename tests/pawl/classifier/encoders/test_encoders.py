@@ -76,7 +76,7 @@ def test_an_embedding_does_not_depend_on_its_company(onnx: OnnxEncoder) -> None:
     assert np.array_equal((alone @ weights).argmax(1), (together @ weights).argmax(1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.sampled_from(WORDS), max_size=40))
 def test_any_texts_come_back_in_their_order(texts: list[str]) -> None:
     z = _tiny().encode(texts)
