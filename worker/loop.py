@@ -17,8 +17,8 @@ import structlog
 
 from pawl.backoff import Backoff, pause_unless
 from pawl.domain.errors import ParentNotLive, StoreUnavailable
+from pawl.domain.learner import EncoderState
 from pawl.domain.samples import Sample
-from pawl.domain.versions import EncoderState
 from pawl.json_values import Json
 from pawl.ports import StreamEntry, StreamUnavailable
 from pawl.settings import Settings

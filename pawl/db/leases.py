@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pawl.clock import Clock
 from pawl.db.engine import insert_or, reading, writing
 from pawl.db.tables import leases
-from pawl.domain.versions import LearnerStatus
+from pawl.domain.learner import LearnerStatus
 from pawl.json_values import Json
 
 _LEARNER = "learner"

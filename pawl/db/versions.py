@@ -221,8 +221,6 @@ async def _select(connection: AsyncConnection, *conditions: Any, limit: int | No
 
 def _version(row: Row[*tuple[Any, ...]]) -> Version:
     values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's documented name for it
-    heads = {
-        task: HeadInfo(head["digest"], tuple(head["labels"]), head["temperature"]) for task, head in row.heads.items()
-    }
+    heads = {task: HeadInfo.from_json(head) for task, head in row.heads.items()}
     values.update(kind=VersionKind(row.kind), state=VersionState(row.state), heads=heads)
     return Version(**values)

@@ -10,7 +10,9 @@ A version's folder:
     encoder/encoder.json          pooling, normalisation, maximal length, dimension, prompt
     encoder/reference.safetensors embeddings of some texts by transformers, by which backends are proven
     features.safetensors          `projection`, shape (M, d_0), float32
-    heads/<task>.safetensors      `weights` (p, C), `offsets` (C,), float32
+    heads/<task>.safetensors      the semantic head: `weights` (p, C), `offsets` (C,), float32
+    lexical/<task>.safetensors    the lexical head, where there is one: `weights` (size, C), float32, what its novelty
+                                  needs, and `kept`, uint64, the texts that it never answers alone
     novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32
 """
 
@@ -31,8 +33,13 @@ MANIFEST_FILE = "manifest.json"
 
 
 def head_file(task: str) -> str:
-    """Path of a task's head inside the folder. Task names are restricted to `[a-z0-9_-]` when they are accepted."""
+    """Path of a task's semantic head inside the folder. Names of tasks are restricted to `[a-z0-9_-]`."""
     return f"heads/{task}.safetensors"
+
+
+def lexical_file(task: str) -> str:
+    """Path of a task's lexical head inside the folder."""
+    return f"lexical/{task}.safetensors"
 
 
 def novelty_file(task: str) -> str:
@@ -71,10 +78,7 @@ class Manifest:
             # such.
             if value["format"] != FORMAT:
                 raise ArtefactCorrupt(path=path, problem=f"format {value['format']!r}, this Pawl reads {FORMAT}")
-            heads = {
-                str(task): HeadInfo(str(h["digest"]), tuple(map(str, h["labels"])), float(h["temperature"]))
-                for task, h in value["heads"].items()
-            }
+            heads = {str(task): HeadInfo.from_json(head) for task, head in value["heads"].items()}
             return Manifest(
                 version=int(value["version"]),
                 parent=None if value["parent"] is None else int(value["parent"]),

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from pawl.domain.reading import TextReading
+
+AnsweredBy = Literal["words", "meaning", "both"]
+"""Which heads spoke: the lexical one alone, the semantic one alone, or both, stacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,12 @@ class Answer:
     """What a classifier says of one text: its best labels, best first, and how unusual the text is.
 
     `novelty` is in [0, 1]: the share of the task's known texts that were less unusual than this one, each before it was
-    known itself. `warnings` say what the encoder could not read of it.
+    known itself. `by` says which heads spoke, `warnings` what the encoder could not read of the text.
     """
 
     scores: tuple[LabelScore, ...]
     novelty: float
+    by: AnsweredBy = "meaning"
     warnings: tuple[str, ...] = ()
 
     @property

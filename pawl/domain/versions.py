@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from pawl.domain.labels import LabelChange
 from pawl.domain.quarantine import Doubt, QuarantineKind
@@ -43,13 +44,81 @@ class LedgerAction(StrEnum):
     ENCODER = "encoder"
 
 
+HeadName = Literal["semantic", "lexical"]
+"""The heads that a task can have: on the encoder's features, and on the words and characters of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalInfo:
+    """One task's lexical head as a version names it.
+
+    digest       SHA-256 of its file.
+    size         numbers that a text's words and characters are hashed to.
+    temperature  of the answers that it gives alone.
+    words        how many times it counts in the pair once both heads' scores have one scale.
+    semantic     the semantic head's share of the pair's scores; 0 where there is no encoder.
+    lexical      its own share; the two add up to 1.
+    threshold    the margin from which on it answers alone, without the encoder; None: never.
+    share        of the leave-one-out items, how many it answers alone, in [0, 1].
+    loss         points that the threshold may cost, as it was set (`PAWL_FAST_ANSWERS_LOSS`); None: off.
+    """
+
+    digest: str
+    size: int
+    temperature: float
+    words: float
+    semantic: float
+    lexical: float
+    threshold: float | None = None
+    share: float | None = None
+    loss: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """One task's head as a version names it. `digest` is the SHA-256 of its file."""
+    """One task's heads as a version names them.
+
+    digest       SHA-256 of the semantic head's file.
+    labels       in the order of the columns of both heads.
+    temperature  of the pair; of the semantic head where there is no lexical one.
+    lexical      the lexical head; None where there is none.
+    """
 
     digest: str
     labels: tuple[str, ...]
     temperature: float
+    lexical: LexicalInfo | None = None
+
+    @staticmethod
+    def from_json(value: Json) -> HeadInfo:
+        """Parses what `dataclasses.asdict` made of one; `KeyError`, `TypeError` or `ValueError` where it is odd."""
+        lexical = value["lexical"]
+        return HeadInfo(
+            str(value["digest"]),
+            tuple(map(str, value["labels"])),
+            float(value["temperature"]),
+            None if lexical is None else _lexical_info(lexical),
+        )
+
+
+def _lexical_info(value: Json) -> LexicalInfo:
+    threshold, share, loss = (
+        None if value[name] is None else float(value[name]) for name in ("threshold", "share", "loss")
+    )
+    temperature, words, semantic, lexical = (
+        float(value[name]) for name in ("temperature", "words", "semantic", "lexical")
+    )
+    return LexicalInfo(
+        digest=str(value["digest"]),
+        size=int(value["size"]),
+        temperature=temperature,
+        words=words,
+        semantic=semantic,
+        lexical=lexical,
+        threshold=threshold,
+        share=share,
+        loss=loss,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,32 +291,3 @@ class Event:
     type: str
     payload: Json
     created_at: datetime
-
-
-class EncoderState(StrEnum):
-    """What a learner that starts finds out about the encoder that was chosen; in its heartbeat's details."""
-
-    UNKNOWN = "unknown"
-    USABLE = "usable"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerStatus:
-    """The learner's lease and heartbeat; `details` is what it says of itself."""
-
-    holder: str
-    state: str
-    heartbeat_at: datetime
-    expires_at: datetime
-    details: Json
-
-    @property
-    def encoder(self) -> EncoderState:
-        """Whether the encoder that was chosen can be used; `usable` where the details say nothing of it."""
-        return EncoderState(self.details.get("encoder", EncoderState.USABLE))
-
-    @property
-    def problem(self) -> str:
-        """What is wrong, in its words; empty where nothing is."""
-        return str(self.details.get("problem", ""))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pawl.domain.versions import Event, LearnerStatus, LedgerChange, LedgerRow, NewVersion, RefusedRow, Version
+from pawl.domain.learner import LearnerStatus
+from pawl.domain.versions import Event, LedgerChange, LedgerRow, NewVersion, RefusedRow, Version
 from pawl.json_values import Json
 from pawl.ports.encoders import EncoderRequests
 

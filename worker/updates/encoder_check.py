@@ -11,8 +11,8 @@ import torch
 
 from pawl.backoff import Backoff
 from pawl.domain.errors import EncoderRejected, StoreUnavailable
+from pawl.domain.learner import EncoderState
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.domain.versions import EncoderState
 from pawl.settings import Settings
 from worker.health.environment import ENCODER, Environment
 from worker.state.learner_ports import LearnerPorts

@@ -25,7 +25,7 @@ from app.commands.home.stores import HomeStores, open_stores
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
 from pawl.domain.errors import PawlError
-from pawl.domain.versions import EncoderState
+from pawl.domain.learner import EncoderState
 from pawl.installed import install_command, pawl_version
 from pawl.processes.parts import read_parts
 from pawl.settings import Settings

@@ -21,7 +21,7 @@ from app.commands.console.client import service_url
 from app.commands.console.terminal import EXIT_PARTIAL, CommandFailed, notes
 from app.commands.home.stores import HomeStores
 from app.local.supervisor import guarded
-from pawl.domain.versions import EncoderState, LearnerStatus
+from pawl.domain.learner import EncoderState, LearnerStatus
 from pawl.installed import install_command
 from pawl.processes.children import module_command
 from pawl.settings import Settings

@@ -28,7 +28,7 @@ from app.demo import demo_samples
 from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
 from app.local.supervisor import Supervisor
 from pawl.domain.errors import StoreUnavailable
-from pawl.domain.versions import EncoderState
+from pawl.domain.learner import EncoderState
 from pawl.files import write_atomic
 from pawl.ports import StreamUnavailable
 from pawl.processes.children import module_command

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from app.metrics import AppMetrics
 from pawl.domain.errors import QueueFull, StoreUnavailable
+from pawl.domain.learner import LearnerStatus
 from pawl.domain.samples import Backlog
-from pawl.domain.versions import LearnerStatus
 from pawl.ports import SampleStore, VersionLedger
 from pawl.settings import Settings
 

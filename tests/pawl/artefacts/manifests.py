@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from pawl.domain.manifest import Manifest
-from pawl.domain.versions import HeadInfo, VersionKind
+from pawl.domain.versions import HeadInfo, LexicalInfo, VersionKind
 
-HEADS = {"default": HeadInfo("0" * 64, ("ja", "nein", "ÿ"), 0.1)}
+HEADS = {
+    "default": HeadInfo("0" * 64, ("ja", "nein", "ÿ"), 0.1),
+    "mood": HeadInfo("1" * 64, ("gut",), 0.1, LexicalInfo("2" * 64, 4096, 0.2, 0.3, 0.75, 0.25, 0.5, 0.42, 0.0)),
+    "tone": HeadInfo("3" * 64, ("laut",), 0.1, LexicalInfo("4" * 64, 512, 0.2, 1.0, 0.0, 1.0)),
+}
 FILES: dict[str, Path | bytes] = {"encoder/model.onnx": b"weights" * 999, "heads/a.safetensors": b"head", "empty": b""}
 
 

@@ -17,7 +17,7 @@ from pawl.db.predictions import SqlPredictionLog
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.samples import NewSample, Receipt
-from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
+from pawl.domain.versions import HeadInfo, LedgerChange, LexicalInfo, NewVersion, VersionKind
 from pawl.ports import LabelStore, PredictionLog, SampleStore, VersionLedger
 
 
@@ -94,7 +94,10 @@ def candidate(number: int, parent: int | None, kind: VersionKind = VersionKind.H
         kind=kind,
         trigger="feedback",
         encoder_digest="e" * 64,
-        heads={"default": HeadInfo("d" * 64, ("card", "refund"), 1.25), "mood": HeadInfo("f" * 64, ("good",), 1.0)},
+        heads={
+            "default": HeadInfo("d" * 64, ("card", "refund"), 1.25),
+            "mood": HeadInfo("f" * 64, ("good",), 1.0, LexicalInfo("a" * 64, 4096, 0.2, 0.3, 0.7, 0.3, 0.5, 0.4, 0.0)),
+        },
         manifest_digest="m" * 64,
         size_bytes=2**33,
         samples_new=3,

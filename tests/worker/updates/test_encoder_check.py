@@ -14,8 +14,9 @@ from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import EncoderRejected
+from pawl.domain.learner import EncoderState, LearnerStatus
 from pawl.domain.samples import NewSample
-from pawl.domain.versions import EncoderState, Event, LearnerStatus
+from pawl.domain.versions import Event
 from pawl.settings import load_settings
 from tests.intents import labelled
 from tests.pawl.classifier.architectures import CONFIGS, write_encoder_of
