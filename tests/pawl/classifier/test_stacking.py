@@ -15,7 +15,7 @@ _DEVIATIONS = st.floats(0.0, 10.0)
 
 
 @given(st.floats(0.0, 5.0), _DEVIATIONS, _DEVIATIONS)
-def test_the_shares_add_up_to_one_and_bring_both_heads_to_one_scale(
+def test_the_shares_add_up_to_one_and_bring_the_heads_to_one_scale(
     words: float, semantic: float, lexical: float
 ) -> None:
     stacking = Stacking.of(words, semantic, lexical)
