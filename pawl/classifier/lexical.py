@@ -1,0 +1,223 @@
+"""Features of a text's words and characters: hashed n-grams, without an encoder and without a vocabulary."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from pawl.ports import Floats
+
+LONGEST = 16_384
+"""Characters that are read of a text, after normalisation; the rest has no influence. Bounds the work of one text."""
+_LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of, at most: so many raw ones are enough
+_SMALLEST, _LARGEST = 64, 65_536
+_PLANES = 0x20000  # letters, punctuation and emoji are told apart up to here; above lie ideographs alone
+
+# Odd 64-bit numbers: the golden ratio, and two multipliers of MurmurHash3's and SplitMix64's finalisers.
+_ROLL, _SPREAD, _FINISH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xBF58476D1CE4E5B9)
+_WORD, _WORD_PAIR = np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA0761D6478BD642F)  # the word "a" is not the letter
+_HALF = np.uint64(32)
+
+Integers = npt.NDArray[np.int64]
+_Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """Rows of n texts without their zeros.
+
+    Row i has `values[s:e]` in `columns[s:e]` with s, e = starts[i], starts[i + 1].
+
+    Args:
+        width: p, columns of a row.
+        starts: Shape (n + 1,).
+        columns: Shape (k,), rising within a row.
+        values: Shape (k,), float32.
+    """
+
+    width: int
+    starts: Integers
+    columns: Integers
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def dense(self) -> Floats:
+        """The rows, shape (n, width), float32."""
+        dense = np.zeros((len(self), self.width), dtype=np.float32)
+        dense[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
+        return dense
+
+    def scores(self, weights: Floats) -> Floats:
+        """The product of the rows and `weights` (width, C), shape (n, C), float32."""
+        scores = np.empty((len(self), weights.shape[1]), dtype=np.float32)
+        # Each text by itself: a row has 6 % of the columns, and in a batch its sum would be taken in another order.
+        for row, (start, end) in enumerate(pairwise(self.starts.tolist())):
+            np.dot(self.values[start:end], weights.take(self.columns[start:end], axis=0), out=scores[row])
+        return scores
+
+
+class LexicalFeatures:
+    """Words, pairs of words, and one to four characters in a row, as a signed count sketch of norm 1.
+
+    A text is normalised (NFKC, casefold, blanks folded, one blank at either end). Each gram is hashed to a column and a
+    sign, equal grams are counted, and the row is divided by its norm; a text without a character gives a row of zeros.
+    The inner product of two rows is, but for collisions with an expectation of 0, the cosine of their gram counts
+    (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask Learning").
+
+    A word is a run of letters, marks and digits. Chinese, Japanese and Thai are written without blanks: there a whole
+    phrase is one word, and the characters say what there is to say.
+
+    The hash is written out here in 64-bit integers, so a gram has the same column in every process, on every platform
+    and with every version of NumPy. Counts are whole numbers, so the order in which they are added changes nothing, and
+    a text gives the same bytes alone and in a batch.
+
+    Args:
+        size: columns, a power of two.
+
+    Raises:
+        ValueError: The size is none that can be.
+    """
+
+    def __init__(self, size: int) -> None:
+        if not _SMALLEST <= size <= _LARGEST or size & (size - 1):
+            raise ValueError(f"{size} columns; expected a power of two from {_SMALLEST} to {_LARGEST}")
+        self.size = size
+        # The highest bits of a product are the best mixed: they are the column, and one more is the sign.
+        self._shift = np.uint64(64 - size.bit_length())
+
+    @property
+    def width(self) -> int:
+        """The length of a row, p."""
+        return self.size
+
+    def expand(self, texts: Sequence[str]) -> Floats:
+        """Returns the rows of texts, shape (n, width), float32, each of norm 1 or 0."""
+        return self.sparse(texts).dense()
+
+    def sparse(self, texts: Sequence[str]) -> SparseRows:
+        """Returns the rows of texts without their zeros."""
+        parts: list[SparseRows] = []
+        batch: list[str] = []
+        characters = 0
+        for text in texts:
+            read = _normalised(text)
+            if batch and characters + len(read) > LONGEST + 2:  # the tables of powers end there
+                parts.append(self._rows(batch))
+                batch, characters = [], 0
+            batch.append(read)
+            characters += len(read)
+        parts.append(self._rows(batch))
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _rows(self, texts: Sequence[str]) -> SparseRows:
+        """The rows of texts that have characters or not, together not longer than the tables of powers."""
+        # Every call to NumPy costs a text of 12 words half a microsecond or more: there are as few as there can be.
+        grams, owners = _grams(texts)
+        if not len(grams):
+            starts = np.zeros(len(texts) + 1, dtype=np.int64)
+            return SparseRows(self.width, starts, starts[:0], np.zeros(0, dtype=np.float32))
+        grams ^= grams >> _HALF
+        grams *= _FINISH
+        grams >>= self._shift
+        keys = grams.view(np.int64)
+        if owners is not None:
+            keys += owners * (2 * self.size)
+        keys.sort()
+        signs = keys & 1
+        signs *= -2
+        signs += 1
+        keys >>= 1
+        changes = np.empty(len(keys), dtype=np.bool_)
+        changes[0] = True
+        np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+        firsts = changes.nonzero()[0]
+        columns, counts = keys.take(firsts), np.add.reduceat(signs, firsts)
+        if owners is None:
+            starts = np.array((0, len(columns)))
+            norms = np.sqrt(np.float64(np.dot(counts, counts)))
+        else:
+            starts = columns.searchsorted(np.arange(len(texts) + 1) * self.size)
+            columns &= self.size - 1
+            squares = np.zeros(len(counts) + 1, dtype=np.int64)
+            np.cumsum(counts * counts, out=squares[1:])
+            norms = np.repeat(np.sqrt(np.diff(squares.take(starts)).astype(np.float64)), np.diff(starts))
+        # Counts of grams that cancel each other out to the last one would leave a norm of 0.
+        return SparseRows(self.width, starts, columns, (counts / np.maximum(norms, 1.0)).astype(np.float32))
+
+
+def _normalised(text: str) -> str:
+    """What is read of a text, with a blank at either end; '' where it has nothing but blanks."""
+    if text.isascii():
+        read = text[:LONGEST].lower()
+    else:
+        # Cut first, so that a huge text is not normalised for nothing. Folded characters need not be in normal form.
+        folded = unicodedata.normalize("NFKC", text[: _LONGEST_DECOMPOSITION * LONGEST]).casefold()
+        read = unicodedata.normalize("NFKC", folded)[:LONGEST]
+    words = read.split()
+    return f" {' '.join(words)} " if words else ""
+
+
+def _grams(texts: Sequence[str]) -> tuple[_Hashes, Integers | None]:
+    """The hash of every gram, and the text that each is of; None where there is only one text."""
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    powers, inverses, letters = _tables()
+    inside = letters.take(codes, mode="clip")
+    edges = (inside[1:] != inside[:-1]).nonzero()[0]  # texts begin and end with blanks, so edges come in pairs
+    starts, ends = edges[0::2], edges[1::2]
+    length, count = len(codes), len(starts)
+    # One array for all, in six parts: characters, two, three and four of them, words, pairs of words.
+    bounds = np.array((length, length - 1, length - 2, length - 3, count, count - 1)).clip(0).cumsum().tolist()
+    grams = np.empty(bounds[-1], dtype=np.uint64)
+    single, double, triple, fourfold, words, pairs = (grams[start:end] for start, end in pairwise([0, *bounds]))
+    np.multiply(codes, _SPREAD, out=single)
+    single ^= single >> _HALF
+    # Polynomials in _ROLL, modulo 2^64: a gram one longer is _ROLL times the shorter one plus the next character.
+    for gram, shorter, place in ((double, single, 1), (triple, double, 2), (fourfold, triple, 3)):
+        np.multiply(shorter[:-1], _ROLL, out=gram)
+        gram += single[place:]
+    # A word's polynomial, its last character first, from sums since the beginning; _ROLL is odd and has an inverse.
+    sums = (single * powers[:length]).cumsum()
+    np.subtract(sums.take(ends), sums.take(starts), out=words)
+    words *= inverses.take(starts)
+    np.multiply(words[:-1], _WORD_PAIR, out=pairs)
+    pairs += words[1:]
+    words ^= _WORD
+    if len(texts) == 1:
+        return grams, None
+    # Grams that reach from one text into the next are none.
+    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    speaker = owner.take(starts)
+    first = np.concatenate((owner, owner[:-1], owner[:-2], owner[:-3], speaker, speaker[:-1]))
+    last = np.concatenate((owner, owner[1:], owner[2:], owner[3:], speaker, speaker[1:]))
+    whole = (first == last).nonzero()[0]
+    return grams.take(whole), first.take(whole)
+
+
+@cache
+def _tables() -> tuple[_Hashes, _Hashes, npt.NDArray[np.bool_]]:
+    """Powers of _ROLL and of its inverse, (LONGEST + 2,), and whether a code point belongs to a word, (_PLANES,)."""
+    inverse = np.uint64(pow(int(_ROLL), -1, 2**64))
+    factors = np.full((2, LONGEST + 2), [[_ROLL], [inverse]], dtype=np.uint64)
+    factors[0, 0] = 1
+    powers, inverses = factors.cumprod(axis=1)
+    # Marks too (`str.isalnum` says no): without its vowel signs a word in Hindi or Thai falls to pieces.
+    apart = frozenset({"Zs", "Zl", "Zp", "Cc"})
+    kinds = [unicodedata.category(chr(code)) for code in range(_PLANES)]
+    letters = np.array([kind[0] not in "PS" and kind not in apart for kind in kinds])
+    return powers, inverses, letters
+
+
+def _joined(parts: Sequence[SparseRows]) -> SparseRows:
+    starts = [parts[0].starts[:1]]
+    for part in parts:
+        starts.append(part.starts[1:] + starts[-1][-1])
+    columns, values = (np.concatenate([getattr(part, name) for part in parts]) for name in ("columns", "values"))
+    return SparseRows(parts[0].width, np.concatenate(starts), columns, values)
