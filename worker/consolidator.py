@@ -243,7 +243,7 @@ class Consolidator:
             return None
         self._checked = now
         after, hours = self._settings.consolidate_after, self._settings.consolidate_age_hours
-        if not after and not hours:
+        if (not after and not hours) or state.encoder.dimension == 0:  # no encoder: nothing that could be trained
             return None
         # By `seq`, so the first of a page is its oldest; more than `after` need not be read to know that there are
         # enough.

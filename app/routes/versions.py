@@ -20,6 +20,8 @@ from app.schemas.versions import (
     VersionPage,
     VersionSummary,
 )
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST
+from pawl.domain.encoders import NOTHING_TO_TRAIN
 from pawl.domain.errors import ArtefactCorrupt, Conflict
 from pawl.domain.versions import CONSOLIDATION_ASKED
 from pawl.versions.rollback import preview, promote_again
@@ -89,11 +91,15 @@ async def promote_version(request: Request, number: Number) -> Response:
     status_code=202,
     summary="Ask for a consolidation now",
     response_model=ConsolidationOut,
-    responses=problems(503),
+    responses=problems(409, 503),
     tags=["learning"],
 )
 async def ask_consolidation(request: Request) -> Response:
     """The learner starts one when it can; `/v1/events` tells how it goes. A body, if there is one, is not read."""
+    ledger = service_of(request).ports.ledger
+    live = await ledger.live()
+    if live is not None and live.encoder_digest == NO_ENCODER_DIGEST:
+        raise Conflict(problem=f"{NOTHING_TO_TRAIN}: version {live.number} answers by words alone.")
     # In SQL and not on the stream: it survives a restart of the learner, and needs no Redis (ADR 0025).
-    await service_of(request).ports.ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
+    await ledger.append_event(CONSOLIDATION_ASKED, {"trigger": "api"})
     return json_response({"state": "asked"}, 202)

@@ -19,7 +19,8 @@ class EncoderAsked(StrictBody):
     )
 
     encoder: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
-        description="A folder on the learner's machine with safetensors weights, a hub id, or `all-MiniLM-L6-v2`."
+        description="A folder on the learner's machine with safetensors weights, a hub id, `all-MiniLM-L6-v2`, or "
+        "`none`: no encoder, words alone."
     )
     prefix: str | None = Field(default=None, max_length=1000, description="Put before every text.")
     reason: Line | None = Field(default=None, description="Kept in the lineage.")
@@ -50,7 +51,7 @@ class EncoderOut(BaseModel):
     encoder_digest: str
     dimension: int
     max_tokens: int = Field(description="Tokens it reads of a text; what comes after them it does not see.")
-    pooling: str
+    pooling: str = Field(description="How an embedding is made of tokens; `none` where there is no encoder.")
     layers: int
     precision: str
     prefix: str

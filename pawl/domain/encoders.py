@@ -11,6 +11,9 @@ from typing import Any
 from pawl.domain.identifiers import ENCODER_REQUEST_PREFIX, new_identifier
 from pawl.json_values import Json
 
+NO_ENCODER = "none"
+"""What is named instead of an encoder where there is to be none: heads on words alone."""
+NOTHING_TO_TRAIN = "there is no encoder to fine-tune"
 MADE_WITH = "made_with"
 """Where a manifest's settings keep an `EncoderOrigin`."""
 
@@ -27,6 +30,11 @@ class EncoderChoice:
     precision: str
     random_features: int
     seed: int
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is to be no encoder; what the other fields say of one is then of no effect."""
+        return self.encoder == NO_ENCODER
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> EncoderChoice:

@@ -87,7 +87,10 @@ def compare(settings: Settings, served: ServedVersion) -> list[Contradiction]:
     made = served.origin
     if made is None:
         return []
-    contradictions = [check(settings, served, made) for check in (_encoder, _weights, _precision)]
+    contradictions = [_encoder(settings, served, made)]
+    if made.choice.is_none:  # the other settings are about an encoder: there is none that they could contradict
+        return [each for each in contradictions if each is not None]
+    contradictions += [check(settings, served, made) for check in (_weights, _precision)]
     for name in _COMPARED:
         asked, there = getattr(settings, name), getattr(made.choice, name)
         planned = served.planned is not None and getattr(served.planned, name) == asked

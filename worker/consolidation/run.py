@@ -16,7 +16,8 @@ from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.device import choose_device, use_bfloat16
 from pawl.classifier.encoders.export import write_encoder
-from pawl.classifier.encoders.spec import SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST, SPEC_FILE, TOKENIZER_FILE, EncoderSpec, Precision
+from pawl.domain.encoders import NOTHING_TO_TRAIN
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.json_values import Json
 from pawl.ports import VersionFolder
@@ -71,8 +72,7 @@ class Consolidation:
             selection = choose(inputs, settings, job.seed)
         new, replayed = len(selection.new), len(selection.replayed)
         log.info("selected", new=new, replayed=replayed, validation=len(selection.validation))
-        if settings.freeze == "head" or not selection.new:
-            why = "freeze=head" if settings.freeze == "head" else "no new samples"
+        if why := self._futile(live, selection):
             self._leave_unchanged(live, {"unchanged": why})
             return
         with progress.phase("training"):
@@ -103,6 +103,14 @@ class Consolidation:
             watermark=job.watermark,
             metrics=self._metrics(metrics),
         ).write(folder)
+
+    def _futile(self, live: VersionFolder, selection: Selection) -> str:
+        """Why there is nothing to train, empty where there is something."""
+        if live.manifest.encoder_digest == NO_ENCODER_DIGEST:
+            return NOTHING_TO_TRAIN
+        if self.settings.freeze == "head":
+            return "freeze=head"
+        return "" if selection.new else "no new samples"
 
     async def _train(
         self, live: VersionFolder, selection: Selection

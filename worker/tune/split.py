@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST
+from pawl.domain.encoders import NOTHING_TO_TRAIN
 from pawl.domain.errors import InvalidInput, VersionNotFound
 from pawl.ports import SampleStore, VersionLedger
 from pawl.settings import Settings
@@ -37,6 +39,8 @@ async def split_store(samples: SampleStore, ledger: VersionLedger, settings: Set
     live = await ledger.live()
     if live is None:
         raise VersionNotFound(number="live")
+    if live.encoder_digest == NO_ENCODER_DIGEST:
+        raise InvalidInput(problem=f"{NOTHING_TO_TRAIN}, so there are no settings to search")
     inputs = await read_inputs(samples, ledger, live.number, _LAST)
     golden = frozenset(sample.text_digest for sample in inputs.golden)
     # By text, not id: a text that the encoder was trained on for another task is not fresh.

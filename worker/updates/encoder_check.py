@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pawl.backoff import Backoff
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST, encoder_digest
 from pawl.domain.errors import EncoderRejected, StoreUnavailable
 from pawl.domain.learner import EncoderState
 from pawl.domain.manifest import ENCODER_FOLDER
@@ -82,7 +83,7 @@ class EncoderCheck:
                 folder = (await asyncio.to_thread(self._empty_state)).encoder_folder
             except EncoderRejected as error:  # maybe of the copy that was made of it
                 raise EncoderRejected(path=self._settings.encoder, problem=error.details["problem"]) from error
-        if self._settings.pruned_share and folder.is_dir():
+        if self._settings.pruned_share and folder.is_dir() and encoder_digest(folder) != NO_ENCODER_DIGEST:
             await asyncio.to_thread(check_pruning, folder, self._settings)
 
 

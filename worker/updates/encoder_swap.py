@@ -173,7 +173,12 @@ class EncoderSwap:
         )
 
     async def _latency_ratio(self, live: LearnerState, new: LearnerState) -> float | None:
-        """Time per text of the new artefact against the live one's, both in this process, in turn."""
+        """Time per text of the new artefact against the live one's, both in this process, in turn.
+
+        None where one of the two is no encoder: whoever asks for one, or for none, knows which is slower.
+        """
+        if 0 in (live.encoder.dimension, new.encoder.dimension):
+            return None
         ids = [item.sample_id for model in live.tasks.values() for item in model.evaluation.items][:_TIMED_TEXTS]
         texts = [sample.text for sample in await self._samples.get_many(ids)]
         return await asyncio.to_thread(_ratio, live.encoder, new.encoder, texts) if texts else None

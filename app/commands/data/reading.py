@@ -23,14 +23,15 @@ Labelled = tuple[str, str, str]
 
 
 async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer | None:
-    """Returns the live version's tokenizer; None where there is none, or where it cannot be read."""
+    """Returns the live version's tokenizer; None without a version or an encoder, or where it cannot be read."""
     live = await stores.ledger.live()
     if live is None:
         return None
     # The path, not `open`: a measurement is not worth verifying all digests of a version.
     folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
     try:
-        return await asyncio.to_thread(lambda: TextTokenizer(folder, EncoderSpec.from_file(folder / SPEC_FILE)))
+        spec = EncoderSpec.from_file(folder / SPEC_FILE)
+        return None if spec.is_none else await asyncio.to_thread(TextTokenizer, folder, spec)
     except ArtefactCorrupt:
         return None
 

@@ -12,6 +12,7 @@ from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.choice.comparison import Comparison
 from pawl.classifier.encoders.choice.proof import Proof
 from pawl.classifier.encoders.choice.record import Recorded
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST
 from pawl.domain.manifest import ENCODER_FOLDER
 from pawl.settings import Settings
 
@@ -29,6 +30,8 @@ async def check_backend(settings: Settings, stores: HomeStores) -> Finding:
     folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
     if not folder.is_dir():
         return warn(_PART, f"unknown: {folder} is not there")
+    if live.encoder_digest == NO_ENCODER_DIGEST:
+        return ok(_PART, "there is no encoder to run")
     proofs, choice = await asyncio.to_thread(backends.known, folder, live.encoder_digest)
     return describe(settings.backend, proofs, choice)
 

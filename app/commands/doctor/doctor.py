@@ -99,9 +99,11 @@ def _encoder(settings: Settings) -> Finding:
         # Without torch only `pawl serve` can run here, which does not need it.
         outcome = CheckResult.FAIL if find_spec("torch") is not None else CheckResult.WARN
         return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
+    if source.is_none:
+        return ok("encoder", source.description)
     known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
     checked = "digest verified" if known else "no digest set"
-    return ok("encoder", f"{settings.encoder} in {source.folder}, {source.pooling} pooling, {checked}")
+    return ok("encoder", f"{settings.encoder} in {source.description}, {checked}")
 
 
 async def _database(settings: Settings) -> list[Finding]:

@@ -16,7 +16,8 @@ from app.commands.home.learner import learn_all, live_learner, wait_until_served
 from app.commands.home.stores import HomeStores, open_stores
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.source import EncoderSource, find_encoder
-from pawl.domain.encoders import EncoderChoice, EncoderRequest, EncoderRequestState
+from pawl.domain.encoders import NO_ENCODER, EncoderChoice, EncoderRequest, EncoderRequestState
+from pawl.json_values import Json
 from pawl.settings import Settings
 from pawl.versions.contradictions import (
     Contradiction,
@@ -70,14 +71,21 @@ async def show(settings: Settings, *, as_json: bool) -> None:
     print_line(
         f"digest      {report['encoder_digest'][:16]}" + (f", source {made['source_digest'][:16]}" if made else "")
     )
+    if report["pooling"] == "none":
+        print_line("embedding   none: the heads answer by words alone")
+    else:
+        _tell_encoder(report, made)
+    if served.request is not None:
+        print_line(f"asked for   {_told(served.request)}")
+    _note(contradictions)
+
+
+def _tell_encoder(report: Json, made: Json) -> None:
     print_line(f"embedding   {report['dimension']} numbers: {report['layers']} layers, {report['pooling']} pooling")
     print_line(f"reads       {report['max_tokens']} tokens of a text" + _prefixed(report["prefix"]))
     print_line(f"weights     {report['precision']}")
     if made:
         print_line(f"features    {made['random_features']} random ones, seed {made['seed']}")
-    if served.request is not None:
-        print_line(f"asked for   {_told(served.request)}")
-    _note(contradictions)
 
 
 def _prefixed(prefix: str | None) -> str:
@@ -134,7 +142,7 @@ async def set_encoder(
 def _absolute(encoder: str) -> str:
     """Returns a folder's absolute path, because the learner may run in another folder. Other ids stay."""
     folder = Path(encoder).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else encoder
+    return str(folder.resolve()) if encoder != NO_ENCODER and folder.is_dir() else encoder
 
 
 def _same(made: EncoderChoice, asked: EncoderChoice) -> bool:
@@ -147,7 +155,7 @@ async def _tell_plan(stores: HomeStores, served: ServedVersion, choice: EncoderC
     print_line(
         f"version {served.version} serves {served.origin.choice.encoder if served.origin else 'one unknown by name'}"
     )
-    print_line(f"asked for is {choice.encoder} in {source.folder}, {source.pooling} pooling")
+    print_line(f"asked for is {choice.encoder} ({source.description})")
     before = asdict(served.origin.choice) if served.origin else {}
     for name, value in asdict(choice).items():
         if before.get(name) != value:

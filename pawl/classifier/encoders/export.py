@@ -20,6 +20,7 @@ from pawl.classifier.encoders.quantization import quantize
 from pawl.classifier.encoders.source import EncoderSource, find_encoder
 from pawl.classifier.encoders.spec import (
     CONFIG_FILE,
+    NO_ENCODER_SPEC,
     ONNX_FILE,
     SPEC_FILE,
     TOKENIZER_FILE,
@@ -53,7 +54,7 @@ def export_encoder(
     pooling, is pooled by the mean; each layer's part of z is scaled to unit length in every case.
 
     Args:
-        source: `all-MiniLM-L6-v2`, a folder, or a hub id.
+        source: `all-MiniLM-L6-v2`, a folder, a hub id, or `none`.
         into: The folder to write; made if missing. Files of the same names are replaced.
         max_tokens: Longest text in tokens.
         pooled_layers: k; of L layers the ones numbered L (k - i) / k, i = 0 ... k - 1, are pooled.
@@ -65,6 +66,8 @@ def export_encoder(
         EncoderRejected: The source is not found or not usable; the message says why.
     """
     files = find_encoder(source, sha256)
+    if files.is_none:
+        return _write_no_encoder(into)
     from pawl.classifier.encoders.backends.torch import load_transformer
 
     try:
@@ -130,6 +133,12 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     # Before `_export`, which changes the attention for int8: the reference is the model as transformers runs it.
     texts, embeddings = _embed(module, into, spec)
     ReferenceEmbeddings(texts, embeddings, _export(module, spec, into)).write(into)
+    return encoder_digest(into)
+
+
+def _write_no_encoder(into: Path) -> str:
+    into.mkdir(parents=True, exist_ok=True)
+    (into / SPEC_FILE).write_text(NO_ENCODER_SPEC.to_json(), encoding="utf-8")
     return encoder_digest(into)
 
 

@@ -19,7 +19,8 @@ from pawl.files import atomic_folder
 def features_for(folder: Path, choice: EncoderChoice) -> RandomFeatures:
     """The random features of a choice, on the encoder in a folder."""
     spec = EncoderSpec.from_file(folder / SPEC_FILE)
-    return RandomFeatures.create(spec.hidden, choice.random_features, choice.seed, spec.dimension)
+    count = 0 if spec.is_none else choice.random_features
+    return RandomFeatures.create(spec.hidden, count, choice.seed, spec.dimension)
 
 
 def export_into_home(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:

@@ -1,6 +1,6 @@
 """Finds an encoder's published files and reads how it pools, before anything is loaded. Does not import torch.
 
-A source is the default encoder's name, a folder in the Hugging Face layout, or a hub id. The layout of
+A source is the default encoder's name, a folder in the Hugging Face layout, a hub id, or `none`. The layout of
 sentence-transformers (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`) is read where it is there.
 """
 
@@ -19,6 +19,7 @@ from pawl.classifier.encoders.spec import (
     Pooling,
     digest_of_files,
 )
+from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.errors import EncoderRejected
 from pawl.files import file_sha256
 from pawl.installed import install_command
@@ -33,7 +34,8 @@ _POOLING_MODES: dict[str, Pooling] = {"mean": "mean", "cls": "cls"}
 class EncoderSource:
     """An encoder's files as published.
 
-    `max_tokens` is the limit that they state, None where they state none. `prompt` is put before every text.
+    `max_tokens` is the limit that they state, None where they state none. `prompt` is put before every text. `folder`
+    of no encoder is nowhere.
     """
 
     folder: Path
@@ -43,15 +45,25 @@ class EncoderSource:
     prompt: str = ""
 
     @property
+    def is_none(self) -> bool:
+        """Whether there is to be no encoder."""
+        return self.pooling == "none"
+
+    @property
+    def description(self) -> str:
+        """Where it lies and how it pools, for people."""
+        return "no encoder: words alone" if self.is_none else f"{self.folder}, {self.pooling} pooling"
+
+    @property
     def weights_sha256(self) -> str | None:
         """Hex SHA-256 of the weights, as `PAWL_ENCODER_SHA256` names it; None where they are in several files."""
         weights = self.folder / WEIGHTS_FILE
-        return file_sha256(weights) if weights.is_file() else None
+        return file_sha256(weights) if not self.is_none and weights.is_file() else None
 
     def digest(self) -> str:
         """Hex SHA-256 of weights, tokenizer and how they are used; the same wherever the folder lies."""
-        names = [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
-        files = {path.name: file_sha256(path) for path in names}
+        paths = [] if self.is_none else [*self.folder.glob("*.safetensors"), self.folder / TOKENIZER_FILE]
+        files = {path.name: file_sha256(path) for path in paths}
         used = (self.pooling, self.lowercase, self.prompt, self.max_tokens)
         return digest_of_files(files | {"": hashlib.sha256(repr(used).encode()).hexdigest()})
 
@@ -60,7 +72,7 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
     """Finds an encoder and checks that it is one Pawl can use safely.
 
     Args:
-        source: `all-MiniLM-L6-v2` (the installed package), a folder, or a hub id.
+        source: `all-MiniLM-L6-v2` (the installed package), a folder, a hub id, or `none`: no encoder.
         sha256: Hex SHA-256 of `model.safetensors`; the default encoder's is always checked as well.
         here_only: Whether a hub id is looked for on this machine alone.
 
@@ -68,6 +80,10 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
         EncoderRejected: not found, weights that are not safetensors (others would have to be unpickled), no fast
             tokenizer, a wrong digest, or modules that Pawl does not have.
     """
+    if source == NO_ENCODER:
+        if sha256 is not None:
+            raise EncoderRejected(path=source, problem="no encoder has no weights, and a digest of weights was given")
+        return EncoderSource(Path(), "none", None, lowercase=False)
     folder = _locate(source, here_only=here_only)
     for name, problem in (
         (CONFIG_FILE, "it has no config.json"),

@@ -22,7 +22,7 @@ TOKENIZER_FILE = "tokenizer.json"
 SPEC_FILE = "encoder.json"
 REFERENCE_FILE = "reference.safetensors"
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "none"]
 Precision = Literal["float32", "int8"]
 _FORMAT = 1
 
@@ -31,7 +31,7 @@ _FORMAT = 1
 class EncoderSpec:
     """How a text becomes a vector, as far as a transformer's own files do not say it (`encoder.json`).
 
-    pooling     `mean` over the tokens (special ones too, padding not), or `cls`: the first token.
+    pooling     `mean` over the tokens (special ones too, padding not), `cls`: the first token, or `none`: no encoder.
     max_tokens  longer texts are cut to this many tokens, special ones included.
     dimension   d, the length of z, which is the layers' pooled states end to end, each scaled to unit length.
     layers      which layers are pooled, counted down from the last one, which is 0 and comes first.
@@ -51,7 +51,12 @@ class EncoderSpec:
     @property
     def hidden(self) -> int:
         """Length of one layer's part of z."""
-        return self.dimension // len(self.layers)
+        return self.dimension // max(len(self.layers), 1)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no encoder."""
+        return self.pooling == "none"
 
     def to_json(self) -> str:
         """The text of `encoder.json`; equal specs give equal bytes."""
@@ -86,6 +91,10 @@ class EncoderSpec:
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ArtefactCorrupt(path=path, problem=f"not an encoder.json: {error!r}") from error
+        if spec.is_none:
+            if spec != NO_ENCODER_SPEC:
+                raise ArtefactCorrupt(path=path, problem=f"it says that there is no encoder, and describes one: {spec}")
+            return spec
         # The last layer first: R, novelty and fine-tuning all take the first `hidden` numbers of z for it.
         if spec.layers[:1] != (0,) or list(spec.layers) != sorted(set(spec.layers)):
             raise ArtefactCorrupt(path=path, problem=f"layers {spec.layers}, expected 0 and then rising ones")
@@ -94,11 +103,19 @@ class EncoderSpec:
         return spec
 
 
+NO_ENCODER_SPEC = EncoderSpec(pooling="none", max_tokens=0, dimension=0, layers=())
+"""Of an `encoder/` folder that has no encoder, and no file but `encoder.json`."""
+
+
 def digest_of_files(files: Mapping[str, str]) -> str:
     """Returns the hex SHA-256 of the sorted (name, hex SHA-256) pairs of a folder's files, without the reference."""
     # The reference follows from the other files, but its last bits depend on the machine that wrote it (ADR 0024).
     listing = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()) if name != REFERENCE_FILE)
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+NO_ENCODER_DIGEST = digest_of_files({SPEC_FILE: hashlib.sha256(NO_ENCODER_SPEC.to_json().encode()).hexdigest()})
+"""Of such a folder, in every home."""
 
 
 def encoder_digest(folder: Path) -> str:

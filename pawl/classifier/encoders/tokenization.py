@@ -8,15 +8,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from pawl.classifier.encoders.spec import TOKENIZER_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.domain.reading import TextReading
 from pawl.ports import Encoder, Floats
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MAX_BATCH_TEXTS = 16
 MAX_BATCH_TOKENS = 512  # on two cores larger batches gained nothing and cost up to 220 MB more memory
@@ -46,6 +49,8 @@ class TextTokenizer:
     """A fast tokenizer with its truncation set; thread-safe."""
 
     def __init__(self, folder: Path, spec: EncoderSpec) -> None:
+        from tokenizers import Tokenizer  # not where there is no encoder: 8 MB
+
         path = folder / TOKENIZER_FILE
         try:
             self._tokenizer = Tokenizer.from_file(str(path))

@@ -11,7 +11,6 @@ from typing import Literal
 
 import structlog
 
-from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.choice.comparison import Comparison, OthersLoad, compare, is_idle
 from pawl.classifier.encoders.choice.proof import Proof, ReferenceEmbeddings, prove
 from pawl.classifier.encoders.choice.record import (
@@ -23,6 +22,7 @@ from pawl.classifier.encoders.choice.record import (
     with_versions,
 )
 from pawl.classifier.encoders.choice.serving_encoder import BackendEncoder, ServingEncoder
+from pawl.classifier.encoders.no_encoder import NoEncoder
 from pawl.classifier.encoders.spec import CONFIG_FILE, SPEC_FILE, EncoderSpec
 from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, PawlError, SettingInvalid
 from pawl.installed import install_command
@@ -57,13 +57,15 @@ class Backends:
             raise SettingInvalid(name="PAWL_BACKEND", value=settings.backend, problem=problem)
         return cls(settings.backend, settings.threads, settings.home_path / "backends.json")
 
-    def open(self, folder: Path, digest: str) -> ServingEncoder:
-        """Opens the encoder in a verified folder.
+    def open(self, folder: Path, digest: str) -> ServingEncoder | NoEncoder:
+        """Opens the encoder in a verified folder; `NoEncoder` for a folder that says that there is none.
 
         Raises:
             ArtefactCorrupt: A file is missing or odd.
             EncoderRejected: No backend gives the numbers of transformers.
         """
+        if EncoderSpec.from_file(folder / SPEC_FILE).is_none:
+            return NoEncoder(digest)
         with changing(self.record) as record:
             opening = _Opening(self, folder, digest, record)
             wanted, others = self._candidates(opening.spec)
@@ -110,6 +112,8 @@ class Backends:
     def known(self, folder: Path, digest: str) -> tuple[dict[str, Recorded[Proof]], Recorded[Comparison] | None]:
         """Reads the record of an encoder: each backend's proof, and the choice among the proven ones."""
         spec, record = EncoderSpec.from_file(folder / SPEC_FILE), BackendRecord.read(self.record)
+        if spec.is_none:
+            return {}, None
         wanted, others = self._candidates(spec)
         proofs = {name: record.proofs.get(self.proof_key(name, digest)) for name in (*wanted, *others)}
         known = {name: proof for name, proof in proofs.items() if proof is not None}
@@ -244,4 +248,7 @@ def _open(name: str, folder: Path, digest: str, threads: int) -> BackendEncoder:
         from pawl.classifier.encoders.backends.torch import TorchEncoder
 
         return TorchEncoder.for_serving(folder, threads=threads, digest=digest)
+    # Here and not above: a process without an encoder has no use for it, and starts sooner and smaller.
+    from pawl.classifier.encoders.backends.onnx import OnnxEncoder
+
     return OnnxEncoder(folder, threads=threads, digest=digest)
