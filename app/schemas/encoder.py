@@ -15,12 +15,12 @@ class EncoderAsked(StrictBody):
     """Another encoder, and why."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"encoder": "intfloat/multilingual-e5-small", "prefix": "query: "}]}
+        json_schema_extra={"examples": [{"encoder": "multilingual", "reason": "customers write in Chinese"}]}
     )
 
     encoder: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
-        description="A folder on the learner's machine with safetensors weights, a hub id, `all-MiniLM-L6-v2`, or "
-        "`none`: no encoder, words alone."
+        description="`small`, `base`, `multilingual`, `none` (no encoder, words alone), a folder on the learner's machine, "
+        "or a hub id."
     )
     prefix: str | None = Field(default=None, max_length=1000, description="Put before every text.")
     reason: Line | None = Field(default=None, description="Kept in the lineage.")

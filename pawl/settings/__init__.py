@@ -47,13 +47,15 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log lines written."""
 
-    encoder: str = "all-MiniLM-L6-v2"
-    """Encoder of a first version: `all-MiniLM-L6-v2` (from the installed package), a folder, or a hub id."""
+    encoder: str = "small"
+    """Encoder of a first version: `small`, `base` or `multilingual` (`pawl encoder list`), `none` for words alone, a
+    folder, or a hub id.
+    """
     encoder_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """Hex SHA-256 the encoder's weights must have; the default encoder's is known and always checked."""
+    """Hex SHA-256 the encoder's weights must have; those of the named encoders are known and always checked."""
     encoder_prefix: str | None = Field(default=None, max_length=1000)
     """Put before every text that is encoded, for encoders that were trained so (`query: ` for the E5 family); unset, it
-    is what the encoder's own folder names, if anything.
+    is what the encoder's own folder names, if anything, or the table of the named encoders.
     """
     max_tokens: int = Field(default=256, ge=8, le=8192)
     """Texts are cut to this many tokens."""

@@ -23,7 +23,8 @@ from app.commands.doctor.findings import CheckResult, Finding, fail, ok, warn
 from app.commands.doctor.servers import check_database, check_redis
 from app.commands.home.stores import HomeStores, open_stores
 from pawl.artefacts.folders import FolderArtefactStore
-from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
+from pawl.classifier.encoders.source import find_encoder
+from pawl.domain.encoder_presets import preset_of
 from pawl.domain.errors import PawlError
 from pawl.domain.learner import EncoderState
 from pawl.installed import install_command, pawl_version
@@ -101,7 +102,7 @@ def _encoder(settings: Settings) -> Finding:
         return Finding("encoder", outcome, str(error), "A learner needs it for a first version; see PAWL_ENCODER.")
     if source.is_none:
         return ok("encoder", source.description)
-    known = settings.encoder_sha256 is not None or settings.encoder == DEFAULT_ENCODER
+    known = settings.encoder_sha256 is not None or preset_of(settings.encoder) is not None
     checked = "digest verified" if known else "no digest set"
     return ok("encoder", f"{settings.encoder} in {source.description}, {checked}")
 

@@ -20,10 +20,18 @@ def encoder_show(as_json: AsJson = False, home: Home = None) -> None:
     asyncio.run(show(settings_with(home=home), as_json=as_json))
 
 
+@encoder.command("list")
+def encoder_list(as_json: AsJson = False) -> None:
+    """The encoders that have a name, what they are for, and which of them this machine has already."""
+    from app.commands.encoder.presets import list_presets
+
+    list_presets(as_json=as_json)
+
+
 @encoder.command("set")
 def encoder_set(
     encoder_id: Annotated[
-        str, typer.Argument(help="A folder with safetensors weights, a hub id, or all-MiniLM-L6-v2.", metavar="ENCODER")
+        str, typer.Argument(help="small, base, multilingual, none, a folder, or a hub id.", metavar="ENCODER")
     ],
     prefix: Annotated[str | None, typer.Option(help="Put before every text, as some encoders were trained.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the lineage.")] = None,

@@ -23,6 +23,10 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 8000.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of the HTTP service. Default: 1.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="small, base, multilingual, none, a folder or a hub id; see `pawl encoder list`."),
+    ] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave an empty home empty.")] = False,
 ) -> None:
     """Start everything: database, Redis, HTTP service and learner. Ctrl-C stops it.
@@ -31,7 +35,7 @@ def up(
     """
     from app.commands.service.up import up as run
 
-    run(settings_with(home=home, host=host, port=port, workers=workers), demo=not no_demo)
+    run(settings_with(home=home, host=host, port=port, workers=workers, encoder=encoder), demo=not no_demo)
 
 
 def serve(

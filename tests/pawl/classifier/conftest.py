@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.source import DEFAULT_ENCODER
 from tests.tiny_encoder import exported_tiny_encoder
 
 TEXTS = [
@@ -30,4 +29,4 @@ def tiny() -> tuple[Path, str]:
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("minilm") / "encoder"
-    return folder, export_encoder(DEFAULT_ENCODER, folder, max_tokens=256)
+    return folder, export_encoder("small", folder, max_tokens=256)

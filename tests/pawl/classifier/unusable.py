@@ -29,11 +29,11 @@ def pickled_weights(folder: Path) -> None:
     weights.unlink()
 
 
-def max_pooling(folder: Path) -> None:
+def weighted_pooling(folder: Path) -> None:
     kinds = [("", "sentence_transformers.models.Transformer"), ("1_Pooling", "sentence_transformers.models.Pooling")]
     (_bert(folder) / "1_Pooling").mkdir()
     (folder / "modules.json").write_text(json.dumps([{"path": path, "type": kind} for path, kind in kinds]))
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
 
 
 def no_fast_tokenizer(folder: Path) -> None:
@@ -80,7 +80,7 @@ def spoil(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor
 
 UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickled weights": (pickled_weights, "pickled ones .* are never read"),
-    "max pooling": (max_pooling, r"its pooling is \['max'\]; Pawl has mean and cls"),
+    "weighted pooling": (weighted_pooling, r"its pooling is \['weightedmean'\]; Pawl has one of cls, lasttoken, max, "),
     "no fast tokenizer": (no_fast_tokenizer, "no tokenizer.json .a fast tokenizer."),
     "encoder-decoder": (encoder_decoder, "it is an encoder-decoder"),
     "custom code": (custom_code, "it needs code of its own"),

@@ -22,6 +22,7 @@ from pawl.processes.threads import thread_count
 transformers_logging: Any = _untyped_logging
 _GPU_TEXTS = 512  # larger than in `tokenization`, whose limits were measured on two cores
 _GPU_TOKENS = 32_768
+_FAR = 1e4  # taken from what is padding, so that it is no largest number; half precision holds it
 
 
 class PooledTransformer(torch.nn.Module):
@@ -53,11 +54,19 @@ class PooledTransformer(torch.nn.Module):
         return PooledTransformer(self.model, self.pooling)
 
     def _pooled(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        if self.pooling == "cls":
-            return torch.nn.functional.normalize(hidden[:, 0], dim=-1)
-        # A mean over the tokens alone; the clamp keeps a row without any from 0 / 0.
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0), dim=-1)
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        elif self.pooling == "max":
+            pooled = (hidden + (mask - 1.0) * _FAR).amax(1)
+        elif self.pooling == "last":
+            # The one behind which there is none: a sum, which every exporter knows, in place of an index.
+            behind = torch.nn.functional.pad(mask[:, 1:], (0, 0, 0, 1))
+            pooled = (hidden * (mask - behind)).sum(1)
+        else:
+            # A mean over the tokens alone; the clamp keeps a row without any from 0 / 0.
+            pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+        return torch.nn.functional.normalize(pooled, dim=-1)
 
 
 def load_transformer(folder: Path) -> Any:

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder
-from pawl.classifier.encoders.source import DEFAULT_ENCODER, find_encoder
+from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest
 from pawl.classifier.encoders.tokenization import TextTokenizer
 from pawl.domain.errors import ArtefactCorrupt
@@ -34,7 +34,7 @@ def tiny_onnx(tiny: tuple[Path, str]) -> OnnxEncoder:
 
 def _reference(texts: list[str]) -> Floats:
     """all-MiniLM-L6-v2 as its model card says: transformers, mean over the mask, unit length; one text at a time."""
-    folder = find_encoder(DEFAULT_ENCODER, None).folder
+    folder = find_encoder("small", None).folder
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     rows = []
     for text in texts:

@@ -17,8 +17,8 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder, write_encoder
-from pawl.classifier.encoders.source import DEFAULT_ENCODER, DEFAULT_ENCODER_SHA256
 from pawl.classifier.encoders.spec import EncoderSpec, encoder_digest
+from pawl.domain.encoder_presets import PRESETS
 from pawl.domain.errors import EncoderRejected
 from pawl.files import file_sha256
 from tests.pawl.classifier.conftest import TEXTS
@@ -76,6 +76,9 @@ def _as_sentence_transformer(folder: Path, pooling: dict[str, object], **sentenc
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode": "cls", "include_prompt": True}, "cls"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean"),
     ],
 )
 def test_pooling_is_read_from_the_source(
@@ -85,14 +88,15 @@ def test_pooling_is_read_from_the_source(
     digest = export_encoder(str(source), tmp_path / "out", max_tokens=64)
     spec = EncoderSpec.from_file(tmp_path / "out" / "encoder.json")
     assert (spec.pooling, spec.max_tokens, spec.dimension) == (expected, 40, 32)
-    z = OnnxEncoder(tmp_path / "out", threads=1, digest=digest).encode(["my card"])
+    # Beside a longer text, so that there is padding, which must not count.
+    z = OnnxEncoder(tmp_path / "out", threads=1, digest=digest).encode(["my card", "my new card is not here yet"])
     tokens = TorchEncoder(tmp_path / "out").tokenizer.tokenize(["my card"])
     model: torch.nn.Module = BertModel(BertConfig.from_pretrained(source), add_pooling_layer=False)
     model.eval()
     model.load_state_dict(load_file(source / "model.safetensors"))
     with torch.inference_mode():
         hidden = model(torch.tensor(tokens)).last_hidden_state[0]
-    reference = hidden[0] if expected == "cls" else hidden.mean(0)
+    reference = {"cls": hidden[0], "last": hidden[-1], "max": hidden.amax(0), "mean": hidden.mean(0)}[expected]
     np.testing.assert_allclose(z[0], (reference / reference.norm()).numpy(), atol=1e-5)
 
 
@@ -174,7 +178,7 @@ def _remote_code(folder: Path) -> None:
         (lambda f: (f / "config.json").unlink(), "config.json"),
         (lambda f: (f / "config.json").write_text("{"), "cannot load"),
         (lambda f: (f / "model.safetensors").write_bytes(b"garbage"), "damaged|cannot load"),
-        (lambda f: _as_sentence_transformer(f, {"pooling_mode_max_tokens": True}), "pooling is"),
+        (lambda f: _as_sentence_transformer(f, {"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}), "pooling is"),
         (lambda f: (f / "modules.json").write_text("[3]"), "cannot be read"),
     ],
 )
@@ -191,8 +195,8 @@ def test_weights_must_have_the_digest_that_is_asked_for(source: Path, tmp_path: 
     export_encoder(str(source), tmp_path / "out", max_tokens=64, sha256=digest)
     with pytest.raises(EncoderRejected, match=f"{digest}, expected {'0' * 64}"):
         export_encoder(str(source), tmp_path / "out", max_tokens=64, sha256="0" * 64)
-    with pytest.raises(EncoderRejected, match=DEFAULT_ENCODER_SHA256):
-        export_encoder(DEFAULT_ENCODER, tmp_path / "out", max_tokens=64, sha256="0" * 64)
+    with pytest.raises(EncoderRejected, match=PRESETS["small"].sha256):
+        export_encoder("small", tmp_path / "out", max_tokens=64, sha256="0" * 64)
 
 
 @pytest.mark.parametrize("missing", ["/no/such/folder", "./no-such-folder", "~/no/such"])

@@ -14,7 +14,6 @@ from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.backends.torch import TorchEncoder
 from pawl.classifier.encoders.export import export_encoder
 from pawl.classifier.encoders.quantization import quantize
-from pawl.classifier.encoders.source import DEFAULT_ENCODER
 from pawl.classifier.encoders.spec import ONNX_FILE, SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.errors import EncoderRejected
@@ -28,8 +27,8 @@ _DATA = ROOT.parent / "shared" / "data"
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """all-MiniLM-L6-v2, three layers pooled, in float32 and in int8."""
     root = tmp_path_factory.mktemp("precisions")
-    export_encoder(DEFAULT_ENCODER, root / "float32", max_tokens=256, pooled_layers=3)
-    export_encoder(DEFAULT_ENCODER, root / "int8", max_tokens=256, pooled_layers=3, precision="int8")
+    export_encoder("small", root / "float32", max_tokens=256, pooled_layers=3)
+    export_encoder("small", root / "int8", max_tokens=256, pooled_layers=3, precision="int8")
     return root / "float32", root / "int8"
 
 
