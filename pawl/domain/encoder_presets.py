@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NO_ENCODER = "none"
-"""Stands where an encoder is named for a model of words alone."""
-
 
 @dataclass(frozen=True, slots=True)
 class SplitPackages:

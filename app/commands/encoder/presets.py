@@ -9,7 +9,8 @@ from rich.table import Table
 
 from app.commands.console.terminal import out, print_json, print_line
 from pawl.classifier.encoders.retrieval import locate
-from pawl.domain.encoder_presets import NO_ENCODER, PRESETS, EncoderPreset
+from pawl.domain.encoder_presets import PRESETS, EncoderPreset
+from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.errors import EncoderRejected
 
 

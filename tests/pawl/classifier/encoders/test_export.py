@@ -178,7 +178,10 @@ def _remote_code(folder: Path) -> None:
         (lambda f: (f / "config.json").unlink(), "config.json"),
         (lambda f: (f / "config.json").write_text("{"), "cannot load"),
         (lambda f: (f / "model.safetensors").write_bytes(b"garbage"), "damaged|cannot load"),
-        (lambda f: _as_sentence_transformer(f, {"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}), "pooling is"),
+        (
+            lambda f: _as_sentence_transformer(f, {"pooling_mode_weightedmean_tokens": True}),
+            "pooling is",
+        ),
         (lambda f: (f / "modules.json").write_text("[3]"), "cannot be read"),
     ],
 )
