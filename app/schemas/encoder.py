@@ -19,8 +19,7 @@ class EncoderAsked(StrictBody):
     )
 
     encoder: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
-        description="`small`, `base`, `multilingual`, `none` (no encoder, words alone), a folder on the learner's machine, "
-        "or a hub id."
+        description="`small`, `base`, `multilingual`, `none`, a folder on the learner's machine, or a hub id."
     )
     prefix: str | None = Field(default=None, max_length=1000, description="Put before every text.")
     reason: Line | None = Field(default=None, description="Kept in the lineage.")
