@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError
@@ -89,6 +89,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """How many times its weight a correction may count, so that it is the answer to its own text; 1 means never."""
     head_precision: Literal["float32", "float64"] = "float64"
     """Precision of the learner's inverse; float32 halves its memory and is refitted more often to stay exact."""
+    fast_answers_loss: Annotated[float, Field(ge=0.0, le=10.0)] | Literal["off"] = 0.0
+    """Points of accuracy that answers by words alone, without the encoder, may cost against the answers of both heads;
+    `off`: none are given. The threshold is chosen anew with each version; `off` takes effect at the next start.
+    """
     closed_labels: bool = False
     """Refuse feedback with a label the live version does not know (422) instead of learning a new class."""
     bootstrap_samples: int = Field(default=10, ge=2)
@@ -174,6 +178,11 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """Size an artefact may have."""
     gate_max_latency_ratio: float = Field(default=2.0, gt=0.0)
     """Time per text of a consolidated artefact against the live one's, measured in one run."""
+
+    @property
+    def fast_loss(self) -> float | None:
+        """Points of accuracy that fast answers may cost; None where they are off."""
+        return None if self.fast_answers_loss == "off" else self.fast_answers_loss
 
     @property
     def precision(self) -> Literal["float32", "int8"]:

@@ -20,7 +20,7 @@ LEVERAGE_WEIGHT = 0.3
 """a; chosen with lambda on CLINC150 validation, where 0.2 to 0.5 and 0.1 to 10 are as good (`docs/log.md`)."""
 # lambda of A below; 0.1 and 10 do as well (docs/log.md).
 _REGULARISATION = 1.0
-_LOWEST = -1.0
+LOWEST = -1.0
 """A text of a label that no other text has: its best score without itself is that of labels it cannot have."""
 
 
@@ -41,7 +41,7 @@ def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty
     factor = torch.linalg.solve_triangular(lower, identity, upper=False).T
     present = (z @ factor).square().sum(1)  # h, with the text itself in the Gram matrix
     leverages = present / (1.0 - weights * present).clamp(min=1e-9)
-    strangeness = LEVERAGE_WEIGHT * leverages.clamp(min=1e-12).log() - scores.amax(1).clamp(min=_LOWEST)
+    strangeness = LEVERAGE_WEIGHT * leverages.clamp(min=1e-12).log() - scores.amax(1).clamp(min=LOWEST)
     if not len(strangeness):  # nothing to rank against: only what is like nothing at all is novel
         strangeness = torch.zeros(1, dtype=torch.float64)
     quantiles = torch.quantile(strangeness, torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
