@@ -1,8 +1,8 @@
 """From which margin on the words of a text alone may answer it, without the encoder (the cascade).
 
 The lexical head costs a fiftieth of the encoder. Where the margin of its own score (best label minus second best) is
-large it is right nearly always. The threshold is the smallest margin at which, by exact leave-one-out of both, answering
-all texts above it by words loses at most so many points of accuracy against the pair of heads.
+large it is right nearly always. The threshold is the smallest margin at which, by exact leave-one-out of both heads,
+answering all texts above it by words loses at most so many points of accuracy against the pair.
 
 The threshold is the best of many on one finite set, so it is optimistic by about 1 / m: of m items none is seen lost
 where one of m is lost in truth. Measured on Banking77 with 1,000 samples, thresholds from 60, 150 and 400 items lost
