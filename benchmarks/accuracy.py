@@ -123,7 +123,7 @@ def _report(results: Json, modes: Sequence[str]) -> None:
                 results[mode]["learn_seconds"],
                 results[mode]["learned_per_second"],
                 results[mode]["predicted_per_second"],
-                ", ".join(f"{value:g}" for value in results[mode]["regularisation"].values()),
+                ", ".join(f"{value:g}" for one in results[mode]["regularisation"].values() for value in one.values()),
                 ", ".join(f"{count} {state}" for state, count in results[mode]["states"].items()),
             )
             for mode in modes

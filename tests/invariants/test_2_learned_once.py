@@ -45,7 +45,7 @@ def test_the_head_after_twenty_kills_is_the_joint_fit_on_what_is_learned(killed:
     live, model = killed.live, killed.model
     assert live is not None
     assert model is not None
-    expected = direct_weights(model, killed.learned, live.metrics["regularisation"]["default"])
+    expected = direct_weights(model, killed.learned, live.metrics["regularisation"]["default"]["semantic"])
     assert relative_error(model.heads["default"].weights, expected) < 1e-4
 
 
@@ -175,5 +175,5 @@ async def _check_lineage(pawl: Installation, learner: Learner) -> None:
     live = await learner.ledger.live()
     assert live is not None
     model = pawl.offline(live.number)
-    expected = direct_weights(model, learned, live.metrics["regularisation"]["default"])
+    expected = direct_weights(model, learned, live.metrics["regularisation"]["default"]["semantic"])
     assert relative_error(model.heads["default"].weights, expected) < 1e-4

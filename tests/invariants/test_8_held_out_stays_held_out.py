@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,6 @@ from tests.learners import Learner, new_learner, opened
 from tests.processes import LENIENT, Installer
 from worker.consolidation.data.inputs import read_inputs
 from worker.consolidation.data.replay import select
-from worker.model.proposal import RegularisationChoice
 from worker.release.publisher import Draft
 from worker.state.learner_state import LearnerState
 from worker.state.snapshots import pack
@@ -158,7 +158,7 @@ async def test_what_judges_a_sample_is_the_head_fitted_without_it(install: Insta
     assert {*heavy, *golden} <= set(rows)
     for name in [*list(rows)[::25], *heavy, *golden]:
         rest = [sample for sample in learned if sample.id != name]
-        weights = direct_weights(model, rest, live.metrics["regularisation"]["default"])
+        weights = direct_weights(model, rest, live.metrics["regularisation"]["default"]["semantic"])
         phi = model.features.expand(model.embed([judges[name].text])).astype(np.float64)[0]
         counts = Counter(sample.label for sample in rest)
         offsets = [-pawl.settings.prior_correction * np.log(counts[label]) for label in task.labels]
@@ -211,8 +211,9 @@ async def test_what_an_encoder_was_trained_on_is_never_on_the_panel_again(instal
         again = await before.samples.get_many(sorted(trained)[:3])
         assert all([await before.samples.versions_trained_on(one.id) for one in again])
         assert await _actions(before, again) == {LedgerAction.LEARN, LedgerAction.UNLEARN, LedgerAction.ENCODER}
-    choice = RegularisationChoice(0.5, state.samples)
-    paired = state.tasks["default"].propose_settings(regularisation=choice).paired
+    model = state.tasks["default"]
+    chosen = replace(model.hyperparameters, regularisation=dict.fromkeys(model.heads, 0.5))
+    paired = model.propose_settings(chosen).paired
     assert {item.sample_id for item in paired.items} == kept
 
 

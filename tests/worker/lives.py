@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pawl.domain.versions import Version
+from pawl.domain.versions import HeadName, Version
 from tests.direct_solve import direct_weights, relative_error
 from tests.learners import Learner, new_learner
 from tests.processes import Installation
@@ -53,7 +53,7 @@ async def assert_exact(lived: Lived, learner: Learner | None = None) -> None:
     learner = learner or lived.learner
     version = await live(learner)
     model, learned = lived.pawl.offline(version.number), await learner.samples.learned("default")
-    expected = direct_weights(model, learned, version.metrics["regularisation"]["default"])
+    expected = direct_weights(model, learned, version.metrics["regularisation"]["default"]["semantic"])
     assert set(model.heads["default"].labels) >= {sample.label for sample in learned}
     assert relative_error(model.heads["default"].weights, expected) < 1e-5
     state = learner.runner.state
@@ -70,21 +70,22 @@ def assert_same(expected: LearnerState, found: LearnerState) -> None:
     for task, own in found.tasks.items():
         other = expected.tasks[task]
         assert dict(zip(own.labels, own.counts, strict=True)) == dict(zip(other.labels, other.counts, strict=True))
-        assert own.head.regularisation == other.head.regularisation
-        assert own.temperature == other.temperature
+        assert own.hyperparameters == other.hyperparameters
         assert {item.sample_id for item in own.evaluation.items} == {item.sample_id for item in other.evaluation.items}
-        mine, theirs = weights_by_label(found, task), weights_by_label(expected, task)
-        for label, column in theirs.items():
-            assert relative_error(mine[label], column) < TOLERANCE
+        assert set(own.heads) == set(other.heads)
+        for head in own.heads:
+            mine, theirs = weights_by_label(found, task, head), weights_by_label(expected, task, head)
+            for label, column in theirs.items():
+                assert relative_error(mine[label], column) < TOLERANCE
         mine, theirs = judged(found, task), judged(expected, task)
         for sample_id, scores in theirs.items():
             np.testing.assert_allclose(mine[sample_id], scores, atol=1e-5)
 
 
-def weights_by_label(state: LearnerState, task: str) -> dict[str, npt.NDArray[np.float64]]:
+def weights_by_label(state: LearnerState, task: str, head: HeadName = "semantic") -> dict[str, npt.NDArray[np.float64]]:
     """Label -> its column of W."""
     learner = state.tasks[task]
-    columns = learner.head.weights.double().cpu().numpy().T
+    columns = learner.heads[head].weights.double().cpu().numpy().T
     return {label: column for label, column, n in zip(learner.labels, columns, learner.counts, strict=True) if n}
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from pawl.classifier.features import RandomFeatures
 from pawl.domain.samples import Sample
 from pawl.ports import Floats
-from worker.model.evaluation_set import EvaluationScores
 from worker.model.hyperparameters import DEFAULT, FEWEST, best_regularisation
 from worker.model.ridge import RidgeHead, RowChange
+from worker.model.scored_features import EvaluationScores
 
 _ROWS = 2048
 
@@ -55,7 +55,7 @@ def fit_best(phi: Floats, labels: Sequence[int], classes: int, judges: Sequence[
         return scores.leave_one_out(targets, torch.ones(len(rows), dtype=torch.float64)).numpy(), targets.numpy()
 
     best = best_regularisation(head, torch.from_numpy(phi[rows]), left_out)
-    if best is not None and best != head.regularisation:
+    if best != head.regularisation:
         head.refit(best)
     return head
 

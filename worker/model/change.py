@@ -1,12 +1,13 @@
-"""What enters a task's head and what leaves it. Values only."""
+"""What enters a task's heads and what leaves them. Values only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
+from pawl.domain.versions import HeadName
 from worker.model.ridge import RowChange
 
 Tensor = torch.Tensor
@@ -14,11 +15,11 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class LabelledFeatures:
-    """A sample as a head sees it.
+    """A sample as the heads of a task see it.
 
     Args:
         sample_id, label, weight: as its client sent it; the weight includes the sample's emphasis.
-        features: phi (p,).
+        features: phi (p,) for each head.
         order: digest of its text; decides who stays in a full evaluation set.
         heldout: no encoder is ever trained on it.
         golden: it evaluates and is never learned.
@@ -29,7 +30,7 @@ class LabelledFeatures:
     sample_id: str
     label: str
     weight: float
-    features: Tensor
+    features: Mapping[HeadName, Tensor]
     order: str
     heldout: bool = False
     golden: bool = False
@@ -37,9 +38,14 @@ class LabelledFeatures:
     eligible: bool = True
 
 
+def stacked(examples: Sequence[LabelledFeatures], heads: Collection[HeadName]) -> dict[HeadName, Tensor]:
+    """Features of samples, of which there is at least one, as rows (n, p) for each of these heads."""
+    return {head: torch.stack([example.features[head] for example in examples]) for head in heads}
+
+
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """A change of the samples in a head.
+    """A change of the samples in a task's heads.
 
     Args:
         adds: what enters.
@@ -58,8 +64,14 @@ class ModelChange:
         """Ids of what leaves."""
         return frozenset(example.sample_id for example in self.removes)
 
-    def rows(self, index: Mapping[str, int], old: Sequence[float], new: Sequence[float]) -> RowChange:
-        """The rows that enter, leave, or change their weight because their class has grown or shrunk.
+    def rows(
+        self,
+        heads: Collection[HeadName],
+        index: Mapping[str, int],
+        old: Sequence[float],
+        new: Sequence[float],
+    ) -> dict[HeadName, RowChange]:
+        """For each head the rows that enter, leave, or change their weight because their class has grown or shrunk.
 
         `index` are the columns of the labels, `old` and `new` the weights of a sample of each column.
         """
@@ -71,11 +83,10 @@ class ModelChange:
             step = new[index[label]] - old[index[label]]
             # No row of weight 0, as the step divides by weights (D^-1); what leaves goes with all of its old weight.
             signed += [(e, e.weight * step) for e in members if step and e.sample_id not in leaving]
-        return RowChange(
-            torch.stack([example.features for example, _ in signed]),
-            torch.tensor([index[example.label] for example, _ in signed], dtype=torch.int64),
-            torch.tensor([weight for _, weight in signed], dtype=torch.float64),
-        )
+        classes = torch.tensor([index[example.label] for example, _ in signed], dtype=torch.int64)
+        weights = torch.tensor([weight for _, weight in signed], dtype=torch.float64)
+        features = stacked([example for example, _ in signed], heads)
+        return {head: RowChange(rows, classes, weights) for head, rows in features.items()}
 
     def emphasised(self, factors: Mapping[str, float]) -> ModelChange:
         """The change with the weights of what enters multiplied by `factors`, by sample id."""

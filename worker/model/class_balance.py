@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.model.evaluation_set import EvaluationRows, EvaluationScores
+from worker.model.evaluation_rows import EvaluationRows
+from worker.model.scored_features import EvaluationScores, StackedScores
 
 Tensor = torch.Tensor
 # Finite, because differences of offsets are taken (`leave_one_out`), where inf - inf would be NaN.
@@ -74,14 +75,19 @@ class ClassBalance:
         return torch.where(is_in, rows.weights * levels[rows.targets], 0.0)
 
     def leave_one_out(
-        self, scores: EvaluationScores, rows: EvaluationRows, counts: Sequence[int], learned: Tensor | None = None
+        self,
+        scores: EvaluationScores | StackedScores,
+        rows: EvaluationRows,
+        counts: Sequence[int],
+        learned: Tensor | None = None,
     ) -> Tensor:
-        """Leave-one-out scores (m, C) with prior corrections, of a head with these counts and scores for the rows."""
+        """Leave-one-out scores (m, C) with prior corrections, of heads with these counts and scores for the rows."""
         targets, weights = rows.targets, self.item_weights(rows, counts, learned)
-        offsets = self.offsets(counts, scores.scores)
-        left_out = scores.leave_one_out(targets, weights).add_(offsets)
+        left_out = scores.leave_one_out(targets, weights)
+        offsets = self.offsets(counts, left_out)
+        left_out += offsets
         # Without its own sample the class of an item is one smaller, and so is its prior.
-        smaller = self.offsets([max(count - 1, 0) for count in counts], scores.scores) - offsets
+        smaller = self.offsets([max(count - 1, 0) for count in counts], left_out) - offsets
         every = torch.arange(len(targets), device=targets.device)
         left_out[every, targets] += torch.where(weights > 0, smaller[targets], 0.0)
         return left_out

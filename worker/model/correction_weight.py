@@ -4,31 +4,40 @@ A head that learns one more sample of total weight w and leverage h = phi^T A^-1
 
     s' = s + k (y - s),    k = w h / (1 + w h)          (the rank-1 step of worker/model/ridge.py, seen at its own row)
 
-so label y beats label c, offsets o and a margin m included, when
+so in heads that are stacked with shares a, b, offsets o and a margin m included, label y beats label c when
 
-    k >= (s_c + o_c - s_y - o_y + m) / (1 - s_y + s_c),
+    sum over heads of a (s_y - s_c + k (1 - s_y + s_c)) + o_y - o_c >= m.
 
-and the smallest weight that does it is w = k / ((1 - k) h) for the largest such k. Where thousands of samples lie close
-by h is small, and a correction of weight 1 is outvoted: it takes hold only with its emphasis, a limited multiple.
+Every k grows with w, and so does the left side: the smallest weight that does it is found by bisection. Where thousands
+of samples lie close by h is small, and a correction of weight 1 is outvoted: it takes hold only with its emphasis, a
+limited multiple.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-from worker.model.change import ModelChange
+from pawl.domain.versions import HeadName
+from worker.model.change import ModelChange, stacked
 from worker.model.class_balance import ClassBalance, LabelSpace
-from worker.model.ridge import RidgeHead
+from worker.model.stacked_head import StackedHead, stack
 
 Tensor = torch.Tensor
 MARGIN = 0.05
 """By how much the right label must lead, in units of the score (targets are 0 and 1)."""
-_CLOSEST = 0.999
-"""Largest k."""
+_HALVINGS = 50
+"""Steps of the bisection; each halves the relative error, and 2^-50 of the limit is below float64's own."""
 
 
 def emphasis_of(
-    change: ModelChange, head: RidgeHead, leverages: Tensor, space: LabelSpace, balance: ClassBalance, limit: float
+    change: ModelChange,
+    live: StackedHead,
+    leverages: Mapping[HeadName, Tensor],
+    space: LabelSpace,
+    balance: ClassBalance,
+    limit: float,
 ) -> dict[str, float]:
     """By sample id the multiple, in (1, limit], of a correction's weight that makes its label the answer.
 
@@ -37,9 +46,9 @@ def emphasis_of(
 
     Args:
         change: what is about to be learned, with the corrections among it.
-        head: the live head.
-        leverages: of `change.adds`, under the head; there may be others behind them.
-        space: the labels, which may be more than those of the head, and their counts after the change.
+        live: the live heads.
+        leverages: of `change.adds`, under each head; there may be others behind them.
+        space: the labels, which may be more than those of the live heads, and their counts after the change.
         balance: what each sample weighs without emphasis, and the prior corrections.
         limit: the largest emphasis.
     """
@@ -49,17 +58,45 @@ def emphasis_of(
     chosen = [change.adds[row] for row in places]
     columns = [space.index[example.label] for example in chosen]
     levels = [balance.class_weight(space.counts[column]) for column in columns]
-    features = torch.stack([example.features for example in chosen]).to(head.weights)
-    targets = torch.tensor(columns, device=head.device)
-    weights = torch.tensor([example.weight * level for example, level in zip(chosen, levels, strict=True)]).to(features)
-    # A label that the head does not have yet has weights of 0, and so a score of 0.
-    scores = torch.nn.functional.pad(features @ head.weights, (0, len(space.labels) - head.classes))
-    offsets = balance.offsets(space.counts, head.weights)
-    wanted = scores.gather(1, targets[:, None])  # s_y
-    lead = scores + offsets - wanted - offsets[targets][:, None] + MARGIN
-    room = (1.0 - wanted + scores).clamp(min=1e-6)
-    # The largest k over all labels but y, whose own column is nulled; k near 1 would ask for an infinite weight.
-    shares = (lead / room).scatter(1, targets[:, None], 0.0).amax(1).clamp(0.0, _CLOSEST)
-    needed = shares / ((1.0 - shares) * leverages[places].clamp(min=1e-9))
-    factors = (needed / weights).clamp(1.0, limit).tolist()
+    # A label that the heads do not have yet has weights of 0, and so a score of 0.
+    live = live.widened(balance.offsets(space.counts, live.offsets))
+    weights = torch.tensor([e.weight * level for e, level in zip(chosen, levels, strict=True)]).to(live.offsets)
+    corrections = _Corrections(live, live.own_scores(stacked(chosen, live.weights)), leverages, places, columns)
+    low, high = torch.ones_like(weights), torch.full_like(weights, limit)
+    enough = corrections.leads(weights)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        does = corrections.leads(weights * middle)
+        low, high = torch.where(does, low, middle), torch.where(does, middle, high)
+    factors = torch.where(enough, 1.0, high).tolist()
     return {example.sample_id: factor for example, factor in zip(chosen, factors, strict=True) if factor > 1.0}
+
+
+class _Corrections:
+    """Corrections, n of them, and what each head says of them before it learns them."""
+
+    def __init__(
+        self,
+        live: StackedHead,
+        scores: Mapping[HeadName, Tensor],
+        leverages: Mapping[HeadName, Tensor],
+        places: list[int],
+        columns: list[int],
+    ) -> None:
+        self._live = live
+        self._leverages = {head: h[places].to(live.offsets) for head, h in leverages.items()}
+        self._own = torch.tensor(columns, device=live.offsets.device)[:, None]
+        # s_y - s_c of each head (n, C). Where it is above 1 a larger weight would take it back to 1: counted as 1 it
+        # grows with k like the others, and no correction comes out too light.
+        self._ahead = {head: (s.gather(1, self._own) - s).clamp(max=1.0) for head, s in scores.items()}
+        self._prior = live.offsets[self._own] - live.offsets
+
+    def leads(self, weights: Tensor) -> Tensor:
+        """Whether each label would lead if its sample came with these weights (n,)."""
+        after = {}
+        for head, ahead in self._ahead.items():
+            influence = weights * self._leverages[head].clamp(min=0.0)
+            k = (influence / (1.0 + influence))[:, None]
+            after[head] = ahead + k * (1.0 - ahead)
+        lead = stack(self._live.stacking, after) + self._prior
+        return lead.scatter(1, self._own, torch.inf).amin(1) >= MARGIN

@@ -1,14 +1,7 @@
 """The evaluation set: stored samples that judge every candidate by predictions made without their own label.
 
-For a sample of weight w and leverage h = phi^T A^-1 phi the score it would get from a head that never saw it is
-
-    s_loo = (s - w h y) / (1 - w h),    s = phi W          (PRESS; Allen 1974)
-
-exactly, with the weights of the other samples held. s and h follow every rank-k update in O(m k (p + C)):
-
-    G = Phi_m K,   s' = s + G S^-1 (Y - Phi W),   h' = h - rowsum(G * (G S^-1))
-
-Only samples that no encoder was trained on may be in it (design invariant 8).
+What each head says of them is in `worker/model/scored_features.py`; the rows are the same for all heads of a task. Only
+samples that no encoder was trained on may be in it (design invariant 8).
 """
 
 from __future__ import annotations
@@ -18,110 +11,37 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from worker.model.change import LabelledFeatures
+from pawl.domain.versions import HeadName
+from worker.model.change import LabelledFeatures, stacked
+from worker.model.evaluation_rows import EvaluationItem, EvaluationRows, balanced, evaluation_items
 from worker.model.ridge import RankUpdate, RidgeHead
+from worker.model.scored_features import EvaluationScores, NewFeatures, ScoredFeatures
 
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationItem:
-    """A sample of the set. `order` is its text digest: who stays when the set is full is decided by it."""
-
-    sample_id: str
-    class_index: int
-    weight: float
-    order: str
-    heldout: bool
-    golden: bool
-    pinned: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRows:
-    """Items and what they say as tensors: classes (m,) int64, the clients' weights (m,), and who is golden (m,)."""
-
-    items: tuple[EvaluationItem, ...]
-    targets: Tensor
-    weights: Tensor
-    golden: Tensor
-
-    @classmethod
-    def of(cls, items: Sequence[EvaluationItem], like: Tensor) -> EvaluationRows:
-        """The rows of items, on the device and with the precision of `like`."""
-        return cls(
-            tuple(items),
-            torch.tensor([item.class_index for item in items], dtype=torch.int64, device=like.device),
-            torch.tensor([item.weight for item in items], dtype=torch.float64).to(like),
-            torch.tensor([item.golden for item in items], dtype=torch.bool, device=like.device),
-        )
-
-    def plus(self, other: EvaluationRows) -> EvaluationRows:
-        """These rows, then the other ones."""
-        return EvaluationRows(
-            (*self.items, *other.items),
-            torch.cat([self.targets, other.targets]),
-            torch.cat([self.weights, other.weights]),
-            torch.cat([self.golden, other.golden]),
-        )
-
-    def take(self, rows: Sequence[int]) -> EvaluationRows:
-        """Some rows, in the given order."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.targets.device)
-        items = tuple(self.items[row] for row in rows)
-        return EvaluationRows(items, self.targets[index], self.weights[index], self.golden[index])
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationScores:
-    """Scores (m, C) and leverages (m,) of the evaluation rows under one head."""
-
-    scores: Tensor
-    leverages: Tensor
-
-    def leave_one_out(self, targets: Tensor, weights: Tensor) -> Tensor:
-        """PRESS scores (m, C): what each item would get from a head that never saw it.
-
-        `targets` (m,) are the columns of the labels, `weights` (m,) those in the head, 0 for what it has not learned.
-        """
-        # w h is 1 where nothing but the sample itself speaks in its direction; without the clamp that divides by 0.
-        influence = (weights * self.leverages).clamp(max=1.0 - 1e-9)
-        scores = self.scores.clone()
-        scores[torch.arange(len(targets), device=targets.device), targets] -= influence
-        return scores.div_((1.0 - influence)[:, None])
-
-    def widened(self, classes: int) -> EvaluationScores:
-        """With columns of zeros up to `classes`."""
-        missing = classes - self.scores.shape[1]
-        return EvaluationScores(torch.nn.functional.pad(self.scores, (0, missing)), self.leverages)
+Heads = Mapping[HeadName, RidgeHead]
+Scores = Mapping[HeadName, EvaluationScores]
 
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Rows that are evaluated beside those of a set and may enter it: features (k, p), leverages (k,)."""
+    """Rows that are evaluated beside those of a set and may enter it, with their features for each head."""
 
     rows: EvaluationRows
-    features: Tensor
-    leverages: Tensor
+    features: Mapping[HeadName, NewFeatures]
 
 
 class EvaluationSet:
-    """Samples with their features (m, p), scores (m, C) and leverages (m,).
+    """Samples, and what each head says of them."""
 
-    `buffer` (at least m, p) holds the features; it grows ahead, so that a sample more does not move them all.
-    """
-
-    def __init__(self, buffer: Tensor, rows: EvaluationRows, scores: EvaluationScores) -> None:
-        self._features = buffer
+    def __init__(self, rows: EvaluationRows, scored: Mapping[HeadName, ScoredFeatures]) -> None:
         self.rows = rows
-        self._scores = scores
+        self._scored = dict(scored)
 
     @classmethod
-    def empty(cls, head: RidgeHead) -> EvaluationSet:
-        """A set without samples, for features and classes of a head."""
-        buffer = torch.zeros(256, head.dimension, dtype=head.dtype, device=head.device)
-        scores = EvaluationScores(buffer.new_zeros(0, head.classes), buffer.new_zeros(0))
-        return cls(buffer, EvaluationRows.of([], buffer), scores)
+    def empty(cls, heads: Heads) -> EvaluationSet:
+        """A set without samples, for features and classes of these heads."""
+        scored = {name: ScoredFeatures.empty(head) for name, head in heads.items()}
+        return cls(EvaluationRows.of([], next(iter(scored.values())).features), scored)
 
     def __len__(self) -> int:
         return len(self.rows.items)
@@ -136,37 +56,41 @@ class EvaluationSet:
         """Class index of each item, (m,) int64."""
         return self.rows.targets
 
+    def features(self, head: HeadName) -> Tensor:
+        """Features (m, p) for a head; a view."""
+        return self._scored[head].features
+
     @property
-    def features(self) -> Tensor:
-        """Features (m, p); a view into the buffer."""
-        return self._features[: len(self)]
+    def all_features(self) -> dict[HeadName, Tensor]:
+        """Features (m, p) for each head; views."""
+        return {name: scored.features for name, scored in self._scored.items()}
 
-    def scores(self, classes: int) -> EvaluationScores:
-        """Scores and leverages under the head, in `classes` columns."""
-        return self._scores.widened(classes)
+    def scores(self, classes: int) -> dict[HeadName, EvaluationScores]:
+        """Scores and leverages under each head, in `classes` columns."""
+        return {name: scored.scores(classes) for name, scored in self._scored.items()}
 
-    def scores_with(self, new: NewRows, head: RidgeHead, classes: int) -> EvaluationScores:
-        """Scores and leverages of the rows of the set and of new ones under the head as it is."""
-        present = self.scores(classes)
-        entering = torch.nn.functional.pad(new.features @ head.weights, (0, classes - head.classes))
-        leverages = torch.cat([present.leverages, new.leverages])
-        return EvaluationScores(torch.cat([present.scores, entering]), leverages)
+    def scores_with(self, new: NewRows, heads: Heads, classes: int) -> dict[HeadName, EvaluationScores]:
+        """Scores and leverages of the rows of the set and of new ones under the heads as they are."""
+        return {
+            name: scored.scores_with(new.features[name], heads[name], classes) for name, scored in self._scored.items()
+        }
 
-    def scores_after(self, update: RankUpdate, new: NewRows, before: EvaluationScores) -> EvaluationScores:
-        """What `before`, those of `scores_with`, will be after a proposed update."""
-        # The one pass over the features, which are far larger than scores and leverages.
-        gain = torch.cat([self.features @ update.gain, new.features @ update.gain])
-        # The diagonal of G S^-1 G^T, without making that (m, m) matrix.
-        fall = ((gain @ update.precision) * gain).sum(1)
-        return EvaluationScores(before.scores + gain @ update.innovation, before.leverages - fall)
+    def scores_after(
+        self, updates: Mapping[HeadName, RankUpdate], new: NewRows, before: Scores
+    ) -> dict[HeadName, EvaluationScores]:
+        """What `before`, those of `scores_with`, will be after proposed updates."""
+        return {
+            name: scored.scores_after(updates[name], new.features[name], before[name])
+            for name, scored in self._scored.items()
+        }
 
     def new_rows(
         self,
         examples: Sequence[LabelledFeatures],
         index: Mapping[str, int],
         limit: int,
-        head: RidgeHead,
-        leverages: Tensor | None = None,
+        heads: Heads,
+        leverages: Mapping[HeadName, Tensor] | None = None,
     ) -> NewRows:
         """The rows with which examples may enter. Nothing enters yet.
 
@@ -176,39 +100,41 @@ class EvaluationSet:
             examples: k samples.
             index: column of each label.
             limit: most rows of the set.
-            head: gives the leverages.
-            leverages: (k,) of the examples under the head, if they are known.
+            heads: give the leverages.
+            leverages: (k,) of the examples under each head, if they are known.
         """
         able = [row for row, example in enumerate(examples) if example.eligible]
         items = evaluation_items([examples[row] for row in able], index)
         # Before features are stacked: those of 50,000 imported samples would take 1 GB in float64 at p = 2,433.
         kept = balanced(items, limit)
         chosen = [able[row] for row in kept]
-        like = self._features
-        features = torch.stack([examples[row].features for row in chosen]).to(like) if chosen else like[:0]
-        leverages = head.leverages(features) if leverages is None else leverages[chosen]
-        return NewRows(EvaluationRows.of([items[row] for row in kept], like), features, leverages)
+        like = self.all_features
+        rows = stacked([examples[row] for row in chosen], heads) if chosen else {name: like[name][:0] for name in heads}
+        features = {}
+        for name, head in heads.items():
+            phi = rows[name].to(like[name])
+            known = None if leverages is None else leverages[name][chosen]
+            features[name] = NewFeatures(phi, head.leverages(phi) if known is None else known)
+        return NewRows(EvaluationRows.of([items[row] for row in kept], next(iter(like.values()))), features)
 
-    def append(self, new: NewRows, scores: EvaluationScores) -> None:
+    def append(self, new: NewRows, scores: Scores) -> None:
         """Adds rows at the end; `scores` are those of all rows from here on."""
-        # Into the buffer behind the present rows: a correction adds one, and copying all of them would cost more.
-        start, end = len(self), len(self) + len(new.rows.items)
-        if end > len(self._features):
-            grown = self._features.new_zeros(max(end, 2 * len(self._features)), self._features.shape[1])
-            grown[:start] = self._features[:start]
-            self._features = grown
-        self._features[start:end] = new.features
-        self.rows, self._scores = self.rows.plus(new.rows), scores
+        for name, scored in self._scored.items():
+            scored.append(new.features[name].features, scores[name])
+        self.rows = self.rows.plus(new.rows)
 
-    def recompute(self, head: RidgeHead) -> None:
+    def recompute(self, heads: Heads) -> None:
         """Scores and leverages anew; after a refit."""
-        self._scores = EvaluationScores(self.features @ head.weights, head.leverages(self.features))
+        for name, scored in self._scored.items():
+            scored.recompute(heads[name])
 
-    def rescored(self, head: RidgeHead) -> EvaluationSet:
-        """The same rows under another head. It shares the features: only one of the two may change afterwards."""
-        other = EvaluationSet(self._features, self.rows, self._scores)
-        other.recompute(head)
-        return other
+    def rescored(self, heads: Heads) -> EvaluationSet:
+        """The same rows under other heads, where `heads` has some, and else under those as they are.
+
+        It shares the features: only one of the two may change afterwards.
+        """
+        changed = {name: scored.rescored(heads[name]) for name, scored in self._scored.items() if name in heads}
+        return EvaluationSet(self.rows, {**self._scored, **changed})
 
     def drop(self, sample_ids: Collection[str]) -> None:
         """Lets samples go."""
@@ -227,11 +153,11 @@ class EvaluationSet:
     def renumber(self, places: Sequence[int]) -> None:
         """Class `c` becomes class `places[c]`; `recompute` must follow."""
         items = [replace(item, class_index=places[item.class_index]) for item in self.items]
-        self.rows = EvaluationRows.of(items, self._features)
+        self.rows = EvaluationRows.of(items, self.rows.weights)
 
     def copy(self) -> EvaluationSet:
         """An independent copy."""
-        return EvaluationSet(self._features.clone(), self.rows, self._scores)
+        return EvaluationSet(self.rows, {name: scored.copy() for name, scored in self._scored.items()})
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Keeps these rows alone.
@@ -241,47 +167,10 @@ class EvaluationSet:
         """
         stay = sorted(rows)
         gaps = sorted(set(range(len(stay))).difference(stay))
-        movers = stay[len(stay) - len(gaps) :]
         order = list(range(len(stay)))
-        for gap, mover in zip(gaps, movers, strict=True):
+        for gap, mover in zip(gaps, stay[len(stay) - len(gaps) :], strict=True):
             order[gap] = mover
-        device = self._features.device
-        self._features[torch.tensor(gaps, dtype=torch.int64, device=device)] = self._features[
-            torch.tensor(movers, dtype=torch.int64, device=device)
-        ]
         self.rows = self.rows.take(order)
-        index = torch.tensor(order, dtype=torch.int64, device=device)
-        self._scores = EvaluationScores(self._scores.scores[index], self._scores.leverages[index])
-
-
-def evaluation_items(examples: Sequence[LabelledFeatures], index: Mapping[str, int]) -> list[EvaluationItem]:
-    """Examples as items of an evaluation set; `index` are the columns of the labels."""
-    return [
-        EvaluationItem(e.sample_id, index[e.label], e.weight, e.order, e.heldout, e.golden, e.pinned) for e in examples
-    ]
-
-
-def balanced(items: Sequence[EvaluationItem], limit: int) -> list[int]:
-    """Rows of the items that stay when there is room for `limit`, in their order; see `EvaluationSet.trim`."""
-    if len(items) <= limit:
-        return list(range(len(items)))
-    by_class: dict[int, list[int]] = {}
-    for row, item in enumerate(items):
-        by_class.setdefault(item.class_index, []).append(row)
-    sizes = {index: len(rows) for index, rows in by_class.items()}
-    ranked: set[int] = set()  # classes whose rows are in order; those that lose nothing need none
-    leaving: set[int] = set()
-    for _ in range(len(items) - limit):
-        # Ties go to the larger column, so that the outcome is the same in whatever order the samples came.
-        largest = max(sizes, key=lambda index: (sizes[index], index))
-        if largest not in ranked:
-            by_class[largest].sort(key=lambda row: _rank(items[row]))
-            ranked.add(largest)
-        leaving.add(by_class[largest].pop())
-        sizes[largest] -= 1
-    return [row for row in range(len(items)) if row not in leaving]
-
-
-def _rank(item: EvaluationItem) -> tuple[bool, bool, str]:
-    # Ascending, and `balanced` takes from the end: golden rows stay longest, then held-out ones.
-    return (not item.golden, not item.heldout, item.order)
+        index = torch.tensor(order, dtype=torch.int64, device=self.rows.targets.device)
+        for scored in self._scored.values():
+            scored.keep(index)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 
 from pawl.classifier.novelty import QUANTILES, Novelty
+from worker.model.proposal import Proposal, Replacement
+from worker.model.task_model import TaskModel
 
 Tensor = torch.Tensor
 
@@ -22,6 +24,24 @@ LEVERAGE_WEIGHT = 0.3
 _REGULARISATION = 1.0
 LOWEST = -1.0
 """A text of a label that no other text has: its best score without itself is that of labels it cannot have."""
+
+
+def novelty_of(model: TaskModel, dimension: int, proposal: Proposal | None = None) -> Novelty:
+    """How unusual a text is to a task's heads, or to proposed ones, by the first numbers of z and the stacked scores.
+
+    Without a semantic head z has no numbers, and the scores alone say it.
+    """
+    form = Replacement(model.heads, model.evaluation) if proposal is None else proposal.form
+    counts = model.counts if proposal is None else proposal.counts
+    rows, _, stay = form.judged(len(counts))
+    weights = model.balance.item_weights(rows, counts, stay)
+    gram, z = weights.new_zeros(0, 0), weights.new_zeros(len(weights), 0)
+    if "semantic" in model.heads:
+        # The Gram matrix of z_0 is the corner of that of phi, which begins with z_0: nothing of its own is kept.
+        gram = form.corner("semantic", dimension, model.heads)
+        z = form.features("semantic", dimension, model.evaluation)
+    chosen = slice(None) if stay is None else stay
+    return measure(gram, z[chosen], weights[chosen], model.leave_one_out(proposal))
 
 
 def measure(gram: Tensor, z: Tensor, weights: Tensor, scores: Tensor) -> Novelty:

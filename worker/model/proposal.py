@@ -1,4 +1,4 @@
-"""A head that is proposed to a task's model, and what the gate gets to see of it. Values only."""
+"""Heads that are proposed to a task's model, and what the gate gets to see of them. Values only."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from pawl.classifier.stacking import Stacking
+from pawl.domain.versions import HeadName
 from worker.model.class_balance import NEVER
-from worker.model.evaluation_set import EvaluationItem, EvaluationRows, EvaluationScores, EvaluationSet, NewRows
+from worker.model.evaluation_rows import EvaluationItem, EvaluationRows
+from worker.model.evaluation_set import EvaluationSet, NewRows
 from worker.model.ridge import RankUpdate, RidgeHead
+from worker.model.scored_features import EvaluationScores
+from worker.model.stacked_head import StackedHead
 
 Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class PairedScores:
-    """Scores of the live head and the candidate on the same samples of one task, prior corrections included.
+    """Stacked scores of the live heads and the candidate on the same samples of one task, prior corrections included.
 
     Args:
         labels: of the C columns.
@@ -41,47 +46,89 @@ class PairedScores:
 
 
 @dataclass(frozen=True, slots=True)
-class RegularisationChoice:
-    """A lambda (features have a squared norm of about 5), and how many samples the head had when it was chosen."""
+class Hyperparameters:
+    """What is chosen for a task's heads by their leave-one-out answers.
 
-    value: float
-    samples: int
+    Args:
+        regularisation: lambda of each head (semantic features have a squared norm of about 5, lexical ones of 1).
+        stacking: how much each head counts.
+        temperature: by which the stacked scores are divided to make probabilities.
+        samples: how many the heads had when lambda and stacking were chosen.
+    """
+
+    regularisation: Mapping[HeadName, float]
+    stacking: Stacking
+    temperature: float
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RankKStep:
-    """A small change, worked out beside the model: its update of the head, what it does to the evaluation set.
+    """A small change, worked out beside the model: its update of each head, what it does to the evaluation set.
 
     `rows` are those of the set and then the `new` ones, `scores` what they have after the update; `stay` (m,) says
     which of them do not leave.
     """
 
-    update: RankUpdate
+    updates: Mapping[HeadName, RankUpdate]
     new: NewRows
     rows: EvaluationRows
-    scores: EvaluationScores
+    scores: Mapping[HeadName, EvaluationScores]
     leaving: frozenset[str]
     stay: Tensor
+
+    @property
+    def weights(self) -> dict[HeadName, Tensor]:
+        """W (p, C) of each head after it."""
+        return {name: update.weights for name, update in self.updates.items()}
+
+    def judged(self, _classes: int) -> tuple[EvaluationRows, Mapping[HeadName, EvaluationScores], Tensor | None]:
+        """The rows that judge it, what each head gives them, and which of them stay in the set (None: all)."""
+        return self.rows, self.scores, self.stay
+
+    def features(self, head: HeadName, size: int, evaluation: EvaluationSet) -> Tensor:
+        """The first features of the rows that judge it, (m, size); `evaluation` has those of rows that are not new."""
+        return torch.cat([rows[:, :size] for rows in (evaluation.features(head), self.new.features[head].features)])
+
+    def corner(self, head: HeadName, size: int, heads: Mapping[HeadName, RidgeHead]) -> Tensor:
+        """The first numbers of the Gram matrix, (size, size), that one of these heads will have."""
+        return heads[head].corner(size, self.updates[head].change)
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A head and an evaluation set that take the place of the model's own: the form of every larger change."""
+    """Heads and an evaluation set that take the place of the model's own: the form of every larger change."""
 
-    head: RidgeHead
+    heads: Mapping[HeadName, RidgeHead]
     evaluation: EvaluationSet
+
+    @property
+    def weights(self) -> dict[HeadName, Tensor]:
+        """W (p, C) of each head."""
+        return {name: head.weights for name, head in self.heads.items()}
+
+    def judged(self, classes: int) -> tuple[EvaluationRows, Mapping[HeadName, EvaluationScores], Tensor | None]:
+        """As `RankKStep.judged`."""
+        return self.evaluation.rows, self.evaluation.scores(classes), None
+
+    def features(self, head: HeadName, size: int, _evaluation: EvaluationSet) -> Tensor:
+        """As `RankKStep.features`; its own evaluation set has all."""
+        return self.evaluation.features(head)[:, :size]
+
+    def corner(self, head: HeadName, size: int, _heads: Mapping[HeadName, RidgeHead]) -> Tensor:
+        """As `RankKStep.corner`."""
+        return self.heads[head].corner(size)
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A head that a model may take over by `TaskModel.apply`, as long as it has not changed since.
+    """Heads that a model may take over by `TaskModel.apply`, as long as it has not changed since.
 
     Args:
         labels, counts: label and number of samples of each column.
-        weights, offsets: W (p, C), and the prior corrections (C,).
-        regularisation: its lambda, and the number of samples at which that was chosen.
-        temperature: by which its scores are divided to make probabilities.
-        paired: what the gate sees of it.
+        stacked: the heads as one map from features to scores.
+        hyperparameters: theirs.
+        paired: what the gate sees of them.
         form: what `apply` does.
         revision: of the model that it was made for.
         emphasis: multiples of the weights of what enters, by sample id; only those that are more than 1.
@@ -89,10 +136,8 @@ class Proposal:
 
     labels: tuple[str, ...]
     counts: tuple[int, ...]
-    weights: Tensor
-    offsets: Tensor
-    regularisation: RegularisationChoice
-    temperature: float
+    stacked: StackedHead
+    hyperparameters: Hyperparameters
     paired: PairedScores
     form: RankKStep | Replacement
     revision: int
@@ -100,8 +145,17 @@ class Proposal:
 
     @property
     def samples(self) -> int:
-        """Samples in the head."""
+        """Samples in the heads."""
         return sum(self.counts)
+
+    @property
+    def temperature(self) -> float:
+        """By which the stacked scores are divided."""
+        return self.hyperparameters.temperature
+
+    def at(self, temperature: float) -> Proposal:
+        """The same heads at another temperature."""
+        return replace(self, hyperparameters=replace(self.hyperparameters, temperature=temperature))
 
 
 def without_live(paired: PairedScores, first: PairedScores) -> PairedScores:

@@ -1,4 +1,4 @@
-"""A task's head after a change of its labels: columns renamed, added together or taken out, exactly.
+"""A task's heads after a change of its labels: columns renamed, added together or taken out, exactly, in each head.
 
 W is linear in B, so two columns become one by adding them (B_a + B_b, W_a + W_b) as long as no sample changes its
 weight. Where a class with fewer than n0 samples is merged, its samples (and the other's, if that is young too) change
@@ -12,11 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from worker.model.change import LabelledFeatures
+from pawl.domain.versions import HeadName
+from worker.model.change import LabelledFeatures, stacked
 from worker.model.class_balance import NEVER, LabelSpace
 from worker.model.proposal import PairedScores, Proposal, Replacement
 from worker.model.ridge import RidgeHead, RowChange
-from worker.model.task_model import TaskModel
+from worker.model.scored_features import StackedScores
+from worker.model.task_model import TaskModel, copied
 
 Tensor = torch.Tensor
 
@@ -36,12 +38,10 @@ def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, S
     space = model.space
     if new not in space.index:
         labels = [new if label == old else label for label in space.labels]
-        form = Replacement(model.head, model.evaluation)
+        form = Replacement(model.heads, model.evaluation)
         return _proposal(model, form, (LabelSpace.of(labels, space.counts), range(len(labels))))
-    head, merged = (
-        model.head.copy(),
-        model.class_weight(space.counts[space.index[old]] + space.counts[space.index[new]]),
-    )
+    heads = copied(model.heads)
+    merged = model.class_weight(space.counts[space.index[old]] + space.counts[space.index[new]])
     moved = [
         (space.index[label], example, example.weight * (merged - model.class_weight(space.counts[space.index[label]])))
         for label in reweighted(model, old, new)
@@ -49,24 +49,24 @@ def propose_rename(model: TaskModel, old: str, new: str, members: Mapping[str, S
     ]
     if moved:
         columns, examples, weights = zip(*moved, strict=True)
-        head.absorb(_rows(examples, columns, weights), head.classes)
+        _absorb(heads, examples, columns, weights)
     # Without moved rows W folds exactly with B, and A has not changed: no O(p^3).
-    return _folded(model, head, _without(space, {old}, into=new), refit=bool(moved))
+    return _folded(model, heads, _without(space, {old}, into=new), refit=bool(moved))
 
 
 def propose_without_empty(model: TaskModel) -> Proposal | None:
-    """The head without the columns of labels that have no sample any more; None where there is no such label."""
+    """The heads without the columns of labels that have no sample any more; None where there is no such label."""
     space = model.space
     empty = {label for label, count in zip(space.labels, space.counts, strict=True) if not count}
-    return _folded(model, model.head.copy(), _without(space, empty), refit=True) if empty else None
+    return _folded(model, copied(model.heads), _without(space, empty), refit=True) if empty else None
 
 
 class Retirement:
-    """Takes a label's samples out of a copy of the head, a page at a time, and then its column."""
+    """Takes a label's samples out of copies of the heads, a page at a time, and then its column."""
 
     def __init__(self, model: TaskModel, label: str) -> None:
         self._model = model
-        self._head = model.head.copy()
+        self._heads = copied(model.heads)
         self._label = label
         self._column = model.labels.index(label)
         self._left = model.counts[self._column]
@@ -77,20 +77,27 @@ class Retirement:
             return
         level = self._model.class_weight(self._model.counts[self._column])
         columns, weights = [self._column] * len(examples), [-example.weight * level for example in examples]
-        self._head.absorb(_rows(examples, columns, weights), self._head.classes)
+        _absorb(self._heads, examples, columns, weights)
         self._left -= len(examples)
 
     def propose(self) -> Proposal:
-        """The head without the label. Raises `RuntimeError` when not all its samples were taken out."""
+        """The heads without the label. Raises `RuntimeError` when not all its samples were taken out."""
         if self._left:
-            raise RuntimeError(f"{self._left} samples of {self._label!r} are in the head, but not in the store")
+            raise RuntimeError(f"{self._left} samples of {self._label!r} are in the heads, but not in the store")
         moved = _without(self._model.space, {self._label})
-        return _folded(self._model, self._head, moved, refit=True, retired=self._label)
+        return _folded(self._model, self._heads, moved, refit=True, retired=self._label)
 
 
-def _rows(examples: Sequence[LabelledFeatures], columns: Sequence[int], weights: Sequence[float]) -> RowChange:
-    features = torch.stack([example.features for example in examples])
-    return RowChange(features, torch.tensor(columns), torch.tensor(weights, dtype=torch.float64))
+def _absorb(
+    heads: Mapping[HeadName, RidgeHead],
+    examples: Sequence[LabelledFeatures],
+    columns: Sequence[int],
+    weights: Sequence[float],
+) -> None:
+    """Adds rows to the statistics of the heads."""
+    classes, signed = torch.tensor(columns), torch.tensor(weights, dtype=torch.float64)
+    for name, features in stacked(examples, heads).items():
+        heads[name].absorb(RowChange(features, classes, signed), heads[name].classes)
 
 
 def _without(space: LabelSpace, leaving: Collection[str], into: str | None = None) -> tuple[LabelSpace, list[int]]:
@@ -105,27 +112,28 @@ def _without(space: LabelSpace, leaving: Collection[str], into: str | None = Non
 
 def _folded(
     model: TaskModel,
-    head: RidgeHead,
+    heads: Mapping[HeadName, RidgeHead],
     moved: tuple[LabelSpace, Sequence[int]],
     *,
     refit: bool,
     retired: str | None = None,
 ) -> Proposal:
-    """Proposes `head`, a copy of the model's, with its columns where `_without` says."""
+    """Proposes `heads`, copies of the model's, with their columns where `_without` says."""
     after, places = moved
     # The matrix M (C, C') of `RidgeHead.fold`: a row of zeros lets its column go.
     columns = torch.zeros(len(places), len(after.labels))
     for column, place in enumerate(places):
         if place >= 0:
             columns[column, place] = 1.0
-    head.fold(columns)
-    if refit:
-        head.refit()
+    for head in heads.values():
+        head.fold(columns)
+        if refit:
+            head.refit()
     evaluation = model.evaluation.copy()
     evaluation.drop({item.sample_id for item in evaluation.items if places[item.class_index] < 0})
     evaluation.renumber(places)
-    evaluation.recompute(head)
-    return _proposal(model, Replacement(head, evaluation), moved, retired)
+    evaluation.recompute(heads)
+    return _proposal(model, Replacement(heads, evaluation), moved, retired)
 
 
 def _proposal(
@@ -146,7 +154,7 @@ def _proposal(
     for column, place in enumerate(places):
         if place >= 0 or retired is not None:
             live[:, place] = torch.maximum(live[:, place], before[:, column])  # -1, the retired, is the last
-    scores = form.evaluation.scores(len(after.labels))
+    scores = StackedScores(form.evaluation.scores(len(after.labels)), model.stacking)
     candidate = model.balance.leave_one_out(scores, form.evaluation.rows, after.counts)
     candidate = torch.nn.functional.pad(candidate, (0, len(labels) - len(after.labels)), value=NEVER)
     none, empty = torch.zeros(0, dtype=torch.int64), before.new_zeros(0, len(labels))

@@ -27,9 +27,11 @@ from dataclasses import dataclass
 import torch
 
 from pawl.domain.samples import Origin, Sample
+from pawl.domain.versions import HeadName
 from pawl.settings import Settings
-from worker.model.change import LabelledFeatures
+from worker.model.change import LabelledFeatures, stacked
 from worker.model.exact_tests import binomial_tail
+from worker.model.stacked_head import StackedHead
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import LearnerState
 
@@ -42,28 +44,27 @@ _ENOUGH = 100.0
 
 @dataclass(frozen=True, slots=True)
 class FrozenHead:
-    """A head as it was: labels, weights (p, C), offsets (C,).
+    """A task's heads as they were, and their labels.
 
     `accuracy` is what leave-one-out said of it then; None if its evaluation set was empty.
     """
 
     labels: tuple[str, ...]
-    weights: Tensor
-    offsets: Tensor
+    stacked: StackedHead
     accuracy: float | None
 
     @classmethod
     def of(cls, model: TaskModel) -> FrozenHead:
-        """A model's head as it is. Its weights are never written again: an update makes new ones."""
+        """A model's heads as they are. Their weights are never written again: an update makes new ones."""
         accuracy, items = None, len(model.evaluation)
         if items:
             right = int((model.leave_one_out().argmax(1) == model.evaluation.targets).sum())
             accuracy = (right + 1) / (items + 2)  # the rule of succession: no mistake among few is not accuracy 1
-        return cls(tuple(model.labels), model.head.weights, model.offsets(model.counts), accuracy)
+        return cls(tuple(model.labels), model.stacked, accuracy)
 
-    def answers(self, features: Tensor) -> list[str]:
+    def answers(self, features: Mapping[HeadName, Tensor]) -> list[str]:
         """The best label for each row of features (n, p)."""
-        return best_labels(self.labels, features @ self.weights + self.offsets)
+        return best_labels(self.labels, self.stacked.scores(features))
 
 
 def best_labels(labels: Sequence[str], scores: Tensor) -> list[str]:
@@ -220,8 +221,8 @@ class RollbackMonitor:
             of_task = [sample for sample in samples if sample.task == task]
             if not of_task or not model.samples:
                 continue
-            features = torch.stack([known[sample.id].features for sample in of_task]).to(model.head.weights)
-            live = best_labels(model.labels, features @ model.head.weights + model.offsets(model.counts))
+            features = stacked([known[sample.id] for sample in of_task], model.heads)
+            live = best_labels(model.labels, model.stacked.scores(features))
             rate = self._rates.setdefault(task, ConfirmationRate())
             for sample, now in zip(of_task, live, strict=True):
                 is_confirmed = (sample.served_label or now) == sample.label

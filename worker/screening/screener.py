@@ -16,7 +16,7 @@ from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import Origin, Sample, SampleState
 from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
-from worker.model.change import LabelledFeatures
+from worker.model.change import LabelledFeatures, stacked
 from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import Resolution
 from worker.screening.label_noise import NoiseDetector
@@ -98,14 +98,16 @@ class Screener:
         fed = [sample for sample in fed if sample.id not in state.alike]  # the head speaks of what both begin with
         if not fed:
             return NoiseVerdict()
-        rows = torch.stack([features[sample.id].features for sample in fed])
-        return await asyncio.to_thread(_opinion, state, model, detector, fed, rows)
+        examples = [features[sample.id] for sample in fed]
+        return await asyncio.to_thread(_opinion, state, model, detector, fed, examples)
 
     async def _remembered(self, state: LearnerState, task: str) -> list[RememberedLabel]:
         screened = await self._samples.screened(task, self._settings.quarantine_window)
-        opposed = [sample.id for sample in screened if sample.doubt is not None and sample.doubt.opposed]
-        embeddings = await self._samples.get_embeddings(state.encoder.digest, opposed)
-        vectors = {sample_id: z[: state.features.widened] for sample_id, z in embeddings.items()}
+        opposed = [sample for sample in screened if sample.doubt is not None and sample.doubt.opposed]
+        embeddings = await self._samples.get_embeddings(state.encoder.digest, [sample.id for sample in opposed])
+        known = [sample for sample in opposed if sample.id in embeddings]
+        examples = await asyncio.to_thread(state.examples, known, embeddings)
+        vectors = {example.sample_id: _vector(state, example) for example in examples}
         return [_remembered(sample, vectors.get(sample.id)) for sample in screened]
 
     async def _in_heads(self, pulls: Mapping[str, Hold]) -> dict[str, Hold]:
@@ -119,15 +121,25 @@ def _remembered(sample: Sample, z: Floats | None) -> RememberedLabel:
     return RememberedLabel(sample.id, sample.source, sample.label, None if is_cleared else sample.doubt, z)
 
 
+def _vector(state: LearnerState, example: LabelledFeatures) -> Floats:
+    """What a sample is compared with others by."""
+    head, size = state.likeness
+    vector: Floats = example.features[head][:size].clone().numpy()  # no view: the detector keeps some of these
+    return vector
+
+
 def _opinion(
-    state: LearnerState, model: TaskModel, detector: NoiseDetector, samples: Sequence[Sample], rows: torch.Tensor
+    state: LearnerState,
+    model: TaskModel,
+    detector: NoiseDetector,
+    samples: Sequence[Sample],
+    examples: Sequence[LabelledFeatures],
 ) -> NoiseVerdict:
-    """`rows` (k, p) are the features of the samples; they begin with z."""
-    trusted = _TrustedEvaluation(model, state.settings, detector.suspects, state.features.widened)
-    scores = rows.to(model.head.weights) @ model.head.weights + model.offsets(model.counts)
-    z = rows[:, : state.features.widened].contiguous().numpy()  # no view: the detector keeps some of these
+    trusted = _TrustedEvaluation(model, state, detector.suspects)
+    scores = model.stacked.scores(stacked(examples, model.heads))
     arriving = []
-    for sample, row, vector in zip(samples, scores, z, strict=True):
+    for sample, row, example in zip(samples, scores, examples, strict=True):
+        vector = _vector(state, example)
         # A label that the head does not have is taken as behind all that it has.
         score = row[model.labels.index(sample.label)] if sample.label in model.labels else row.min()
         neighbours, gold = trusted.near(vector, without=sample.text_digest)
@@ -143,18 +155,19 @@ def _opinion(
 class _TrustedEvaluation:
     """The evaluation set without suspects: neighbours, gold, and how often two labels are confused.
 
-    Cosines are those of the last layer's part of z, the first `dimension` numbers, which have unit length.
+    Cosines are those of the features of `LearnerState.likeness`.
     """
 
-    def __init__(self, model: TaskModel, settings: Settings, suspects: Collection[str], dimension: int) -> None:
+    def __init__(self, model: TaskModel, state: LearnerState, suspects: Collection[str]) -> None:
         self._model = model
-        self._settings = settings
+        self._settings = state.settings
         items = model.evaluation.items
         self._rows = [row for row, item in enumerate(items) if item.sample_id not in suspects]
         self._labels = [model.labels[items[row].class_index] for row in self._rows]
         self._digests = [items[row].order for row in self._rows]
         whole = len(self._rows) == len(items)  # as most often: then nothing is copied
-        self._z = model.evaluation.features[slice(None) if whole else self._rows, :dimension]
+        head, size = state.likeness
+        self._z = model.evaluation.features(head)[slice(None) if whole else self._rows, :size]
         self._errors: list[tuple[str, str, bool]] | None = None
 
     def near(self, z: Floats, *, without: str) -> tuple[tuple[str, ...], str | None]:

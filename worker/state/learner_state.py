@@ -12,15 +12,18 @@ import torch
 from pawl.classifier.encoders.device import choose_device
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
+from pawl.classifier.lexical import LexicalFeatures
 from pawl.classifier.novelty import Novelty
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.samples import Sample, Split
+from pawl.domain.versions import HeadName
 from pawl.ports import Encoder, Floats
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
 from worker.model.class_balance import ClassBalance
-from worker.model.hyperparameters import DEFAULT
-from worker.model.proposal import Proposal
+from worker.model.hyperparameters import UNFITTED
+from worker.model.novelty_reference import novelty_of
+from worker.model.proposal import Hyperparameters, Proposal
 from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
 
@@ -29,16 +32,17 @@ _NOVELTY_GROWTH = 1.2
 
 @dataclass(frozen=True, slots=True)
 class TaskNovelty:
-    """A task's novelty, and the samples and lambda of the head that it was made for."""
+    """A task's novelty, and the samples of the heads that it was made for, with what was chosen for them."""
 
     novelty: Novelty
     samples: int
-    regularisation: float
+    chosen: Hyperparameters
 
-    def is_outgrown(self, samples: int, regularisation: float) -> bool:
-        """Whether the head has changed so much since that it is to be made anew."""
+    def is_outgrown(self, samples: int, chosen: Hyperparameters) -> bool:
+        """Whether the heads have changed so much since that it is to be made anew."""
         fewer, more = sorted((samples, self.samples))
-        return regularisation != self.regularisation or more > _NOVELTY_GROWTH * fewer
+        changed = (chosen.regularisation, chosen.stacking) != (self.chosen.regularisation, self.chosen.stacking)
+        return changed or more > _NOVELTY_GROWTH * fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class LearnerState:
 
     Args:
         version: the live version; 0 before there is one.
-        encoder, encoder_folder, features: what makes features of texts, and where the encoder's files lie.
+        encoder, encoder_folder, features: what makes semantic features of texts, and where the encoder's files lie.
         settings: the learner's.
         tasks: model of each task. Only `StepRunner`, and what builds a state, applies proposals to them.
         trained: digests of the texts that this encoder, or one that it descends from, was trained on.
@@ -57,6 +61,7 @@ class LearnerState:
         unsaved: samples that came or went since the last snapshot.
         novelty: of each task.
         alike: ids of samples that read the same as others with another label (`worker/screening/truncation.py`).
+        lexical: what makes lexical features of texts; None where tasks have no lexical head.
         generation: a new number whenever something but an update of the heads made the state: another learner's
             version, a roll-back, changed labels, another encoder. What was remembered of an older one is void.
     """
@@ -74,6 +79,7 @@ class LearnerState:
     unsaved: int = 0
     novelty: Mapping[str, TaskNovelty] = field(default_factory=dict)
     alike: frozenset[str] = frozenset()
+    lexical: LexicalFeatures | None = None
     generation: int = 0
 
     @property
@@ -85,65 +91,93 @@ class LearnerState:
         """The model of a task; an empty one, which the state does not keep, where there is none."""
         return self.tasks.get(task) or self.new_model()
 
-    def new_model(self, regularisation: float = DEFAULT) -> TaskModel:
-        """An empty model on these features."""
+    @property
+    def widths(self) -> dict[HeadName, int]:
+        """The heads that a task has here, and how many features each of them takes."""
+        widths: dict[HeadName, int] = {}
+        if self.encoder.dimension:
+            widths["semantic"] = self.features.width
+        if self.lexical is not None:
+            widths["lexical"] = self.lexical.width
+        return widths
+
+    @property
+    def likeness(self) -> tuple[HeadName, int]:
+        """By which texts are compared with each other: a head, and how many of its first features.
+
+        These are z_0, the last layer's part of z, where there is an encoder, else all lexical ones. They have unit
+        length.
+        """
+        return ("semantic", self.features.widened) if self.encoder.dimension else ("lexical", self.widths["lexical"])
+
+    def new_model(self, chosen: Hyperparameters = UNFITTED) -> TaskModel:
+        """An empty model on these features, with these lambdas."""
         precision, device = getattr(torch, self.settings.head_precision), choose_device(self.settings.device)
+        heads = {
+            name: RidgeHead(width, chosen.regularisation[name], dtype=precision, device=device)
+            for name, width in self.widths.items()
+        }
         return TaskModel(
-            RidgeHead(self.features.width, regularisation, dtype=precision, device=device),
+            heads,
             evaluation_limit=self.settings.gate_items,
             balance=ClassBalance(self.settings.young_class_size, self.settings.prior_correction),
             emphasis_limit=self.settings.correction_emphasis,
         )
 
     def examples(self, samples: Sequence[Sample], embeddings: Mapping[str, Floats]) -> list[LabelledFeatures]:
-        """Samples with their features, from embeddings z (d,) by sample id."""
+        """Samples with their features, from their texts and from embeddings z (d,) by sample id."""
         if not samples:
             return []
         z = np.stack([embeddings[sample.id] for sample in samples])
-        features = torch.from_numpy(self.features.expand(z))
+        features = self.features_of([sample.text for sample in samples], z)
         return [
             LabelledFeatures(
                 sample_id=sample.id,
                 label=sample.label,
                 # As it was learned: a sample that leaves is subtracted with the weight with which it came.
                 weight=sample.weight * sample.emphasis,
-                features=row,
+                features={head: rows[row] for head, rows in features.items()},
                 order=sample.text_digest,
                 heldout=sample.split is Split.HELDOUT,
                 golden=sample.split is Split.GOLDEN,
                 pinned=sample.pinned,
                 eligible=sample.text_digest not in self.trained and sample.id not in self.alike,
             )
-            for sample, row in zip(samples, features, strict=True)
+            for row, sample in enumerate(samples)
         ]
+
+    def features_of(self, texts: Sequence[str], z: Floats) -> dict[HeadName, torch.Tensor]:
+        """Features (n, p) of texts for each head, from the texts and their embeddings z (n, d)."""
+        features: dict[HeadName, torch.Tensor] = {}
+        if self.encoder.dimension:
+            features["semantic"] = torch.from_numpy(self.features.expand(z))
+        if self.lexical is not None:
+            features["lexical"] = torch.from_numpy(self.lexical.expand(texts))
+        return features
 
     def heads(self, proposals: Mapping[str, Proposal]) -> dict[str, LinearHead]:
         """Heads of the next version: the proposed ones where there are some, the present ones elsewhere."""
         heads = {}
         for task in dict.fromkeys((*self.tasks, *proposals)):
-            if task in proposals:
-                head = proposals[task]
-                labels, weights, offsets, temperature = head.labels, head.weights, head.offsets, head.temperature
-            else:
-                model = self.tasks[task]
-                labels, weights, offsets = tuple(model.labels), model.head.weights, model.offsets(model.counts)
-                temperature = model.temperature
+            source = proposals.get(task) or self.tasks[task]
+            labels, stacked = tuple(source.labels), source.stacked
             if labels:
-                heads[task] = LinearHead(
-                    labels, weights.float().cpu().numpy(), offsets.float().cpu().numpy(), temperature
-                )
+                # Without an encoder there is one semantic feature, the constant, and it says nothing.
+                weights = stacked.weights.get("semantic", stacked.offsets.new_zeros(1, len(labels)))
+                offsets = stacked.offsets.float().cpu().numpy()
+                heads[task] = LinearHead(labels, weights.float().cpu().numpy(), offsets, source.temperature)
         return heads
 
     def next_novelty(self, proposals: Mapping[str, Proposal]) -> dict[str, TaskNovelty]:
-        """Novelty of each task in the next version; the present one where the head has hardly changed since it."""
+        """Novelty of each task in the next version; the present one where the heads have hardly changed since it."""
         novelty = {}
         for task in dict.fromkeys((*self.tasks, *proposals)):
             model, proposal = self.model(task), proposals.get(task)
             if proposal is None and not model.labels:
                 continue
-            samples, choice = (proposal or model).samples, (proposal or model).regularisation
+            samples, chosen = (proposal or model).samples, (proposal or model).hyperparameters
             present = self.novelty.get(task)
-            if present is None or present.is_outgrown(samples, choice.value):
-                present = TaskNovelty(model.novelty(self.features.widened, proposal), samples, choice.value)
+            if present is None or present.is_outgrown(samples, chosen):
+                present = TaskNovelty(novelty_of(model, self.features.widened, proposal), samples, chosen)
             novelty[task] = present
         return novelty

@@ -19,9 +19,8 @@ from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.versions.lineage import trained_samples
 from worker.model.change import LabelledFeatures
-from worker.model.hyperparameters import DEFAULT
-from worker.model.proposal import RegularisationChoice
 from worker.model.task_model import TaskModel
+from worker.state.chosen import chosen_for
 from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
@@ -53,9 +52,7 @@ class Recovery:
     async def open(self, version: Version, encoder: Encoder | None = None) -> LearnerState:
         """The state of a live version after a start; `encoder` is reused where it is the version's."""
         state = await self._empty(version, encoder)
-        snapshot = await asyncio.to_thread(
-            self._snapshots.newest, version.encoder_digest, state.features.digest, version.number
-        )
+        snapshot = await asyncio.to_thread(self._snapshots.newest, state, version.number)
         if snapshot is not None and not await self._ports.labels.applied(snapshot.version, version.number):
             tasks = await asyncio.to_thread(snapshot.restore, state.new_model)
             restored = replace(state, tasks=tasks, version=snapshot.version)
@@ -114,14 +111,13 @@ class Recovery:
             counts = await self._learned.counts(state, task)
             if not counts:
                 continue
-            model = tasks[task] = state.new_model(_numbers(version, "regularisation").get(task, DEFAULT))
+            chosen = chosen_for(version, task)
+            model = tasks[task] = state.new_model(chosen)
             records = await self._ports.labels.records(task)
             former = {name for name, record in records.items() if record.state is not LabelState.ACTIVE}
             known = [name for name in version.labels.get(task, ()) if name not in former]
             labels = [*known, *(label for label in sorted(counts) if label not in known)]
-            chosen_at = int(_numbers(version, "regularisation_chosen_at").get(task, 0))
-            temperature = version.heads[task].temperature if task in version.heads else None
-            model.restore({label: counts[label] for label in labels}, chosen_at, temperature)
+            model.restore({label: counts[label] for label in labels}, chosen)
             evaluating: list[LabelledFeatures] = []
             async for page in self._learned.in_head(state, task):
                 examples = await self._learned.features(state, page)
@@ -203,14 +199,5 @@ def _net_moves(rows: Sequence[LedgerRow]) -> dict[str, int]:
 
 
 def _retune(task: str, model: TaskModel, version: Version) -> None:
-    """Takes lambda and temperature from a version: the ledger tells of samples alone."""
-    value = _numbers(version, "regularisation").get(task, model.head.regularisation)
-    chosen_at = _numbers(version, "regularisation_chosen_at").get(task, model.regularisation_chosen_at)
-    temperature = version.heads[task].temperature if task in version.heads else None
-    choice = RegularisationChoice(value, int(chosen_at))
-    model.apply(model.propose_settings(regularisation=choice, temperature=temperature))
-
-
-def _numbers(version: Version, metric: str) -> dict[str, float]:
-    """A metric that has a number for each task."""
-    return {str(task): float(value) for task, value in version.metrics.get(metric, {}).items()}
+    """Takes lambda, stacking and temperature from a version: the ledger tells of samples alone."""
+    model.apply(model.propose_settings(chosen_for(version, task, model.hyperparameters)))

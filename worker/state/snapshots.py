@@ -1,8 +1,9 @@
 """Snapshots of the learner's statistics, so that a restart does not read the whole store again.
 
-A snapshot is a safetensors file (for each task the Gram matrix, upper triangle, and B, float64) and a JSON file beside
-it that is written last: the version they belong to, labels, counts, calibration, panel, and the SHA-256 of it all. What
-was learned after it is in the ledger, so a lost, old or damaged snapshot costs time, never a label.
+A snapshot is a safetensors file (for each head of each task the Gram matrix, upper triangle, and B, float64) and a
+JSON file beside it that is written last: the version they belong to, labels, counts, calibration, panel, and the
+SHA-256 of it all. What was learned after it is in the ledger, so a lost, old or damaged snapshot costs time, never a
+label.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from pawl.classifier.stacking import Stacking
 from pawl.files import write_atomic
+from worker.model.proposal import Hyperparameters
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import LearnerState
 
@@ -45,14 +48,16 @@ class Snapshot:
         """Sample ids in each task's evaluation set."""
         return {task: list(each["panel"]) for task, each in self.about["tasks"].items()}
 
-    def restore(self, new_model: Callable[[float], TaskModel]) -> dict[str, TaskModel]:
-        """The models by task, made of empty ones with a given lambda. The evaluation sets are filled afterwards."""
+    def restore(self, new_model: Callable[[Hyperparameters], TaskModel]) -> dict[str, TaskModel]:
+        """The models by task, made of empty ones with given lambdas. The evaluation sets are filled afterwards."""
         models = {}
         for task, each in self.about["tasks"].items():
-            model = models[task] = new_model(float(each["regularisation"]))
-            model.head.restore(self.tensors[f"{task}/gram"], self.tensors[f"{task}/moments"])
-            counts = dict(zip(each["labels"], map(int, each["counts"]), strict=True))
-            model.restore(counts, int(each["chosen_at"]), float(each["temperature"]))
+            stacking = Stacking(**each["stacking"])
+            chosen = Hyperparameters(each["regularisation"], stacking, each["temperature"], each["chosen_at"])
+            model = models[task] = new_model(chosen)
+            for name, head in model.heads.items():
+                head.restore(self.tensors[f"{task}/{name}/gram"], self.tensors[f"{task}/{name}/moments"])
+            model.restore(dict(zip(each["labels"], map(int, each["counts"]), strict=True)), chosen)
         return models
 
 
@@ -77,15 +82,15 @@ class Snapshots:
             old.with_suffix(".safetensors").unlink(missing_ok=True)
         return path
 
-    def newest(self, encoder_digest: str, features_digest: str, up_to: int) -> Snapshot | None:
-        """The newest usable snapshot of this encoder and these features, not newer than a version."""
+    def newest(self, state: LearnerState, up_to: int) -> Snapshot | None:
+        """The newest usable snapshot on the encoder and the features of a state, not newer than a version."""
         for path in sorted(self._folder.glob("*.json"), reverse=True):
             try:
                 about = json.loads(path.read_bytes())
-                if about["format"] != _FORMAT or about["encoder"] != encoder_digest or about["version"] > up_to:
+                if about["format"] != _FORMAT or about["version"] > up_to:
                     continue
-                if (about["features"], about["young_class_size"]) != (features_digest, self._young_class_size):
-                    continue  # other numbers, or another weight of every young class, are in these statistics
+                if about["young_class_size"] != self._young_class_size or about["made_on"] != _made_on(state):
+                    continue  # another weight of every young class, or other numbers, are in these statistics
                 content = path.with_suffix(".safetensors").read_bytes()
                 if about.pop("sha256") == _digest(about, content):
                     return Snapshot(about, load(content))
@@ -100,19 +105,25 @@ def pack(state: LearnerState) -> Snapshot:
     tensors: dict[str, torch.Tensor] = {}
     tasks: dict[str, Any] = {}
     for task, learner in state.tasks.items():
-        head = learner.head
-        tensors[f"{task}/gram"], tensors[f"{task}/moments"] = head.statistics()
+        for name, head in learner.heads.items():
+            tensors[f"{task}/{name}/gram"], tensors[f"{task}/{name}/moments"] = head.statistics()
+        chosen = learner.hyperparameters
         tasks[task] = {
             "labels": list(learner.labels),
             "counts": list(learner.counts),
-            "regularisation": head.regularisation,
-            "temperature": learner.temperature,
-            "chosen_at": learner.regularisation_chosen_at,
+            "regularisation": dict(chosen.regularisation),
+            "stacking": asdict(chosen.stacking),
+            "temperature": chosen.temperature,
+            "chosen_at": chosen.samples,
             "panel": [item.sample_id for item in learner.evaluation.items],
         }
-    about = {"format": _FORMAT, "version": state.version, "encoder": state.encoder.digest, "tasks": tasks}
-    about |= {"features": state.features.digest, "young_class_size": state.settings.young_class_size}
-    return Snapshot(about, tensors)
+    about = {"format": _FORMAT, "version": state.version, "made_on": _made_on(state), "tasks": tasks}
+    return Snapshot(about | {"young_class_size": state.settings.young_class_size}, tensors)
+
+
+def _made_on(state: LearnerState) -> dict[str, Any]:
+    """What decides the features: encoder, random features, and the heads with their numbers of features."""
+    return {"encoder": state.encoder.digest, "features": state.features.digest, "heads": dict(state.widths)}
 
 
 def _digest(about: dict[str, Any], content: bytes) -> str:

@@ -12,6 +12,7 @@ from pawl.domain.samples import Sample
 from worker.model.change import LabelledFeatures
 from worker.model.class_balance import NEVER
 from worker.model.proposal import PairedScores
+from worker.model.stacked_head import StackedHead
 from worker.model.task_model import TaskModel
 from worker.state.learned_samples import LearnedSamples
 from worker.state.learner_state import LearnerState
@@ -21,13 +22,12 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A task's head at some moment: weights W (p, C), prior corrections `offsets` (C,), samples of each label.
+    """A task's heads at some moment, and samples of each label.
 
     `answers` are the leave-one-out scores (C,) of the samples in its evaluation set, by sample id.
     """
 
-    weights: Tensor
-    offsets: Tensor
+    head: StackedHead
     counts: tuple[int, ...]
     answers: Mapping[str, Tensor]
 
@@ -44,7 +44,7 @@ class Baseline:
         for row, item in enumerate(paired.items):
             scores = self.answers.get(item.sample_id)
             if scores is None and item.sample_id in arrivals:
-                scores = arrivals[item.sample_id].features.to(self.weights) @ self.weights + self.offsets
+                scores = self.head.scores(arrivals[item.sample_id].features)
             scores = paired.live[row] if scores is None else scores[:width]
             live[row, : len(scores)] = scores
         # New is what this head had no sample of. The live head may have learned some from an earlier part of the batch:
@@ -58,10 +58,10 @@ class Baseline:
 
 
 def baseline_of(model: TaskModel) -> Baseline:
-    """The head as it is."""
+    """The heads as they are."""
     ids = [item.sample_id for item in model.evaluation.items]
     answers = dict(zip(ids, model.leave_one_out(), strict=True)) if ids else {}
-    return Baseline(model.head.weights, model.offsets(model.counts), tuple(model.counts), answers)
+    return Baseline(model.stacked, tuple(model.counts), answers)
 
 
 async def baseline_without(
@@ -91,6 +91,7 @@ async def baseline_without(
     items = live.evaluation.items
     # What has left is unseen by this head: its plain scores phi W + offsets are what leave-one-out is for the others.
     unseated = [row for row, item in enumerate(items) if item.sample_id not in baseline.answers]
-    rows = live.evaluation.features[unseated] @ baseline.weights + baseline.offsets
+    features = {head: live.evaluation.features(head)[unseated] for head in live.heads}
+    rows = baseline.head.scores(features)
     answers = {items[row].sample_id: scores for row, scores in zip(unseated, rows, strict=True)}
     return replace(baseline, answers={**baseline.answers, **answers})

@@ -17,9 +17,9 @@ import torch
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import Sample
 from pawl.settings import Settings
-from worker.model.change import ModelChange
+from worker.model.change import ModelChange, stacked
 from worker.model.class_balance import NEVER
-from worker.model.evaluation_set import balanced, evaluation_items
+from worker.model.evaluation_rows import balanced, evaluation_items
 from worker.model.hyperparameters import temperature_of
 from worker.model.proposal import PairedScores, Proposal
 from worker.release.gate import Evidence, judge
@@ -97,7 +97,7 @@ class Bisection:
         await self._try(self._units(await asyncio.to_thread(self._behind)))
         if self._accepted is not None:  # the copy, with all that was let in, is what comes after the live head
             after = self._live.becoming(self._model, self._accepted.paired)
-            self._result.proposal = replace(after, temperature=self._accepted.temperature, emphasis=self._emphasis)
+            self._result.proposal = replace(after.at(self._accepted.temperature), emphasis=self._emphasis)
         counts = {"taken": len(self._result.taken), "harmful": len(self._result.harmful), "tried": self._result.trials}
         log.info("batch_searched", task=self._batch.task, **counts)
         return self._result
@@ -123,11 +123,11 @@ class Bisection:
         """By how far the live head's score of the label is behind that of its answer; one that it lacks scores 0."""
         model, behind = self._live, dict.fromkeys((sample.id for sample in self._batch.samples), 0.0)
         columns = {label: column for column, label in enumerate(model.labels)}
-        offsets = model.offsets(model.counts)
+        head = model.stacked
         for start in range(0, len(behind) if columns else 0, _CHUNK):
             rows = self._batch.samples[start : start + _CHUNK]
-            features = torch.stack([self._examples[sample.id].features for sample in rows]).to(model.head.weights)
-            for sample, scores in zip(rows, features @ model.head.weights + offsets, strict=True):
+            features = stacked([self._examples[sample.id] for sample in rows], model.heads)
+            for sample, scores in zip(rows, head.scores(features), strict=True):
                 best, column = float(scores.max()), columns.get(sample.label)
                 behind[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
         return behind
@@ -189,7 +189,7 @@ class Bisection:
         evidence = Evidence(paired, self._live.temperature, temperature, served)
         task = self._batch.task
         report = judge({task: evidence}, self._settings, charged={task: self._batch.charged})
-        return replace(proposal, paired=paired, temperature=temperature), report
+        return replace(proposal.at(temperature), paired=paired), report
 
     async def _change(self, part: Sequence[Sample]) -> ModelChange:
         """What the store would return, had it learned what is in already."""
@@ -207,11 +207,11 @@ class Bisection:
     def _measured(self, proposal: Proposal, samples: Sequence[Sample]) -> PairedScores:
         """Against the version from before the batch: on the evaluation set, and on all that is in or tried."""
         before = self._batch.baseline
-        features = torch.stack([self._examples[sample.id].features for sample in samples]).to(proposal.weights)
-        known = features @ before.weights + before.offsets
+        features = stacked([self._examples[sample.id] for sample in samples], proposal.stacked.weights)
+        known = before.head.scores(features)
         return replace(
             before.measure(proposal.paired, self._examples),
             new_targets=torch.tensor([proposal.labels.index(sample.label) for sample in samples]),
             new_live=torch.nn.functional.pad(known, (0, len(proposal.labels) - known.shape[1]), value=NEVER),
-            new_candidate=features @ proposal.weights + proposal.offsets,
+            new_candidate=proposal.stacked.scores(features),
         )

@@ -16,8 +16,8 @@ from pawl.domain.versions import Version, VersionKind
 from pawl.settings import Settings
 from worker.health.environment import Environment
 from worker.health.faults import is_device_lost, sentence
-from worker.model.hyperparameters import choose_regularisation, choose_temperature
-from worker.model.proposal import PairedScores, Proposal, RegularisationChoice, without_live
+from worker.model.hyperparameters import choose
+from worker.model.proposal import Hyperparameters, PairedScores, Proposal, without_live
 from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import resolve_conflicts
 from worker.screening.truncation import find_alike
@@ -100,8 +100,8 @@ class Bootstrap:
         # change.
         await self._recovery.refresh_golden(state)
         proposals = {}
-        for task, (paired, temperature) in fitted.items():
-            proposal = state.tasks[task].propose_settings(temperature=temperature)
+        for task, paired in fitted.items():
+            proposal = state.tasks[task].propose_settings()
             proposals[task] = replace(proposal, paired=without_live(paired, step.proposals[task].paired))
         step = replace(step, kind=VersionKind.BOOTSTRAP, proposals=proposals, dropped=resolution.dropped)
         version, report = await self._runner.run(state, step)
@@ -123,13 +123,19 @@ class Bootstrap:
         }
 
 
-def _fit(model: TaskModel, first: Proposal, exported: tuple[float, float] | None) -> tuple[PairedScores, float]:
-    """Takes a task's first samples over, then a lambda; returns how the head does, and the temperature that fits it.
+def _fit(model: TaskModel, first: Proposal, exported: tuple[float, float] | None) -> PairedScores:
+    """Takes a task's first samples over, then what is chosen for its heads; returns how they do.
 
     An empty state has nothing to lose: after a failure it is dropped whole.
     """
     model.apply(first)
-    choice = choose_regularisation(model) if exported is None else RegularisationChoice(exported[0], model.samples)
-    proposal = model.propose_settings(regularisation=choice)
+    chosen = choose(model) if exported is None else _as_exported(model, *exported)
+    proposal = model.propose_settings(chosen)
     model.apply(proposal)
-    return proposal.paired, choose_temperature(model) if exported is None else exported[1]
+    return proposal.paired
+
+
+def _as_exported(model: TaskModel, regularisation: float, temperature: float) -> Hyperparameters:
+    return Hyperparameters(
+        {**model.hyperparameters.regularisation, "semantic": regularisation}, model.stacking, temperature, model.samples
+    )

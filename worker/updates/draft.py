@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from pawl.domain.gate_reports import GateReport
 from pawl.json_values import Json
 from worker.release.publisher import Draft
+from worker.state.chosen import chosen_metrics
 from worker.state.learner_state import LearnerState, TaskNovelty
 from worker.updates.step import Step
 
 
 def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]) -> Draft:
     """The candidate that a step makes of the live version."""
-    choices = {name: model.regularisation for name, model in state.tasks.items()}
-    choices |= {name: proposal.regularisation for name, proposal in step.proposals.items()}
-    chosen: Json = {
-        "regularisation": {name: choice.value for name, choice in choices.items()},
-        "regularisation_chosen_at": {name: choice.samples for name, choice in choices.items()},
-    }
+    of_task = {task: model.hyperparameters for task, model in state.tasks.items()}
+    of_task |= {task: proposal.hyperparameters for task, proposal in step.proposals.items()}
+    chosen = chosen_metrics(of_task)
     return Draft(
         kind=step.kind,
         trigger=step.trigger,

@@ -4,13 +4,14 @@ the sample's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from pawl.domain.errors import ArtefactCorrupt
-from pawl.domain.versions import VersionKind
+from pawl.domain.versions import HeadName, VersionKind
 from worker.model.change import LabelledFeatures, ModelChange
 from worker.model.proposal import Proposal
 from worker.state.learner_state import LearnerState
@@ -25,11 +26,11 @@ def dry_step(state: LearnerState) -> Step:
     z = state.encoder.encode([_TEXT])
     if not np.isfinite(z).all():
         raise ArtefactCorrupt(path=state.encoder_folder, problem="its embeddings are not finite")
-    features = torch.from_numpy(state.features.expand(z))[0]
+    features = {head: rows[0] for head, rows in state.features_of([_TEXT], z).items()}
     return Step(VersionKind.HEAD, _ID, _proposals(state, features))
 
 
-def _proposals(state: LearnerState, features: torch.Tensor) -> dict[str, Proposal]:
+def _proposals(state: LearnerState, features: Mapping[HeadName, Tensor]) -> dict[str, Proposal]:
     for task, model in state.tasks.items():
         for label, count in zip(model.labels, model.counts, strict=True):
             if count:

@@ -20,11 +20,12 @@ from pawl.ports import Encoder
 from pawl.settings import Settings
 from pawl.settings.consolidation import ConsolidationSettings
 from worker.consolidation.job import Result
-from worker.model.hyperparameters import choose_regularisation, choose_temperature
+from worker.model.hyperparameters import choose
 from worker.model.proposal import PairedScores
 from worker.model.task_model import TaskModel
 from worker.release.gate import Evidence, judge
 from worker.release.publisher import Draft, Publisher
+from worker.state.chosen import chosen_metrics
 from worker.state.learned_samples import embeddings_of
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
@@ -115,11 +116,9 @@ class EncoderSwap:
         await self._embed_late(state, cause.version)
         state = await self._recovery.rebuild(state, await self._ledger.get(live.version))
         for model in state.tasks.values():
-            # lambda first: the temperature is fitted to the scores that the head has under it.
-            choice = await asyncio.to_thread(choose_regularisation, model)
-            model.apply(await asyncio.to_thread(model.propose_settings, regularisation=choice))
-            temperature = await asyncio.to_thread(choose_temperature, model)
-            model.apply(model.propose_settings(temperature=temperature))
+            # The lexical head is what it was; how it is stacked with the new semantic one is chosen anew.
+            chosen = await asyncio.to_thread(choose, model)
+            model.apply(await asyncio.to_thread(model.propose_settings, chosen))
         novelty = await asyncio.to_thread(state.next_novelty, {})
         return replace(state, novelty=novelty, encoder_watermark=result.watermark)
 
@@ -145,10 +144,7 @@ class EncoderSwap:
     def _draft(
         self, live: LearnerState, new: LearnerState, result: Result, cause: Cause, refit_seconds: float
     ) -> Draft:
-        chosen = {
-            "regularisation": {task: model.head.regularisation for task, model in new.tasks.items()},
-            "regularisation_chosen_at": {task: model.regularisation_chosen_at for task, model in new.tasks.items()},
-        }
+        chosen = chosen_metrics({task: model.hyperparameters for task, model in new.tasks.items()})
         training = {*ConsolidationSettings.model_fields}
         request = cause.request
         return Draft(

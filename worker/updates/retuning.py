@@ -1,12 +1,13 @@
-"""Lambda and temperature follow the store as it grows."""
+"""Lambda, words and temperature follow the store as it grows."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from pawl.domain.versions import VersionKind
-from worker.model.hyperparameters import OVERDUE, choose_regularisation, choose_temperature, is_due
+from worker.model.hyperparameters import OVERDUE, choose, is_due
 from worker.model.proposal import Proposal
 from worker.updates.step import Step
 from worker.updates.step_runner import StepRunner
@@ -16,7 +17,7 @@ _TEMPERATURE_STEP = 0.1
 
 
 class Retuning:
-    """Chooses lambda and temperature again."""
+    """Chooses lambda, words and temperature again."""
 
     def __init__(self, runner: StepRunner) -> None:
         self._runner = runner
@@ -35,18 +36,16 @@ class Retuning:
         for task, model in state.tasks.items():
             if not is_due(model):
                 continue
-            choice = await asyncio.to_thread(choose_regularisation, model, stop)
-            if choice is None:
+            chosen = await asyncio.to_thread(choose, model, stop)
+            if chosen is None:
                 continue
             self._runner.mark_chosen(task)  # whatever the gate says of it: a refused lambda is not tried at once again
             # After `mark_chosen`, which is a change of the model: a proposal made before it could not be applied.
-            temperature: float | None = await asyncio.to_thread(choose_temperature, model)
-            if temperature is not None and abs(temperature / model.temperature - 1) <= _TEMPERATURE_STEP:
-                temperature = None
-            if temperature is not None or choice.value != model.head.regularisation:
-                proposals[task] = await asyncio.to_thread(
-                    model.propose_settings, regularisation=choice, temperature=temperature
-                )
+            present = model.hyperparameters
+            if abs(chosen.temperature / present.temperature - 1) <= _TEMPERATURE_STEP:
+                chosen = replace(chosen, temperature=present.temperature)
+            if chosen != present:
+                proposals[task] = await asyncio.to_thread(model.propose_settings, chosen)
         if not proposals:
             return False
         version, _ = await self._runner.run(state, Step(VersionKind.HEAD, "regularisation", proposals))

@@ -127,7 +127,7 @@ class StepRunner:
             changes[task] = change
             proposal = await asyncio.to_thread(state.model(task).propose, change, bulk=is_bulk)
             if is_bulk and (fitted := await asyncio.to_thread(temperature_of, proposal.paired)):
-                proposal = replace(proposal, temperature=fitted)
+                proposal = proposal.at(fitted)
             proposals[task] = proposal
             update += time.perf_counter() - begun
         is_import = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
@@ -212,8 +212,7 @@ class StepRunner:
     def mark_chosen(self, task: str) -> None:
         """Notes that lambda of a task was looked for, so that it is not at every quiet moment."""
         model = self.live.tasks[task]
-        choice = replace(model.regularisation, samples=model.samples)
-        model.apply(model.propose_settings(regularisation=choice))
+        model.apply(model.propose_settings(replace(model.hyperparameters, samples=model.samples)))
 
     def mark_consolidated(self, watermark: int) -> None:
         """Notes up to which sample a consolidation has looked: it is not tried again for the same ones."""

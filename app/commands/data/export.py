@@ -113,7 +113,7 @@ def _target(path: Path) -> Iterator[BinaryIO]:
 
 def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
     head = live.heads.get(sample.task) if live else None
-    chosen = live.metrics.get("regularisation", {}).get(sample.task) if live else None
+    chosen = live.metrics.get("regularisation", {}).get(sample.task, {}) if live else {}
     values: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if hasattr(sample, name)}
     values |= {
         "state": sample.state.value,
@@ -124,7 +124,7 @@ def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
         # What was chosen for the head goes into every row: an import into an empty home takes it over and gives the
         # same model.
         "encoder": live.encoder_digest if live else None,
-        "regularisation": chosen,
+        "regularisation": chosen.get("semantic"),
         "temperature": head.temperature if head else None,
     }
     return {name: values[name] for name in COLUMNS}

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
+from pawl.classifier.stacking import Stacking
 from pawl.domain.manifest import novelty_file
+from pawl.domain.versions import HeadName
 from pawl.ports import Floats
 from tests.intents import labelled
-from tests.worker.examples import DIMENSION, examples, learner, teach
+from tests.worker.examples import DIMENSION, STACKED, examples, learner, teach
 from tests.worker.lives import Lived, live
-from worker.model.change import LabelledFeatures, ModelChange
-from worker.model.novelty_reference import measure
-from worker.model.proposal import RegularisationChoice
+from worker.model.change import LabelledFeatures, ModelChange, stacked
+from worker.model.novelty_reference import measure, novelty_of
+from worker.model.proposal import Hyperparameters
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import TaskNovelty
 
@@ -36,8 +37,8 @@ def test_a_known_text_is_as_strange_as_it_was_before_it_was_known() -> None:
         fresh = learner()
         fresh.restore(dict.fromkeys(task.labels, 0))
         teach(fresh, [e for e in known if e is not own], [], bulk=True)
-        expected.append(_strangeness(fresh, fresh.novelty(_PART), [own])[0])
-    found = task.novelty(_PART)
+        expected.append(_strangeness(fresh, novelty_of(fresh, _PART), [own])[0])
+    found = novelty_of(task, _PART)
     order = np.quantile(expected, np.linspace(0, 1, 101))
     np.testing.assert_allclose(found.quantiles, order, atol=2e-4)
 
@@ -47,19 +48,19 @@ def test_what_a_candidate_says_is_what_is_so_after_it_is_applied() -> None:
         task = learner()
         known = teach(task, [*examples("a", 40), *examples("b", 40)], [])
         candidate = task.propose(ModelChange(examples("c", 70), known[:3]), bulk=bulk)
-        said = task.novelty(_PART, candidate)
+        said = novelty_of(task, _PART, candidate)
         task.apply(candidate)
-        _assert_same(said, task.novelty(_PART))
-        chosen = task.propose_settings(regularisation=RegularisationChoice(3.0, 100))
-        said = task.novelty(_PART, chosen)
+        _assert_same(said, novelty_of(task, _PART))
+        chosen = task.propose_settings(Hyperparameters({"semantic": 3.0, "lexical": 0.1}, STACKED, 0.1, 100))
+        said = novelty_of(task, _PART, chosen)
         task.apply(chosen)
-        _assert_same(said, task.novelty(_PART))
+        _assert_same(said, novelty_of(task, _PART))
 
 
 def test_new_texts_of_known_labels_spread_over_the_ranks_and_others_are_at_the_top() -> None:
     task = learner()
     teach(task, [e for label in "abcd" for e in examples(label, 100)], [], bulk=True)
-    novelty = task.novelty(DIMENSION)
+    novelty = novelty_of(task, DIMENSION)
     like = _rank(task, novelty, [e for label in "abcd" for e in examples(label, 100, seed=7)])
     assert 0.4 < like.mean() < 0.6
     assert 0.0 < (like > 0.9).mean() < 0.2
@@ -73,16 +74,16 @@ def test_golden_samples_rank_though_they_are_not_in_the_head() -> None:
     golden = [replace(e, golden=True) for e in examples("a", 30, seed=3)]
     task.add_to_evaluation(golden)
     assert [item.sample_id for item in task.evaluation.items] == [e.sample_id for e in (*known, *golden)]
-    z = torch.stack([e.features[:_PART] for e in (*known, *golden)])
+    z = torch.stack([e.features["semantic"][:_PART] for e in (*known, *golden)])
     weights = torch.tensor([task.class_weight(40)] * len(known) + [0.0] * len(golden))
-    _assert_same(task.novelty(_PART), measure(_gram(task, known), z, weights, task.leave_one_out()))
+    _assert_same(novelty_of(task, _PART), measure(_gram(task, known), z, weights, task.leave_one_out()))
 
 
 def test_few_texts_or_none_are_enough() -> None:
     task = learner()
     teach(task, examples("a", 1), [])
     teach(task, examples("b", 1), [])
-    novelty = task.novelty(_PART)
+    novelty = novelty_of(task, _PART)
     assert np.isfinite(novelty.quantiles).all()
     assert (np.abs(novelty.quantiles) < 10).all(), "the offset of a label without samples is no score"
     nobody = measure(torch.zeros(4, 4), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 2))
@@ -93,10 +94,13 @@ def test_few_texts_or_none_are_enough() -> None:
 def test_it_is_made_anew_when_the_head_has_outgrown_it() -> None:
     task = learner()
     teach(task, examples("a", 5), [])
-    ranked = TaskNovelty(task.novelty(_PART), 100, 0.1)
-    grown = {count: ranked.is_outgrown(count, 0.1) for count in (80, 84, 100, 120, 121)}
+    ranked = TaskNovelty(novelty_of(task, _PART), 100, task.hyperparameters)
+    grown = {count: ranked.is_outgrown(count, task.hyperparameters) for count in (80, 84, 100, 120, 121)}
     assert grown == {80: True, 84: False, 100: False, 120: False, 121: True}
-    assert ranked.is_outgrown(100, 0.3)
+    other: dict[HeadName, float] = {"semantic": 0.1, "lexical": 0.3}
+    assert ranked.is_outgrown(100, replace(task.hyperparameters, regularisation=other))
+    assert ranked.is_outgrown(100, replace(task.hyperparameters, stacking=Stacking(0.1, 0.9, 0.1)))
+    assert not ranked.is_outgrown(100, replace(task.hyperparameters, temperature=0.7))
 
 
 async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Lived) -> None:
@@ -108,7 +112,7 @@ async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Liv
     first = lived.pawl.offline((await live(one)).number)
     assert first.tasks == ("default", "length")
     for task, own in lived.state.tasks.items():
-        _assert_same(first.novelty[task], own.novelty(lived.state.features.widened))
+        _assert_same(first.novelty[task], novelty_of(own, lived.state.features.widened))
     await one.accept([("a text that nobody has sent yet", "long")], task="length")
     await one.learn_queued()
     second = lived.pawl.offline((await live(one)).number)
@@ -119,24 +123,23 @@ async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Liv
 
 def _gram(task: TaskModel, known: Sequence[LabelledFeatures]) -> torch.Tensor:
     counts = dict(zip(task.labels, task.counts, strict=True))
-    z = torch.stack([e.features for e in known]).double()
+    z = torch.stack([e.features["semantic"] for e in known]).double()
     weights = torch.tensor([e.weight * task.class_weight(counts[e.label]) for e in known], dtype=torch.float64)
     return ((z * weights[:, None]).T @ z)[:_PART, :_PART]
 
 
-def _head(task: TaskModel) -> LinearHead:
-    offsets = task.offsets(task.counts)
-    return LinearHead(task.labels, task.head.weights.float().numpy(), offsets.float().numpy(), 0.1)
-
-
 def _strangeness(task: TaskModel, novelty: Novelty, some: Sequence[LabelledFeatures]) -> Floats:
-    phi = torch.stack([e.features for e in some]).numpy()
-    return novelty.strangeness(phi, _head(task).scores(phi))
+    return novelty.strangeness(*_asked(task, some))
 
 
 def _rank(task: TaskModel, novelty: Novelty, some: Sequence[LabelledFeatures]) -> Floats:
-    phi = torch.stack([e.features for e in some]).numpy()
-    return novelty.rank(phi, _head(task).scores(phi))
+    return novelty.rank(*_asked(task, some))
+
+
+def _asked(task: TaskModel, some: Sequence[LabelledFeatures]) -> tuple[Floats, Floats]:
+    """z and the stacked scores."""
+    rows = stacked(some, task.heads)
+    return rows["semantic"].numpy(), task.stacked.scores(rows).float().numpy()
 
 
 def _assert_same(one: Novelty, other: Novelty) -> None:

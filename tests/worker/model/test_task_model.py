@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worker.examples import direct_weights, examples, learner, teach
-from worker.model.change import LabelledFeatures, ModelChange
+from pawl.classifier.stacking import Stacking
+from pawl.domain.versions import HeadName
+from tests.worker.examples import STACKED, difference, direct_weights, examples, learner, teach, weights_of
+from worker.model.change import LabelledFeatures, ModelChange, stacked
 from worker.model.class_balance import NEVER, ClassBalance
-from worker.model.hyperparameters import choose_regularisation, choose_temperature
-from worker.model.proposal import RegularisationChoice
+from worker.model.hyperparameters import choose, choose_temperature
+from worker.model.proposal import Hyperparameters
+from worker.model.task_model import TaskModel
 
 
 def test_class_weights_step_at_powers_of_two() -> None:
@@ -30,8 +31,7 @@ def test_weights_equal_the_direct_solve_while_classes_grow_and_shrink(steps: lis
         adds = [] if removes else examples(label, count, seed=number)
         known = teach(task, adds, known, removes)
         if known:
-            right = direct_weights(task, known)
-            assert float((task.head.weights - right).norm() / right.norm()) <= 1e-8
+            assert difference(weights_of(task), direct_weights(task, known)) <= 1e-8
 
 
 def test_bulk_and_rank_updates_agree() -> None:
@@ -43,7 +43,7 @@ def test_bulk_and_rank_updates_agree() -> None:
         known = teach(other, samples[start : start + 7], known)
     assert one.labels == other.labels
     assert one.counts == other.counts
-    assert float((one.head.weights - other.head.weights).norm() / one.head.weights.norm()) <= 1e-9
+    assert difference(weights_of(other), weights_of(one)) <= 1e-9
     rows = {item.sample_id: row for row, item in enumerate(other.evaluation.items)}
     order = [rows[item.sample_id] for item in one.evaluation.items]
     assert torch.allclose(one.leave_one_out(), other.leave_one_out()[order], atol=1e-8)
@@ -61,28 +61,29 @@ def test_leave_one_out_is_what_a_head_without_the_sample_says() -> None:
         fresh = learner()
         fresh.restore(dict.fromkeys(task.labels, 0))
         teach(fresh, rest, [], bulk=True)
-        expected = own.features.double() @ fresh.head.weights + fresh.offsets(fresh.counts)
+        expected = fresh.stacked.scores(stacked([own], fresh.heads))[0]
         assert torch.allclose(scores[row], expected, atol=1e-9)
 
 
 def test_a_proposal_changes_nothing() -> None:
     task = learner()
     known = teach(task, [*examples("a", 10), *examples("b", 10)], [])
-    before = (task.head.weights.clone(), task.head.inverse.clone(), task.leave_one_out().clone(), list(task.counts))
+    before = (weights_of(task), inverses(task), task.leave_one_out().clone(), list(task.counts))
     for bulk in (False, True):
         task.propose(ModelChange(adds=examples("new", 3), removes=known[:2]), bulk=bulk)
-    task.propose_settings(regularisation=RegularisationChoice(3.0, 20), temperature=0.7)
+    task.propose_settings(Hyperparameters({"semantic": 3.0, "lexical": 0.3}, Stacking(0.1, 0.9, 0.1), 0.7, 20))
     assert task.labels == ["a", "b"]
     assert before[3] == task.counts
     assert len(task.evaluation) == len(known)
-    for old, new in zip(before[:3], (task.head.weights, task.head.inverse, task.leave_one_out()), strict=True):
-        assert torch.equal(old, new)
+    assert difference(weights_of(task), before[0]) == 0
+    assert difference(inverses(task), before[1]) == 0
+    assert torch.equal(task.leave_one_out(), before[2])
 
 
 def test_a_proposal_to_a_model_that_has_changed_since_is_refused() -> None:
     task = learner()
     teach(task, [*examples("a", 10), *examples("b", 10)], [])
-    for proposal in (task.propose(ModelChange(adds=examples("c", 3))), task.propose_settings(temperature=0.7)):
+    for proposal in (task.propose(ModelChange(adds=examples("c", 3))), task.propose_settings().at(0.7)):
         teach(task, examples(f"d{proposal.temperature}", 1), [])
         with pytest.raises(ValueError, match="has changed since"):
             task.apply(proposal)
@@ -104,9 +105,8 @@ def test_a_new_class_with_five_samples_is_not_drowned() -> None:
     teach(task, [*examples("a", 100, spread=2.5), *examples("b", 100, spread=2.5)], [], bulk=True)
     teach(task, examples("young", 5, spread=2.5), [])
     fresh = examples("young", 200, seed=9, spread=2.5)
-    features = torch.stack([e.features for e in fresh]).double()
-    scores = features @ task.head.weights + task.offsets(task.counts)
-    recall = float((scores.argmax(1) == task.labels.index("young")).double().mean())
+    features = stacked(fresh, task.heads)
+    recall = float((task.stacked.scores(features).argmax(1) == task.labels.index("young")).double().mean())
     plain = learner(balance=ClassBalance(1, 0.0))
     teach(
         plain,
@@ -114,7 +114,7 @@ def test_a_new_class_with_five_samples_is_not_drowned() -> None:
         [],
         bulk=True,
     )
-    drowned = float(((features @ plain.head.weights).argmax(1) == 2).double().mean())
+    drowned = float((plain.stacked.scores(features).argmax(1) == 2).double().mean())
     assert recall > drowned + 0.1
 
 
@@ -154,40 +154,38 @@ def test_samples_an_encoder_was_trained_on_do_not_judge() -> None:
 def test_golden_samples_judge_and_are_never_learned() -> None:
     task = learner()
     teach(task, [*examples("a", 20), *examples("b", 20)], [])
-    weights = task.head.weights.clone()
+    weights = weights_of(task)
     golden = [
         LabelledFeatures(f"g{e.sample_id}", e.label, 1.0, e.features, e.order, golden=True)
         for e in examples("a", 5, seed=7)
     ]
     task.add_to_evaluation(golden)
-    assert torch.equal(task.head.weights, weights)
+    assert difference(weights_of(task), weights) == 0
     rows = [row for row, item in enumerate(task.evaluation.items) if item.golden]
     assert len(rows) == 5
-    features = torch.stack([e.features for e in golden]).double()
-    plain = features @ task.head.weights + task.offsets(task.counts)
+    plain = task.stacked.scores(stacked(golden, task.heads))
     assert torch.allclose(task.leave_one_out()[rows], plain, atol=1e-9)
 
 
-def test_lambda_is_chosen_on_the_panel_and_stays_exact() -> None:
+def test_lambda_and_temperature_are_chosen_on_the_panel_and_all_stays_exact() -> None:
     task = learner(regularisation=10.0)
-    known = teach(task, [e for label in "abcdef" for e in examples(label, 30, spread=1.2)], [], bulk=True)
-    choice = choose_regularisation(task)
-    assert choice is not None
-    assert task.regularisation == RegularisationChoice(10.0, 0)
-    task.apply(task.propose_settings(regularisation=choice))
-    assert task.regularisation == choice
-    assert choice.samples == len(known)
-    right = direct_weights(task, known)
-    assert float((task.head.weights - right).norm() / right.norm()) <= 1e-9
-    assert choose_regularisation(task, stop=lambda: True) is None
-    temperature = choose_temperature(task)
+    known = teach(task, [e for label in "abcdef" for e in examples(label, 30, spread=2.5)], [], bulk=True)
+    chosen = choose(task)
+    assert chosen is not None
+    assert task.hyperparameters == Hyperparameters({"semantic": 10.0, "lexical": 10.0}, STACKED, 0.1, 0)
+    task.apply(task.propose_settings(chosen))
+    assert task.hyperparameters == chosen
+    assert chosen.samples == len(known)
+    assert difference(weights_of(task), direct_weights(task, known)) <= 1e-9
+    assert choose(task, stop=lambda: True) is None
+    assert task.temperature == pytest.approx(choose_temperature(task), rel=1e-3)
     scores = task.leave_one_out()
     targets = task.evaluation.targets
 
     def loss(t: float) -> float:
         return float(torch.nn.functional.cross_entropy(scores / t, targets))
 
-    assert loss(temperature) <= min(loss(temperature * 1.3), loss(temperature / 1.3)) + 1e-4
+    assert loss(chosen.temperature) <= min(loss(chosen.temperature * 1.3), loss(chosen.temperature / 1.3)) + 1e-4
 
 
 @pytest.mark.parametrize("weight", [0.5, 3.0])
@@ -196,5 +194,8 @@ def test_a_samples_weight_counts(weight: float) -> None:
     samples = examples("a", 70) + examples("b", 70)
     samples[3] = LabelledFeatures(samples[3].sample_id, "a", weight, samples[3].features, samples[3].order)
     teach(task, samples, [])
-    right = direct_weights(task, samples)
-    assert math.isclose(float((task.head.weights - right).norm()), 0.0, abs_tol=1e-9)
+    assert difference(weights_of(task), direct_weights(task, samples)) <= 1e-9
+
+
+def inverses(task: TaskModel) -> dict[HeadName, torch.Tensor]:
+    return {name: head.inverse.clone() for name, head in task.heads.items()}

@@ -46,7 +46,7 @@ async def assert_serves(made: Bank, refused: Version) -> None:
     assert np.array_equal(served.weights, wanted.weights)
     learner = made.state.tasks["default"]
     columns = [learner.labels.index(label) for label in wanted.labels]
-    weights = learner.head.weights.double().cpu().numpy()[:, columns]
+    weights = learner.heads["semantic"].weights.double().cpu().numpy()[:, columns]
     assert relative_error(weights, wanted.weights.astype(np.float64)) < 1e-5
     await assert_exact(made)
 

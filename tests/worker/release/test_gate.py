@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from pawl.settings import Settings
 from worker.model.class_balance import NEVER
-from worker.model.evaluation_set import EvaluationItem
+from worker.model.evaluation_rows import EvaluationItem
 from worker.model.proposal import PairedScores
 from worker.release.gate import Evidence, judge, paired_test
 

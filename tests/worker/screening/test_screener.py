@@ -103,7 +103,7 @@ async def test_what_a_slow_burst_had_brought_in_leaves_exactly(screened: Screene
     live = versions[0]
     model = screened.pawl.offline(live.number)
     expected = direct_weights(
-        model, await screened.learner.samples.learned("default"), live.metrics["regularisation"]["default"]
+        model, await screened.learner.samples.learned("default"), live.metrics["regularisation"]["default"]["semantic"]
     )
     assert relative_error(model.heads["default"].weights, expected) < 1e-5
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pawl.domain.versions import VersionKind
+from pawl.domain.versions import HeadName, VersionKind
 from tests.direct_solve import direct_weights, relative_error
 from tests.intents import labelled
 from tests.learners import new_learner, opened
 from tests.processes import LENIENT, TRAINED_SAMPLES, Installer
 from tests.worker.lives import Lived, assert_same, weights_by_label
-from worker.model.proposal import RegularisationChoice
+from worker.model.proposal import Hyperparameters
 from worker.state.snapshots import pack
 from worker.updates.step import Step
 
@@ -48,8 +48,9 @@ async def lived(install: Installer) -> AsyncIterator[Lived]:
 async def _choose_lambda(lived: Lived, value: float) -> None:
     """As housekeeping does when the store has grown."""
     model = lived.state.tasks["default"]
-    choice = RegularisationChoice(value, model.samples)
-    proposal = model.propose_settings(regularisation=choice, temperature=0.5)
+    lambdas: dict[HeadName, float] = dict.fromkeys(model.heads, value)
+    chosen = Hyperparameters(lambdas, model.stacking, 0.5, model.samples)
+    proposal = model.propose_settings(chosen)
     step = Step(VersionKind.HEAD, "regularisation", {"default": proposal})
     version, _ = await lived.learner.runner.run(lived.state, step)
     assert version is not None
@@ -105,7 +106,7 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     assert state.samples == len(learned)
     assert state.tasks["default"].temperature == first.heads["default"].temperature
     served = lived.pawl.offline(state.version)
-    expected = direct_weights(served, learned, first.metrics["regularisation"]["default"])
+    expected = direct_weights(served, learned, first.metrics["regularisation"]["default"]["semantic"])
     assert relative_error(served.heads["default"].weights, expected) < 1e-5
     found = weights_by_label(state, "default")
     for column, label in enumerate(served.heads["default"].labels):

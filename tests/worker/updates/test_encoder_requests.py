@@ -84,7 +84,7 @@ async def test_the_same_encoder_with_other_features_is_another_head(install: Ins
             state = await learner.runner.catch_up()
             assert state is not None
             assert (state.version, state.samples, state.features.width) == (live.number, TRAINED_SAMPLES, width)
-            assert state.tasks["default"].head.dimension == width
+            assert state.tasks["default"].heads["semantic"].dimension == width
             assert state.made_with is not None
             assert state.made_with.choice == choice
         sent = await follower.accept([("a wholly new text about a card", "card")])

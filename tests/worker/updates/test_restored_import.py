@@ -37,7 +37,7 @@ async def test_lambda_temperature_and_emphasis_of_an_export_are_taken_over(insta
             await loop.drain(_ignore)
         live = await SqlVersionLedger(engine).live()
         assert live is not None
-        chosen = (live.metrics["regularisation"]["default"], live.heads["default"].temperature)
+        chosen = (live.metrics["regularisation"]["default"]["semantic"], live.heads["default"].temperature)
         assert (chosen == (7.5, 0.625)) is alone
         learned = await store.learned("default")
         assert [sample.emphasis for sample in learned[:6]] == [2.5] * 5 + [1.0]

@@ -1,0 +1,38 @@
+"""What was chosen for the heads of a version's tasks, as its metrics and its manifest say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pawl.classifier.stacking import Stacking
+from pawl.domain.versions import HeadName, Version
+from pawl.json_values import Json
+from worker.model.hyperparameters import UNFITTED
+from worker.model.proposal import Hyperparameters
+
+
+def chosen_metrics(chosen: Mapping[str, Hyperparameters]) -> Json:
+    """By task: lambda of each head, the number of samples at which it was chosen, and words where there are two heads.
+
+    Temperature and shares are in the manifest's table of heads.
+    """
+    return {
+        "regularisation": {task: dict(each.regularisation) for task, each in chosen.items()},
+        "regularisation_chosen_at": {task: each.samples for task, each in chosen.items()},
+        "words": {task: each.stacking.words for task, each in chosen.items() if len(each.regularisation) > 1},
+    }
+
+
+def chosen_for(version: Version, task: str, present: Hyperparameters = UNFITTED) -> Hyperparameters:
+    """What a version says of a task; `present` where it says nothing."""
+    regularisation: Mapping[HeadName, float] = version.metrics.get("regularisation", {}).get(task, {})
+    chosen = replace(
+        present,
+        regularisation={**present.regularisation, **regularisation},
+        samples=int(version.metrics.get("regularisation_chosen_at", {}).get(task, present.samples)),
+    )
+    info = version.heads.get(task)
+    if info is None:
+        return chosen
+    return replace(chosen, temperature=info.temperature, stacking=Stacking.from_info(info.lexical))
