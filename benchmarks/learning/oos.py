@@ -119,15 +119,17 @@ async def _run(row: Row, shop: Workshop, texts: Texts, seed: int, given: Given, 
 async def _examine(learner: Pawl, texts: Texts) -> Json:
     """What the live version says of its answers."""
     model = await learner.classifier()
-    head, novelty = model.heads[DEFAULT_TASK], model.novelty[DEFAULT_TASK]
+    heads = model.heads[DEFAULT_TASK]
+    head, novelty = heads.semantic, heads.novelty
     rows = texts.split.test
 
     def measure(some: Sequence[str]) -> tuple[dict[str, Values], Values]:
         z = model.embed(some)
-        scores = head.scores(model.features.expand(z))
+        phi = model.features.expand(z)
+        scores = heads.scores(phi, heads.words(some))
         probabilities = head.calibrated(scores)
         strange = {"score": -scores.max(1), "probability": -probabilities.max(1)}
-        strange |= {"leverage": novelty.leverage(z), "novelty": novelty.rank(z, scores)}
+        strange |= {"leverage": novelty.leverage(phi), "novelty": novelty.rank(phi, scores)}
         return strange, scores.argmax(1)
 
     (inside, answers), (outside, _) = measure([row.text for row in rows]), measure(texts.outside)

@@ -231,10 +231,10 @@ class Pawl:
     async def scores(self, questions: Questions) -> Scores:
         """Scores of the version that serves, from its files; their order is that of its probabilities."""
         model = await self.classifier()
-        head = model.heads[DEFAULT_TASK]
+        heads = model.heads[DEFAULT_TASK]
         key = (model.manifest.encoder_digest, model.manifest.files[FEATURES_FILE])
         phi = questions.remember(key, lambda: model.features.expand(model.embed(questions.texts)))
-        return Scores(head.labels, head.scores(phi))
+        return Scores(heads.labels, heads.scores(phi, heads.words(questions.texts)))
 
     async def classifier(self) -> Classifier:
         """The live version, loaded as the app loads it. Raises `BenchmarkFailed` where there is none."""

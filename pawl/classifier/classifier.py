@@ -1,4 +1,4 @@
-"""A loaded version: encoder, then random features, then a head for each task."""
+"""A loaded version: encoder, then random features, then the heads of each task."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.encoders.spec import digest_of_files
 from pawl.classifier.encoders.tokenization import reader_of
 from pawl.classifier.features import RandomFeatures
-from pawl.classifier.head import LinearHead
-from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.errors import ArtefactCorrupt, UnknownTask
-from pawl.domain.manifest import (
-    ENCODER_FOLDER,
-    FEATURES_FILE,
-    Manifest,
-    head_file,
-    novelty_file,
-)
-from pawl.domain.predictions import Answer, LabelScore, with_warnings
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
+from pawl.domain.predictions import Answer, with_warnings
 from pawl.domain.reading import TextReading
 from pawl.domain.samples import DEFAULT_TASK
 from pawl.ports import Encoder, Floats, VersionFolder
@@ -40,23 +33,21 @@ class Classifier:
         manifest: Manifest,
         encoder: Encoder,
         features: RandomFeatures,
-        heads: Mapping[str, LinearHead],
-        novelty: Mapping[str, Novelty],
+        heads: Mapping[str, ServedHeads],
     ) -> None:
         d = encoder.dimension
         if features.dimension != d:
             raise ValueError(f"embeddings of {d}, features of {features.dimension}")
         for task, head in heads.items():
-            if task not in novelty or novelty[task].dimension > d:
+            if head.novelty.dimension > d:
                 raise ValueError(f"there is no novelty for task {task!r} on embeddings of {d}")
-            if head.width != features.width:
-                raise ValueError(f"head {task!r} takes {head.width} features, there are {features.width}")
+            if head.semantic.width != features.width:
+                raise ValueError(f"head {task!r} takes {head.semantic.width} features, there are {features.width}")
         self.number = number
         self.manifest = manifest
         self.encoder = encoder
         self.features = features
         self.heads = dict(heads)
-        self.novelty = dict(novelty)
         self._reader = reader_of(encoder)
 
     @property
@@ -88,34 +79,63 @@ class Classifier:
         """
         return [] if self._reader is None else self._reader.read(texts)
 
-    def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
-        """Returns an answer for each embedding of z, shape (n, d): its `top_k` best labels, best first.
+    def is_fast(self, task: str = DEFAULT_TASK) -> bool:
+        """Whether there are texts that the task's lexical head answers alone. Raises `UnknownTask`."""
+        return self._heads(task).is_fast
 
-        Labels of equal probability come in the order of their columns. Raises `UnknownTask`.
-        """
-        head = self.heads.get(task)
-        if head is None:
-            raise UnknownTask(task=task, version=self.number, known=list(self.tasks))
-        if not len(z):
-            return []
-        scores = head.scores(self.features.expand(z))
-        probabilities, novelty = head.calibrated(scores), self.novelty[task].rank(z, scores)
-        count = max(1, min(top_k, len(head.labels)))
-        return [
-            Answer(
-                tuple(LabelScore(head.labels[column], float(row[column])) for column in _best(row, count)),
-                float(unusual),
-            )
-            for row, unusual in zip(probabilities, novelty, strict=True)
-        ]
-
-    def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
-        """Embeds and answers, in the order of the texts. They are normalised to NFC, as the service does.
+    def words(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> Floats | None:
+        """Returns the lexical head's scores of texts in NFC, shape (n, C); None where the task has no such head.
 
         Raises `UnknownTask`.
         """
+        return self._heads(task).words(texts)
+
+    def fast_answers(
+        self, texts: Sequence[str], words: Floats, task: str = DEFAULT_TASK, top_k: int = 1
+    ) -> list[Answer | None]:
+        """Returns the answers of the lexical head alone; None for each text that needs the encoder, too.
+
+        Args:
+            texts: In NFC, n of them.
+            words: Their rows of `words`, shape (n, C).
+            task: Raises `UnknownTask`.
+            top_k: As in `answer`.
+        """
+        return self._heads(task).fast_answers(texts, words, top_k)
+
+    def answer(self, z: Floats, task: str = DEFAULT_TASK, top_k: int = 1, words: Floats | None = None) -> list[Answer]:
+        """Returns an answer of both heads for each embedding of z, shape (n, d): its `top_k` best labels, best first.
+
+        Labels of equal probability come in the order of their columns.
+
+        Args:
+            z: Embeddings.
+            task: Raises `UnknownTask`.
+            top_k: At least one label is told, and at most all.
+            words: What `words` gave for the texts, shape (n, C); `ValueError` where it is missing.
+        """
+        heads = self._heads(task)
+        return heads.answer(self.features.expand(z), words, top_k) if len(z) else []
+
+    def predict(self, texts: Sequence[str], task: str = DEFAULT_TASK, top_k: int = 1) -> list[Answer]:
+        """Answers, in the order of the texts. They are normalised to NFC, as the service does.
+
+        A text that words alone answer is not embedded. Raises `UnknownTask`.
+        """
         read = [unicodedata.normalize("NFC", text) for text in texts]
-        return with_warnings(self.answer(self.embed(read), task, top_k), self.read(read))
+        words = self.words(read, task)
+        answers = [None] * len(read) if words is None else self.fast_answers(read, words, task, top_k)
+        rows = [row for row, answer in enumerate(answers) if answer is None]
+        rest = [read[row] for row in rows]
+        slow = self.answer(self.embed(rest), task, top_k, None if words is None else words[rows]) if rest else []
+        warned = iter(with_warnings(slow, self.read(rest)))
+        return [next(warned) if answer is None else answer for answer in answers]
+
+    def _heads(self, task: str) -> ServedHeads:
+        heads = self.heads.get(task)
+        if heads is None:
+            raise UnknownTask(task=task, version=self.number, known=list(self.tasks))
+        return heads
 
 
 def load_classifier(
@@ -136,14 +156,10 @@ def load_classifier(
     _check_digests(folder)
     if encoder is None or encoder.digest != manifest.encoder_digest:
         encoder = (backends or Backends()).open(folder.path / ENCODER_FOLDER, manifest.encoder_digest)
-    heads = {
-        task: LinearHead.from_file(folder.path / head_file(task), info.labels, info.temperature)
-        for task, info in manifest.heads.items()
-    }
+    heads = {task: ServedHeads.from_folder(folder.path, task, info) for task, info in manifest.heads.items()}
     features = RandomFeatures.from_file(folder.path / FEATURES_FILE, encoder.dimension)
-    novelty = {task: Novelty.from_file(folder.path / novelty_file(task)) for task in manifest.heads}
     try:
-        return Classifier(folder.number, manifest, encoder, features, heads, novelty)
+        return Classifier(folder.number, manifest, encoder, features, heads)
     except ValueError as error:
         raise ArtefactCorrupt(path=folder.path, problem=str(error)) from error
 
@@ -156,18 +172,7 @@ def _check_digests(folder: VersionFolder) -> None:
     if digest != manifest.encoder_digest:
         problem = f"its digest is {digest}, the manifest names {manifest.encoder_digest}"
         raise ArtefactCorrupt(path=folder.path / ENCODER_FOLDER, problem=problem)
-    for task, info in manifest.heads.items():
-        path = head_file(task)
-        if files.get(path) != info.digest:
-            problem = f"its sha256 is {files.get(path)}, the manifest names {info.digest}"
+    for path, digest in manifest.head_digests().items():
+        if files.get(path) != digest:
+            problem = f"its sha256 is {files.get(path)}, the manifest names {digest}"
             raise ArtefactCorrupt(path=folder.path / path, problem=problem)
-
-
-def _best(row: Floats, count: int) -> list[int]:
-    """Returns the columns of the `count` largest numbers, largest first; of equal numbers the lower column first."""
-    if count == 1:
-        return [int(row.argmax())]
-    threshold = np.partition(row, -count)[-count]
-    columns = np.flatnonzero(row >= threshold)  # at least `count`, in rising order, so ties are all among them
-    ranked: list[int] = columns[np.argsort(-row[columns], kind="stable")][:count].tolist()
-    return ranked

@@ -1,4 +1,4 @@
-"""The head of a task as it serves: a linear map, offsets and a temperature."""
+"""The semantic head of a task as it serves: a linear map, offsets and a temperature."""
 
 from __future__ import annotations
 
@@ -65,12 +65,10 @@ class LinearHead:
         labels = list(dict.fromkeys(name for name in names if name is not None))
         if not labels:
             return None
-        weights = np.zeros((self.width, len(labels)), np.float32)
         counts, offsets = np.zeros(len(labels)), np.full(len(labels), -np.inf)
         for column, name in enumerate(names):
             if name is not None:
                 place = labels.index(name)
-                weights[:, place] += self.weights[:, column]
                 # Stands where no count is known: without prior correction, or where no column of the name has a sample.
                 offsets[place] = max(offsets[place], self.offsets[column])
                 # A head keeps no counts: n = exp(-offset / tau), and those of merged classes add up.
@@ -78,7 +76,7 @@ class LinearHead:
                     counts[place] += np.exp(-self.offsets[column] / prior_correction)
         known = counts > 0
         offsets[known] = -prior_correction * np.log(counts[known])
-        return LinearHead(labels, weights, offsets.astype(np.float32), self.temperature)
+        return LinearHead(labels, merged_columns(self.weights, names), offsets.astype(np.float32), self.temperature)
 
     @property
     def width(self) -> int:
@@ -98,3 +96,16 @@ class LinearHead:
     def calibrated(self, scores: Floats) -> Floats:
         """Returns calibrated probabilities, shape (n, C), of scores."""
         return softmax(scores / np.float32(self.temperature))
+
+
+def merged_columns(weights: Floats, names: Sequence[str | None]) -> Floats:
+    """Returns `weights`, shape (p, C), under the names of its columns: those of one name added, those of None left out.
+
+    The columns are in the order in which their names come first.
+    """
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
+    merged = np.zeros((len(weights), len(places)), np.float32)
+    for column, name in enumerate(names):
+        if name is not None:
+            merged[:, places[name]] += weights[:, column]
+    return merged

@@ -12,6 +12,7 @@ from pawl.ports import Floats
 
 QUANTILES = 101
 _SMALLEST = 1e-12
+_RANKS = np.linspace(0.0, 1.0, QUANTILES)
 
 
 class Novelty:
@@ -43,7 +44,6 @@ class Novelty:
             raise ValueError("the quantiles decrease")
         if not 0 <= leverage_weight < np.inf:
             raise ValueError(f"leverage weight {leverage_weight} is negative or not finite")
-        self._ranks = np.linspace(0.0, 1.0, QUANTILES)
 
     @classmethod
     def from_file(cls, path: Path) -> Novelty:
@@ -80,4 +80,9 @@ class Novelty:
 
     def rank(self, z: Floats, scores: Floats) -> Floats:
         """Returns the share of known texts that are less strange, shape (n,), interpolated between percentiles."""
-        return np.interp(self.strangeness(z, scores), self.quantiles, self._ranks).astype(np.float32)
+        return rank_among(self.quantiles, self.strangeness(z, scores))
+
+
+def rank_among(quantiles: Floats, strangeness: Floats) -> Floats:
+    """Returns the share of known texts that are less strange, shape (n,); `quantiles` are theirs, shape (101,)."""
+    return np.interp(strangeness, quantiles, _RANKS).astype(np.float32)

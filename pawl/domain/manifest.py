@@ -66,6 +66,13 @@ class Manifest:
         """The same manifest with another table of files."""
         return replace(self, files=dict(files))
 
+    def head_digests(self) -> dict[str, str]:
+        """Paths of the heads' files, with the digests by which the ledger knows them."""
+        digests = {head_file(task): info.digest for task, info in self.heads.items()}
+        return digests | {
+            lexical_file(task): info.lexical.digest for task, info in self.heads.items() if info.lexical is not None
+        }
+
     def to_json(self) -> Json:
         """Plain JSON values."""
         return asdict(self)

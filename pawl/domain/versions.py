@@ -46,6 +46,8 @@ class LedgerAction(StrEnum):
 
 HeadName = Literal["semantic", "lexical"]
 """The heads that a task can have: on the encoder's features, and on the words and characters of the text."""
+SEMANTIC_HEAD: HeadName = "semantic"
+LEXICAL_HEAD: HeadName = "lexical"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ happens to the samples.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from pawl.classifier.head import LinearHead
+from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.errors import (
     AlreadyLive,
     ArtefactsGone,
@@ -26,7 +25,7 @@ from pawl.domain.errors import (
 )
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.labels import LabelChange, is_whole, present_names
-from pawl.domain.manifest import Manifest, head_file, novelty_file
+from pawl.domain.manifest import Manifest
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, NewVersion, Version, VersionKind, VersionState
 from pawl.json_values import Json
@@ -229,15 +228,14 @@ def _publish_relabelled(
     heads: dict[str, HeadInfo] = {}
     tau = float(source.manifest.settings.get("prior_correction", 0.0))
     for task, info in source.manifest.heads.items():
-        head = LinearHead.from_file(source.path / head_file(task), info.labels, info.temperature)
+        before = ServedHeads.from_folder(source.path, task, info)
         names = present_names(info.labels, [change for change in changes if change.task == task])
-        present = head.relabelled(names, tau)
-        if present is None:
-            del files[head_file(task)]
-            files.pop(novelty_file(task), None)
-            continue
-        content = files[head_file(task)] = present.to_bytes()
-        heads[task] = HeadInfo(hashlib.sha256(content).hexdigest(), present.labels, info.temperature)
+        present = before.relabelled(names, tau)
+        for path in before.files(task):
+            del files[path]
+        if present is not None:
+            files |= present.files(task)
+            heads[task] = present.info()
     if not heads:
         raise Conflict(problem=f"every label of version {source.number} was retired or dropped since.")
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,16 +22,19 @@ from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import ServedHeads
+from pawl.classifier.stacking import Stacking
 from pawl.db.labels import SqlLabelStore
 from pawl.db.predictions import SqlPredictionLog
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.domain.errors import StoreUnavailable
-from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
-from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
+from pawl.domain.versions import LedgerChange, NewVersion, Version, VersionKind
 from pawl.settings import Settings
 from tests.databases import FILE, close_database, open_database
+from tests.pawl.classifier.tiny_version import lexical_head
 from tests.polling import eventually
 from tests.streams import LocalStream
 from tests.tiny_encoder import exported_tiny_encoder
@@ -106,30 +108,30 @@ class World:
             one.error = error or one.error
 
     def write_version(
-        self, number: int, tasks: Mapping[str, Sequence[str]] | None = None, made_with: EncoderOrigin | None = None
+        self,
+        number: int,
+        tasks: Mapping[str, Sequence[str]] | None = None,
+        made_with: EncoderOrigin | None = None,
+        stacking: Stacking | None = None,
+        threshold: float | None = None,
     ) -> NewVersion:
-        """Publishes a folder whose heads are random, seeded with the number."""
+        """Publishes a folder whose heads are random, seeded with the number; with a `stacking` lexical ones, too."""
         encoder, digest = exported_tiny_encoder()
         rng = np.random.default_rng(number)
         features = RandomFeatures.create(_D, _M, 0)
         novelty = Novelty(np.eye(_D, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
-        heads = {
-            task: LinearHead(
-                labels,
-                rng.normal(size=(features.width, len(labels))).astype(np.float32),
-                np.zeros(len(labels), np.float32),
-                1.0,
-            )
-            for task, labels in (tasks or {"default": LABELS}).items()
-        }
         files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in encoder.iterdir()}
         files[FEATURES_FILE] = features.to_bytes()
-        files |= {head_file(task): head.to_bytes() for task, head in heads.items()}
-        files |= {novelty_file(task): novelty.to_bytes() for task in heads}
-        infos = {
-            task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), tuple(head.labels), head.temperature)
-            for task, head in heads.items()
-        }
+        infos = {}
+        for task, labels in (tasks or {"default": LABELS}).items():
+            weights = rng.normal(size=(features.width, len(labels))).astype(np.float32)
+            lexical = None
+            if stacking is not None:
+                lexical = lexical_head(rng, len(labels), stacking, threshold)
+            semantic = LinearHead(labels, weights, np.zeros(len(labels), np.float32), 1.0)
+            heads = ServedHeads(semantic, novelty, lexical)
+            files |= heads.files(task)
+            infos[task] = heads.info()
         parent = next((number for (number,) in self.rows("SELECT number FROM versions WHERE state = 'live'")), None)
         settings = {MADE_WITH: made_with.to_json()} if made_with is not None else {}
         manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos, settings)

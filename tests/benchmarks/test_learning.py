@@ -133,8 +133,8 @@ async def test_after_a_consolidation_the_version_it_made_is_asked(tmp_path: Path
         assert model.manifest.encoder_digest != first.manifest.encoder_digest
         served = load_classifier(FolderArtefactStore(pawl.root / "artefacts").open(live.number))
         scores = (await pawl.scores(questions)).values
-        z = served.embed(questions.texts)
-        np.testing.assert_allclose(scores, served.heads["default"].scores(served.features.expand(z)), atol=1e-5)
+        heads, phi = served.heads["default"], served.features.expand(served.embed(questions.texts))
+        np.testing.assert_allclose(scores, heads.scores(phi, heads.words(questions.texts)), atol=1e-5)
         assert not np.allclose(scores, before.values, atol=1e-3), "another encoder has other scores"
         await pawl.close()
 

@@ -46,7 +46,7 @@ def test_the_head_after_twenty_kills_is_the_joint_fit_on_what_is_learned(killed:
     assert live is not None
     assert model is not None
     expected = direct_weights(model, killed.learned, live.metrics["regularisation"]["default"]["semantic"])
-    assert relative_error(model.heads["default"].weights, expected) < 1e-4
+    assert relative_error(model.heads["default"].semantic.weights, expected) < 1e-4
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -176,4 +176,4 @@ async def _check_lineage(pawl: Installation, learner: Learner) -> None:
     assert live is not None
     model = pawl.offline(live.number)
     expected = direct_weights(model, learned, live.metrics["regularisation"]["default"]["semantic"])
-    assert relative_error(model.heads["default"].weights, expected) < 1e-4
+    assert relative_error(model.heads["default"].semantic.weights, expected) < 1e-4

@@ -179,7 +179,7 @@ def _version_with_nan(pawl: Installation) -> NewVersion:
     """Version 2 with a head in which one weight is not a number, published as a learner would."""
     folder = pawl.artefacts.open(1)
     model = pawl.offline(1)
-    good = model.heads["default"]
+    good = model.heads["default"].semantic
     weights = good.weights.copy()
     weights[3, 2] = np.nan
     content = LinearHead(good.labels, weights, good.offsets, good.temperature).to_bytes()

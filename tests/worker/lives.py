@@ -55,7 +55,7 @@ async def assert_exact(lived: Lived, learner: Learner | None = None) -> None:
     model, learned = lived.pawl.offline(version.number), await learner.samples.learned("default")
     expected = direct_weights(model, learned, version.metrics["regularisation"]["default"]["semantic"])
     assert set(model.heads["default"].labels) >= {sample.label for sample in learned}
-    assert relative_error(model.heads["default"].weights, expected) < 1e-5
+    assert relative_error(model.heads["default"].semantic.weights, expected) < 1e-5
     state = learner.runner.state
     assert state is not None
     counts = await learner.samples.label_counts("default")

@@ -212,7 +212,7 @@ async def test_a_decision_survives_a_roll_back(world: World, client: httpx.Async
     await eventually(lambda: world.service.engine.number == 5)
     answer = (await client.post("/v1/predict", json={"text": "x", "top_k": 9})).json()["predictions"][0]
     assert {one["label"] for one in answer["scores"]} == {"cards", "money", "bank"}
-    old, new = world.offline(1).heads["default"], world.offline(5).heads["default"]
+    old, new = world.offline(1).heads["default"].semantic, world.offline(5).heads["default"].semantic
     np.testing.assert_array_equal(new.weights[:, [0, 2]], old.weights[:, [0, 3]])
     np.testing.assert_allclose(new.weights[:, 1], old.weights[:, 1] + old.weights[:, 4])
     states = {one.label: one.state for one in await world.samples.get_many(world.values("id", "samples"))}

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from pawl import load
 from pawl.artefacts import FolderArtefactStore, read_folder
-from pawl.classifier.classifier import Classifier, _best, load_classifier
+from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
+from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import best_columns
 from pawl.domain.errors import ArtefactCorrupt, UnknownTask
 from pawl.domain.manifest import novelty_file
 from pawl.domain.versions import HeadInfo
@@ -42,9 +44,10 @@ def test_answers_are_the_parts_put_together(classifier: Classifier) -> None:
     z = classifier.embed(TEXTS)
     assert classifier.tasks == ("default", "tone")
     for task, labels in LABELS.items():
-        scores = classifier.heads[task].scores(classifier.features.expand(z))
-        probabilities = classifier.heads[task].probabilities(classifier.features.expand(z))
-        novelty = classifier.novelty[task].rank(z, scores)
+        head = classifier.heads[task].semantic
+        scores = head.scores(classifier.features.expand(z))
+        probabilities = head.probabilities(classifier.features.expand(z))
+        novelty = classifier.heads[task].novelty.rank(z, scores)
         answers = classifier.answer(z, task, top_k=10)
         whole = classifier.predict(TEXTS, task, top_k=10)
         assert answers == [replace(answer, warnings=()) for answer in whole], "which also says what it could not read"
@@ -53,6 +56,7 @@ def test_answers_are_the_parts_put_together(classifier: Classifier) -> None:
             assert [s.score for s in answer.scores] == sorted(map(float, row), reverse=True)
             assert sum(s.score for s in answer.scores) == pytest.approx(1.0, abs=1e-5)
             assert answer.novelty == float(unusual)
+            assert answer.by == "meaning"
             assert (answer.label, answer.score) == (labels[int(row.argmax())], float(row.max()))
 
 
@@ -73,7 +77,7 @@ def test_an_unknown_task_is_named(classifier: Classifier) -> None:
 def test_of_equal_labels_the_lower_column_comes_first(values: list[int], data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(values)))
     expected = sorted(range(len(values)), key=lambda column: (-values[column], column))[:count]
-    assert _best(np.array(values, dtype=np.float32), count) == expected
+    assert best_columns(np.array(values, dtype=np.float32), count) == expected
 
 
 def test_a_given_encoder_is_used_if_it_is_the_versions(
@@ -104,10 +108,12 @@ def test_parts_of_other_widths_are_refused(tmp_path: Path, tiny: tuple[Path, str
         load_classifier(publish_tiny_version(tmp_path / "wide", tiny, dimension=33))
     narrow = LinearHead(("a",), np.zeros((7, 1), np.float32), np.zeros(1, np.float32), 1.0)
     c = classifier
+    tone = c.heads["tone"]
     with pytest.raises(ValueError, match="head 'x' takes 7 features"):
-        Classifier(1, c.manifest, c.encoder, c.features, {"x": narrow}, {"x": c.novelty["tone"]})
+        Classifier(1, c.manifest, c.encoder, c.features, {"x": replace(tone, semantic=narrow)})
+    wide = Novelty(np.eye(33, dtype=np.float32), tone.novelty.quantiles, 0.3)
     with pytest.raises(ValueError, match="there is no novelty for task 'tone'"):
-        Classifier(1, c.manifest, c.encoder, c.features, c.heads, {"default": c.novelty["default"]})
+        Classifier(1, c.manifest, c.encoder, c.features, {"tone": replace(tone, novelty=wide)})
 
 
 def test_a_version_without_novelty_is_refused(tmp_path: Path, tiny: tuple[Path, str]) -> None:
@@ -124,7 +130,7 @@ def test_embeddings_that_are_not_finite_are_never_served(classifier: Classifier)
         def encode(self, texts: object) -> np.ndarray:
             return np.full((1, 32), np.nan, np.float32)
 
-    broken = Classifier(3, classifier.manifest, Broken(), RandomFeatures.create(32, 0, 0), {}, {})
+    broken = Classifier(3, classifier.manifest, Broken(), RandomFeatures.create(32, 0, 0), {})
     with pytest.raises(ArtefactCorrupt, match=r"version 3 is damaged.*not finite"):
         broken.embed(["card"])
 

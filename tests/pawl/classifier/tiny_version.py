@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,13 @@ import numpy as np
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
+from pawl.classifier.lexical_head import LexicalHead, WordsAlone, kept_number
 from pawl.classifier.novelty import Novelty
-from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
-from pawl.domain.versions import HeadInfo, VersionKind
+from pawl.classifier.served_heads import ServedHeads
+from pawl.classifier.stacking import Stacking
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
+from pawl.domain.samples import digest_text
+from pawl.domain.versions import VersionKind
 from pawl.ports import VersionFolder
 
 LABELS = {"default": ("card", "refund", "transfer", "other"), "tone": ("bad", "good")}
@@ -26,22 +29,35 @@ def tiny_files(
     seed: int = 0,
     dimension: int = 32,
     number: int = 1,
+    stacking: Stacking | None = None,
+    threshold: float | None = None,
 ) -> tuple[Manifest, dict[str, Path | bytes]]:
-    """A manifest and the files to publish with it."""
+    """A manifest and the files to publish with it; with a `stacking`, each task has a lexical head."""
     rng = np.random.default_rng(seed)
     folder, digest = encoder
     features = RandomFeatures.create(dimension, 64, seed)
     files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in folder.iterdir()}
     files[FEATURES_FILE] = features.to_bytes()
     novelty = Novelty(np.eye(dimension, dtype=np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
-    heads = {}
+    infos = {}
     for task, names in labels.items():
         weights = rng.standard_normal((features.width, len(names)), dtype=np.float32)
-        head = LinearHead(names, weights, np.zeros(len(names), np.float32), 0.5)
-        files[head_file(task)] = head.to_bytes()
-        files[novelty_file(task)] = novelty.to_bytes()
-        heads[task] = HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), names, 0.5)
-    return Manifest(number, number - 1 or None, VersionKind.HEAD, digest, heads), files
+        offsets = np.zeros(len(names), np.float32) if stacking is None else rng.random(len(names), dtype=np.float32)
+        lexical = None if stacking is None else lexical_head(rng, len(names), stacking, threshold)
+        heads = ServedHeads(LinearHead(names, weights, offsets, 0.5), novelty, lexical)
+        files |= heads.files(task)
+        infos[task] = heads.info()
+    return Manifest(number, number - 1 or None, VersionKind.HEAD, digest, infos), files
+
+
+def lexical_head(
+    rng: np.random.Generator, classes: int, stacking: Stacking, threshold: float | None, kept: Sequence[str] = ()
+) -> LexicalHead:
+    """A random one of 256 features that keeps its hands off the texts `kept`."""
+    weights = rng.standard_normal((256, classes), dtype=np.float32)
+    numbers = np.array(sorted(kept_number(digest_text(text)) for text in kept), dtype=np.uint64)
+    alone = WordsAlone(0.25, np.linspace(-3, 1, 101, dtype=np.float32), threshold, 0.4, 0.0, numbers)
+    return LexicalHead(256, weights, stacking, alone)
 
 
 def publish_tiny_version(

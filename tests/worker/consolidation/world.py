@@ -20,13 +20,14 @@ from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import ServedHeads
 from pawl.db.engine import connect
 from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
-from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
 from pawl.domain.samples import NewSample, Sample
-from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, VersionKind
+from pawl.domain.versions import LedgerChange, NewVersion, VersionKind
 from pawl.settings import Settings
 from tests.tiny_encoder import WORDS, exported_tiny_encoder
 from worker.consolidation.data.inputs import TrainingStores
@@ -79,19 +80,16 @@ class World:
         parent = None if live is None else live.number
         kind = VersionKind.CONSOLIDATION if change.trained else VersionKind.HEAD
         features = RandomFeatures.create(32, 8, seed=0)
+        novelty = Novelty(np.eye(32, dtype=np.float32), np.linspace(-1, 1, 101, dtype=np.float32), 0.3)
+        weights, offsets = np.zeros((features.width, 2), np.float32), np.zeros(2, np.float32)
         heads = {
-            task: LinearHead(labels, np.zeros((features.width, 2), np.float32), np.zeros(2, np.float32), 0.1)
-            for task, labels in _HEADS.items()
+            task: ServedHeads(LinearHead(labels, weights, offsets, 0.1), novelty) for task, labels in _HEADS.items()
         }
-        infos = {
-            task: HeadInfo(hashlib.sha256(head.to_bytes()).hexdigest(), head.labels, head.temperature)
-            for task, head in heads.items()
-        }
+        infos = {task: each.info() for task, each in heads.items()}
         files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in folder.iterdir()}
         files[FEATURES_FILE] = features.to_bytes()
-        novelty = Novelty(np.eye(32, dtype=np.float32), np.linspace(-1, 1, 101, dtype=np.float32), 0.3)
-        files |= {novelty_file(task): novelty.to_bytes() for task in heads}
-        files |= {head_file(task): head.to_bytes() for task, head in heads.items()}
+        for task, each in heads.items():
+            files |= each.files(task)
         self.artefacts.publish(number, Manifest(number, parent, kind, digest, infos), files)
         version = NewVersion(number, parent, kind, "test", encoder or digest, infos, "0" * 64, 1)
         return (await self.ledger.promote(version, change)).number

@@ -112,7 +112,7 @@ async def test_each_task_of_a_version_has_the_novelty_of_its_own_head(lived: Liv
     first = lived.pawl.offline((await live(one)).number)
     assert first.tasks == ("default", "length")
     for task, own in lived.state.tasks.items():
-        _assert_same(first.novelty[task], novelty_of(own, lived.state.features.widened))
+        _assert_same(first.heads[task].novelty, novelty_of(own, lived.state.features.widened))
     await one.accept([("a text that nobody has sent yet", "long")], task="length")
     await one.learn_queued()
     second = lived.pawl.offline((await live(one)).number)

@@ -41,7 +41,7 @@ async def refused_import(made: Bank) -> tuple[Version, list[str]]:
 async def assert_serves(made: Bank, refused: Version) -> None:
     """What is live, in the files, in SQL and in the learner, is the refused head."""
     version = await live(made.learner)
-    wanted, served = (made.pawl.offline(one.number).heads["default"] for one in (refused, version))
+    wanted, served = (made.pawl.offline(one.number).heads["default"].semantic for one in (refused, version))
     assert served.labels == wanted.labels
     assert np.array_equal(served.weights, wanted.weights)
     learner = made.state.tasks["default"]

@@ -105,7 +105,7 @@ async def test_what_a_slow_burst_had_brought_in_leaves_exactly(screened: Screene
     expected = direct_weights(
         model, await screened.learner.samples.learned("default"), live.metrics["regularisation"]["default"]["semantic"]
     )
-    assert relative_error(model.heads["default"].weights, expected) < 1e-5
+    assert relative_error(model.heads["default"].semantic.weights, expected) < 1e-5
 
 
 async def test_what_a_poisoned_head_agreed_with_is_judged_again_by_the_one_without_the_poison(

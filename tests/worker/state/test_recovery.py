@@ -107,7 +107,7 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     assert state.tasks["default"].temperature == first.heads["default"].temperature
     served = lived.pawl.offline(state.version)
     expected = direct_weights(served, learned, first.metrics["regularisation"]["default"]["semantic"])
-    assert relative_error(served.heads["default"].weights, expected) < 1e-5
+    assert relative_error(served.heads["default"].semantic.weights, expected) < 1e-5
     found = weights_by_label(state, "default")
     for column, label in enumerate(served.heads["default"].labels):
         if label in found:

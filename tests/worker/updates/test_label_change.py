@@ -16,7 +16,7 @@ from tests.worker.lives import Lived, assert_exact, assert_same, live
 
 
 async def test_a_rename_changes_the_name_and_nothing_else(lived: Lived) -> None:
-    before = lived.pawl.offline(1).heads["default"]
+    before = lived.pawl.offline(1).heads["default"].semantic
     change = await lived.learner.change_label("rename", "card", "bank card")
     version = await live(lived.learner)
     assert (change.state, change.version) == (LabelChangeState.APPLIED, version.number)
@@ -24,7 +24,7 @@ async def test_a_rename_changes_the_name_and_nothing_else(lived: Lived) -> None:
     assert version.gate["forced"] == "label change"
     assert version.gate["tasks"]["default"]["overall"]["lost"] == 0
     assert version.metrics["label_change"] == change.id
-    after = lived.pawl.offline(2).heads["default"]
+    after = lived.pawl.offline(2).heads["default"].semantic
     assert after.labels == tuple("bank card" if label == "card" else label for label in before.labels)
     np.testing.assert_array_equal(after.weights, before.weights)
     np.testing.assert_array_equal(after.offsets, before.offsets)

@@ -51,10 +51,11 @@ def make_examples(
 def live_probabilities(classifier: Classifier, samples: Sequence[Sample], z: Floats) -> dict[str, Floats]:
     """The live model's calibrated probabilities, shape (K,), for each sample whose task it knows. `z` is (n, d)."""
     answers: dict[str, Floats] = {}
-    for task, head in classifier.heads.items():
+    for task, heads in classifier.heads.items():
         rows = [row for row, sample in enumerate(samples) if sample.task == task]
         for start in range(0, len(rows), 1024):  # phi is (n, d + M + 1): not for all of them at once
             part = rows[start : start + 1024]
-            probabilities = head.probabilities(classifier.features.expand(z[part]))
+            words = heads.words([samples[row].text for row in part])
+            probabilities = heads.probabilities(classifier.features.expand(z[part]), words)
             answers.update((samples[row].id, p) for row, p in zip(part, probabilities, strict=True))
     return answers
