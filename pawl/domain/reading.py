@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 TRUNCATED = "truncated"
 """The warning of a text that has more tokens than the encoder takes: what comes after them was not seen."""
+UNKNOWN_LANGUAGE = "unknown_language"
+"""How the warning of a text begins whose tokens the encoder does not know."""
 UNKNOWN_SHARE = 0.05
 """Share of unknown tokens above which an encoder does not know a language."""
 _LEAST_UNKNOWN = 2
-MULTILINGUAL = "intfloat/multilingual-e5-small"
+MULTILINGUAL = "multilingual"
+"""The preset that reads what the English ones do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class ReadingTotals:
 def unknown_language(share: float) -> str:
     """The warning of texts that the encoder cannot read."""
     return (
-        f"unknown_language: the encoder does not know this language ({share:.0%} of the tokens are unknown to it); "
-        f"take one that does, e.g. `pawl encoder set {MULTILINGUAL} --prefix 'query: '`"
+        f"{UNKNOWN_LANGUAGE}: the encoder does not know this language ({share:.0%} of the tokens are unknown to it); "
+        f"take one that does: `pawl encoder set {MULTILINGUAL}`"
     )
 
 

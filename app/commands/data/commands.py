@@ -40,6 +40,9 @@ def import_(
         str | None, typer.Option(help="Learn them whatever the gate finds, also those it put into quarantine: why.")
     ] = None,
     create_task: CreateTask = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be imported and which encoder reads it; change nothing.")
+    ] = False,
     seconds: Annotated[float | None, typer.Option("--timeout", min=0, help="Stop waiting after so long.")] = None,
     format: FileFormat = None,
     encoding: FileEncoding = None,
@@ -61,7 +64,7 @@ def import_(
     reading = Reading(format, encoding, delimiter, sheet)
     columns = (text_column, label_column)
     request = ImportRequest(
-        file, task, *columns, golden, pin, skip_bad, max_bad, accept, create_task, seconds, as_json, reading
+        file, task, *columns, golden, pin, skip_bad, max_bad, accept, create_task, dry_run, seconds, as_json, reading
     )
     if code := asyncio.run(import_file(settings_with(home=home), request)):
         raise typer.Exit(code)

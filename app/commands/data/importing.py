@@ -17,7 +17,8 @@ from app.commands.data.files.formats import opened, read_contents
 from app.commands.data.files.records import Reading
 from app.commands.data.files.rows import BadRow, Row, read_rows
 from app.commands.data.outcome import RowOutcomes, StoredRows, Summary, tell
-from app.commands.data.reading import measure, tokenizer_of
+from app.commands.data.plan import tell_plan
+from app.commands.data.reading import Measured, measure, reader_of_home
 from app.commands.data.rejected import stop_or_write
 from app.commands.encoder.encoder import check_settings
 from app.commands.home.learner import AwaitedSamples, learn_all, wait_until_served
@@ -26,7 +27,6 @@ from pawl.domain.errors import ItemsRefused
 from pawl.domain.forms import clean_task
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
-from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
 from pawl.settings import Settings
 
@@ -48,6 +48,7 @@ class ImportRequest:
     max_bad: float = 10.0
     accept: str | None = None
     create_task: bool = False
+    dry_run: bool = False
     seconds: float | None = None
     as_json: bool = False
     reading: Reading = field(default_factory=Reading)
@@ -78,6 +79,10 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
         kept = _latest(request, rows)
         accept = request.accept or await _restored(stores, kept)
         items, imports = _together([_item(request, name, row) for row in kept], kept, name, accept)
+        if request.dry_run:
+            measured = await _measured(settings, stores, items)
+            tell_plan(name, items, len(bad), measured, as_json=request.as_json)
+            return 0
         receipts = await _accept(stores, items, imports)
         # After the commit, so that a learner finds the rows of the ids it is given.
         await announce(
@@ -91,11 +96,11 @@ async def import_file(settings: Settings, request: ImportRequest) -> int:
             raise
         outcomes = await RowOutcomes.read(stores, stored)
         await _tell_encoder(stores, kept)
-        reading, unread = await _read_by_encoder(settings, stores, items)
+        measured = await _measured(settings, stores, items)
         live = await stores.ledger.live()
         version = live.number if live is not None and not request.golden else None
         served = version is not None and await wait_until_served(settings, version)
-        summary = Summary(stored, outcomes, len(bad), rejected, waiting, version, served, reading, unread)
+        summary = Summary(stored, outcomes, len(bad), rejected, waiting, version, served, measured)
         await tell(stores, summary, as_json=request.as_json)
         return EXIT_PARTIAL if summary.is_partial else 0
 
@@ -196,15 +201,10 @@ async def _restored(stores: HomeStores, rows: Sequence[Row]) -> str | None:
     return "restored from an export" if exported and await stores.ledger.live() is None else None
 
 
-async def _read_by_encoder(
-    settings: Settings, stores: HomeStores, items: Sequence[NewSample]
-) -> tuple[ReadingTotals | None, list[str]]:
-    """Returns how much of the texts the encoder reads, and sentences about what it does not."""
-    tokenizer = await tokenizer_of(settings, stores)
-    if tokenizer is None:
-        return None, []
+async def _measured(settings: Settings, stores: HomeStores, items: Sequence[NewSample]) -> Measured:
+    """Returns how much of the texts is read, and which encoder would read more."""
     rows = [(item.task, item.text, item.label) for item in items]
-    return await asyncio.to_thread(measure, tokenizer, rows)
+    return await asyncio.to_thread(measure, await reader_of_home(settings, stores), rows)
 
 
 async def _tell_encoder(stores: HomeStores, rows: Sequence[Row]) -> None:

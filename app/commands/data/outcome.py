@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.commands.console.terminal import notes, print_json, print_line
+from app.commands.data.reading import Measured
 from app.commands.home.stores import HomeStores
 from pawl.domain.imports import ImportOutcome, NewImport
-from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import NewSample, Receipt, SampleState
 from pawl.json_values import Json
 
@@ -100,8 +100,7 @@ class RowOutcomes:
 class Summary:
     """What an import brought and what came of it.
 
-    `waiting` is why rows are still queued, where some are. `reading` is how much of the texts the encoder reads,
-    `unread` are sentences about what it does not.
+    `waiting` is why rows are still queued, where some are. `measured` is how much of the texts is read.
     """
 
     stored: StoredRows
@@ -111,8 +110,7 @@ class Summary:
     waiting: str | None = None
     version: int | None = None
     served: bool = False
-    reading: ReadingTotals | None = None
-    unread: Sequence[str] = ()
+    measured: Measured | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -142,8 +140,7 @@ class Summary:
             "skipped": self.skipped,
             "rejected_rows": str(self.rejected) if self.rejected else None,
             "waiting": self.waiting,
-            "reading": self.reading.to_json() if self.reading else None,
-            "unread": list(self.unread),
+            **(self.measured.as_json() if self.measured else {}),
             "version": self.version,
             "served": self.served,
         }
@@ -161,8 +158,8 @@ async def tell(stores: HomeStores, summary: Summary, *, as_json: bool) -> None:
     if stored.rows > len(stored.receipts):
         line += f", {stored.rows - len(stored.receipts)} replaced by a later row with the same text"
     print_line(line)
-    for warning in summary.unread:
-        print_line(warning)
+    for sentence in summary.measured.sentences if summary.measured else ():
+        print_line(sentence)
     if stored.golden:
         print_line(f"{stored.golden} golden samples are never learned; from now on they judge every candidate")
     if summary.outcomes.kept:

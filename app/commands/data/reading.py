@@ -1,19 +1,26 @@
-"""How much of texts the serving encoder reads: for `pawl import` and `pawl doctor`."""
+"""How much of texts the encoder reads, and which one would: for `pawl import` and `pawl doctor`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from app.commands.home.stores import HomeStores
 from pawl.artefacts import FolderArtefactStore
+from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import TextTokenizer
-from pawl.domain.errors import ArtefactCorrupt
+from pawl.classifier.lexical import LONGEST
+from pawl.domain.errors import ArtefactCorrupt, EncoderRejected
 from pawl.domain.manifest import ENCODER_FOLDER
-from pawl.domain.reading import ReadingTotals, unknown_language
+from pawl.domain.reading import ReadingTotals
 from pawl.domain.samples import digest_text
+from pawl.domain.scripts import Recommendation, ScriptShares, recommend_encoder
+from pawl.json_values import Json
 from pawl.settings import Settings
+from pawl.versions.contradictions import served_version
 
 _LOOKED_AT = 1000
 _CHUNK = 512
@@ -22,32 +29,91 @@ Labelled = tuple[str, str, str]
 """Task, text and label."""
 
 
-async def tokenizer_of(settings: Settings, stores: HomeStores) -> TextTokenizer | None:
-    """Returns the live version's tokenizer; None without a version or an encoder, or where it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class TextReader:
+    """What reads texts in a home: the live version, or the settings before there is one.
+
+    encoder    as its choice names it; None where that is not known.
+    tokenizer  None where there is no encoder, or where it cannot be read.
+    words      whether a words head answers beside it, or instead of it.
+    """
+
+    encoder: str | None
+    tokenizer: TextTokenizer | None
+    words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is read of some texts. `sentences` tell what is not, and which encoder would read it."""
+
+    scripts: ScriptShares
+    totals: ReadingTotals | None = None
+    recommendation: Recommendation | None = None
+    sentences: list[str] = field(default_factory=list)
+
+    def as_json(self) -> Json:
+        """The values that `pawl import --json` gives."""
+        return {
+            "reading": None if self.totals is None else self.totals.to_json(),
+            "scripts": dict(self.scripts.shares),
+            "recommended_encoder": None if self.recommendation is None else self.recommendation.encoder,
+            "unread": self.sentences,
+        }
+
+
+async def reader_of_home(settings: Settings, stores: HomeStores) -> TextReader:
+    """What reads the texts of a home."""
     live = await stores.ledger.live()
     if live is None:
-        return None
+        return await asyncio.to_thread(_of_settings, settings)
+    artefacts = FolderArtefactStore(settings.artefacts_path)
+    served = await served_version(stores.ledger, artefacts)
+    encoder = None if served is None or served.origin is None else served.origin.choice.encoder
     # The path, not `open`: a measurement is not worth verifying all digests of a version.
-    folder = FolderArtefactStore(settings.artefacts_path).path(live.number) / ENCODER_FOLDER
+    folder = artefacts.path(live.number) / ENCODER_FOLDER
+    words = any(info.lexical is not None for info in live.heads.values())
+    return TextReader(encoder, await asyncio.to_thread(_tokenizer, folder, None), words)
+
+
+def _of_settings(settings: Settings) -> TextReader:
+    tokenizer = None
     try:
-        spec = EncoderSpec.from_file(folder / SPEC_FILE)
-        return None if spec.is_none else await asyncio.to_thread(TextTokenizer, folder, spec)
+        # From this machine alone: a look at texts downloads nothing.
+        source = find_encoder(settings.encoder, settings.encoder_sha256, here_only=True)
+        limit = min(settings.max_tokens, source.max_tokens or settings.max_tokens)
+        spec = EncoderSpec("mean", limit, 1, prompt=source.prompt)
+        tokenizer = None if source.is_none else _tokenizer(source.folder, spec)
+    except EncoderRejected:
+        pass  # the learner tells it; what letters the texts have can be told without
+    return TextReader(settings.encoder, tokenizer, words=True)
+
+
+def _tokenizer(folder: Path, spec: EncoderSpec | None) -> TextTokenizer | None:
+    try:
+        spec = spec or EncoderSpec.from_file(folder / SPEC_FILE)
+        return None if spec.is_none else TextTokenizer(folder, spec)
     except ArtefactCorrupt:
         return None
 
 
-def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[ReadingTotals, list[str]]:
-    """Returns totals over the texts, and sentences about what the encoder does not read. Call it in a thread."""
+def measure(reader: TextReader, rows: Sequence[Labelled]) -> Measured:
+    """Measures texts. Call it in a thread."""
+    scripts = ScriptShares.of(text for _, text, _ in rows)
+    if reader.tokenizer is None:
+        advice = recommend_encoder(scripts, None, reader.encoder, words=reader.words)
+        sentences = [] if advice is None else [advice.sentence]
+        return Measured(scripts, None, advice, sentences + _beyond_words(reader, rows))
     read = []
     for start in range(0, len(rows), _CHUNK):
-        read += tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
-    sums, sentences = ReadingTotals.of(read), []
-    if sums.is_unknown_language:
-        sentences.append(unknown_language(sums.unknown_share))
-    if sums.truncated:
+        read += reader.tokenizer.read([text for _, text, _ in rows[start : start + _CHUNK]])
+    totals = ReadingTotals.of(read)
+    advice = recommend_encoder(scripts, totals, reader.encoder, words=reader.words)
+    sentences = [] if advice is None else [advice.sentence]
+    if totals.truncated:
         sentences.append(
-            f"truncated: {sums.truncated} of {sums.texts} texts have more tokens than the encoder takes "
-            f"({tokenizer.max_tokens}); it does not see what comes after them"
+            f"truncated: {totals.truncated} of {totals.texts} texts have more tokens than the encoder takes "
+            f"({reader.tokenizer.max_tokens}); it does not see what comes after them"
         )
     # (task, digest of what is read) -> label -> digests of whole texts. The encoder tells nothing in a group apart.
     labels: dict[tuple[str, str], dict[str, set[str]]] = {}
@@ -59,15 +125,22 @@ def measure(tokenizer: TextTokenizer, rows: Sequence[Labelled]) -> tuple[Reading
         sentences.append(
             f"cannot_hold: {alike} of these differ from others only after that, but in their label: they get one answer"
         )
-    return sums, sentences
+    return Measured(scripts, totals, advice, sentences)
 
 
-async def look_at_store(settings: Settings, stores: HomeStores) -> tuple[ReadingTotals, list[str]] | None:
+def _beyond_words(reader: TextReader, rows: Sequence[Labelled]) -> list[str]:
+    """Texts that are longer than words are read from, where nothing else reads them."""
+    longer = sum(len(text) > LONGEST for _, text, _ in rows)
+    if not reader.words or not longer:
+        return []
+    return [f"truncated: {longer} of {len(rows)} texts have more than {LONGEST} characters; no word after them is read"]
+
+
+async def look_at_store(settings: Settings, stores: HomeStores) -> Measured | None:
     """Measures the oldest learned texts of each task. Returns None where there is no version."""
-    tokenizer = await tokenizer_of(settings, stores)
-    if tokenizer is None:
+    if await stores.ledger.live() is None:
         return None
-    rows = []
+    reader, rows = await reader_of_home(settings, stores), []
     for task in await stores.samples.tasks():
         rows += [(task, sample.text, sample.label) for sample in await stores.samples.learned(task, 0, _LOOKED_AT)]
-    return await asyncio.to_thread(measure, tokenizer, rows)
+    return await asyncio.to_thread(measure, reader, rows)

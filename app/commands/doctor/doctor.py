@@ -183,16 +183,19 @@ async def _settings(settings: Settings, stores: HomeStores) -> Finding:
 
 
 async def _texts(settings: Settings, stores: HomeStores) -> Finding:
-    """Checks whether the encoder can read the texts that were learned."""
+    """Checks whether the texts that were learned can be read, and by which encoder."""
     seen = await look_at_store(settings, stores)
-    if seen is None or not seen[0].texts:
+    if seen is None or not seen.scripts.texts:
         return ok("texts", "none was learned yet")
-    sums, sentences = seen
-    share = f"{sums.unknown_share:.1%} of the tokens of {sums.texts} learned texts are unknown to the encoder"
-    if not sentences:
-        return ok("texts", f"{share}, and none of them is longer than it reads")
-    remedy = "Take an encoder that reads them: `pawl encoder set`." if len(sentences) > sums.is_unknown_language else ""
-    return warn("texts", f"{share}. " + ". ".join(sentences), remedy)
+    shown = ", ".join(f"{share:.0%} {script}" for script, share in seen.scripts.shares.items())
+    detail = f"{seen.scripts.texts} learned texts: {shown}"
+    if seen.totals is not None:
+        detail = f"{detail}; {seen.totals.unknown_share:.1%} of their tokens are unknown to the encoder"
+    if not seen.sentences:
+        return ok("texts", f"{detail}; none of them is longer than is read")
+    advised = seen.recommendation is not None
+    remedy = "Take an encoder that reads more: `pawl encoder set`." if len(seen.sentences) > advised else ""
+    return warn("texts", f"{detail}. " + ". ".join(seen.sentences), remedy)
 
 
 async def _learner(_settings: Settings, stores: HomeStores) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.serving.predictions.engine import Engine
 from pawl.domain.errors import StoreUnavailable
-from pawl.domain.reading import TRUNCATED, cannot_hold
+from pawl.domain.reading import TRUNCATED, UNKNOWN_LANGUAGE, cannot_hold
 from pawl.domain.samples import digest_text
 from pawl.ports import SampleStore
 
@@ -27,7 +27,7 @@ async def warnings_of(
         readings = await asyncio.to_thread(live.classifier.read, [text for _, text, _ in labelled])
     if live is None or not readings:
         return [()] * len(labelled)
-    warnings = [reading.warnings for reading in readings]
+    warnings = _told_once([reading.warnings for reading in readings])
     digest = live.classifier.manifest.encoder_digest
     for row, ((task, text, label), reading) in enumerate(zip(labelled, readings, strict=True)):
         if reading.cut is None or TRUNCATED not in warnings[row]:
@@ -40,3 +40,13 @@ async def warnings_of(
         if others:
             warnings[row] += (cannot_hold(live.classifier.max_tokens, others[-1].id, others[-1].label),)
     return warnings
+
+
+def _told_once(warnings: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Which encoder to take is told with the first text of a request that the present one does not know."""
+    told, bounded = False, []
+    for of_text in warnings:
+        unknown = [each for each in of_text if each.startswith(UNKNOWN_LANGUAGE)]
+        bounded.append(tuple(UNKNOWN_LANGUAGE if told and each in unknown else each for each in of_text))
+        told = told or bool(unknown)
+    return bounded

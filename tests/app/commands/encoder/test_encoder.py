@@ -146,8 +146,8 @@ def test_an_import_that_the_encoder_cannot_read_says_so(home: Path, tmp_path: Pa
         csv.writer(file).writerows([("text", "label"), *lines])
     done = pawl(env, "import", str(rows), "--task", "zh", "--create-task")
     said = done.stdout + done.stderr
-    assert "the encoder does not know this language" in said
-    assert "pawl encoder set intfloat/multilingual-e5-small" in said
+    assert "unknown_language: " in said
+    assert "`pawl encoder set multilingual` reads them" in said
     assert "truncated: 2 of 4 texts have more tokens than the encoder takes (64)" in said
     assert "cannot_hold: 2 of these differ from others only after that" in said
     told = pawl(env, "doctor").stdout
