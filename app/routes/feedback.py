@@ -170,6 +170,7 @@ def _sample(item: FeedbackItem, known: Mapping[str, Prediction]) -> NewSample:
         prediction_id=prediction.id,
         served_version=prediction.version,
         served_label=prediction.label,
+        served_by=prediction.by,
     )
 
 

@@ -98,7 +98,7 @@ def _log(
 ) -> Sequence[str | None]:
     now = datetime.now(UTC)
     rows = [
-        Prediction(new_identifier(PREDICTION_PREFIX), version, task, text, answer.label, answer.score, now)
+        Prediction(new_identifier(PREDICTION_PREFIX), version, task, text, answer.label, answer.score, answer.by, now)
         for text, answer in zip(texts, answers, strict=True)
     ]
     service.recorder.record(rows)

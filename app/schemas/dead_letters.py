@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.fields import Line, StrictBody
 from pawl.domain.dead_letters import DeadLetterAction
+from pawl.domain.predictions import AnsweredBy
 from pawl.domain.samples import SampleState
 
 
@@ -37,6 +38,7 @@ class DeadLetterOut(BaseModel):
     weight: float
     served_version: int | None
     served_label: str | None
+    served_by: AnsweredBy | None
     created_at: datetime
     updated_at: datetime
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from app.schemas.fields import MOST_ITEMS, Line, StrictBody, Task, Text, exactly_one
 from pawl.domain.forms import LEAST_WEIGHT, MOST_WEIGHT
+from pawl.domain.predictions import AnsweredBy
 from pawl.domain.samples import DEFAULT_TASK, SampleState
 
 LABEL = "1 to 200 characters; kept in NFC, without surrounding white space and invisible characters."
@@ -102,6 +103,7 @@ class FeedbackOut(BaseModel):
     prediction_id: str | None
     served_version: int | None
     served_label: str | None
+    served_by: AnsweredBy | None
     created_at: datetime
     updated_at: datetime
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.fields import Line, StrictBody
+from pawl.domain.predictions import AnsweredBy
 from pawl.domain.quarantine import QuarantineKind, ReviewAction
 from pawl.domain.samples import SampleState
 
@@ -38,6 +39,7 @@ class QuarantinedOut(BaseModel):
     weight: float
     served_version: int | None
     served_label: str | None
+    served_by: AnsweredBy | None
     created_at: datetime
     updated_at: datetime
     reviewed_at: datetime | None

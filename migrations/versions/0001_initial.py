@@ -41,6 +41,7 @@ def _create_samples() -> None:
         sa.Column("prediction_id", sa.String(64), nullable=True),
         sa.Column("served_version", sa.BigInteger(), nullable=True),
         sa.Column("served_label", sa.Text(), nullable=True),
+        sa.Column("served_by", sa.String(8), nullable=True),
         sa.Column("split", sa.String(16), nullable=False),
         sa.Column("pinned", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
@@ -193,6 +194,7 @@ def _create_predictions_and_embeddings() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("score", sa.Float(), nullable=False),
+        sa.Column("by", sa.String(8), nullable=False),
         sa.Column("created_at", _MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_predictions")),
     )

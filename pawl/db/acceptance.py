@@ -186,6 +186,7 @@ def _row(added: AcceptedItem, now: datetime) -> dict[str, Any]:
         "prediction_id": item.prediction_id,
         "served_version": item.served_version,
         "served_label": item.served_label,
+        "served_by": item.served_by,
         "split": added.split.value,
         "pinned": sample.pinned,
         "import_id": item.import_id,

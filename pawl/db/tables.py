@@ -64,6 +64,7 @@ samples = Table(
     Column("prediction_id", String(64)),
     Column("served_version", BigInteger),
     Column("served_label", Text),
+    Column("served_by", String(8)),
     Column("split", String(16), nullable=False),
     Column("pinned", Boolean, nullable=False),
     Column("state", String(16), nullable=False),
@@ -144,6 +145,7 @@ predictions = Table(
     Column("text", Text, nullable=False),
     Column("label", Text, nullable=False),
     Column("score", Float, nullable=False),
+    Column("by", String(8), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     # The order in which they expire.
     Index("ix_predictions_created_at_id", "created_at", "id"),

@@ -63,4 +63,5 @@ class Prediction:
     text: str
     label: str
     score: float
+    by: AnsweredBy
     created_at: datetime

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from pawl.domain.predictions import AnsweredBy
 from pawl.domain.quarantine import Doubt, Hold, QuarantineKind
 
 DEFAULT_TASK = "default"
@@ -84,6 +85,7 @@ class NewSample:
     prediction_id: str | None = None
     served_version: int | None = None
     served_label: str | None = None
+    served_by: AnsweredBy | None = None
     golden: bool = False
     pinned: bool = False
     import_id: str | None = None
@@ -103,6 +105,8 @@ class Sample:
     `quarantined_by` is what put it into quarantine last; `reviewed_at` is when somebody last decided about that;
     `decision` is what somebody decided last about it in quarantine or as a dead letter: release, redrive or discard;
     `doubt` is what spoke against its label when it came; `import_id` is the import that brought it (`im_...`).
+    `served_version`, `served_label` and `served_by` say what was answered to its text, and which heads spoke, where the
+    label came with a prediction's id.
     `replaced_by` is the newer sample of the same text for whose label it was `retracted`; it is None in every other
     state, and once its client has taken it back. `reason` is a sentence for people: no code reads it.
     """
@@ -134,6 +138,7 @@ class Sample:
     import_id: str | None = None
     replaced_by: str | None = None
     decision: str | None = None
+    served_by: AnsweredBy | None = None
 
     @property
     def can_come_back(self) -> bool:

@@ -58,7 +58,7 @@ async def test_a_prediction_is_named_by_its_id_before_and_after_it_is_in_sql(
     [item] = (await send(client, {"prediction_id": first["id"], "label": "card"}))["items"]
     sample = await world.samples.get(item["id"])
     assert (sample.text, sample.prediction_id, sample.served_version) == ("one", first["id"], 1)
-    assert sample.served_label == first["label"]
+    assert (sample.served_label, sample.served_by) == (first["label"], "meaning")
     await eventually(lambda: second["id"] in world.values("id", "predictions"))
     [item] = (await send(client, {"prediction_id": second["id"], "label": "card"}))["items"]
     assert (await world.samples.get(item["id"])).text == "two"

@@ -35,6 +35,7 @@ async def test_an_accepted_item_is_stored_with_all_its_fields(stores: OpenStores
         prediction_id="pr_1",
         served_version=12,
         served_label="lost_card",
+        served_by="words",
         pinned=True,
         create_task=True,
     )
@@ -55,6 +56,7 @@ async def test_an_accepted_item_is_stored_with_all_its_fields(stores: OpenStores
         prediction_id="pr_1",
         served_version=12,
         served_label="lost_card",
+        served_by="words",
         split=split_of(digest, 0.1),
         pinned=True,
         state=SampleState.QUEUED,

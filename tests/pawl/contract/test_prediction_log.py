@@ -11,7 +11,7 @@ from tests.pawl.contract.backends import OpenStores
 
 def answer(stores: OpenStores, id: str, age_hours: float = 0.0) -> Prediction:
     created_at = stores.clock.now() - timedelta(hours=age_hours)
-    return Prediction(id, 12, "default", f"text of {id}", "card", 0.93, created_at)
+    return Prediction(id, 12, "default", f"text of {id}", "card", 0.93, "both", created_at)
 
 
 async def test_what_was_answered_can_be_named(stores: OpenStores) -> None:

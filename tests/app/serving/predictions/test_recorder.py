@@ -39,7 +39,7 @@ def make(database: AsyncEngine, **overrides: Any) -> tuple[PredictionRecorder, S
 
 
 def prediction(number: int, text: str = "text", at: datetime = NOW) -> Prediction:
-    return Prediction(f"pr_{number}", 1, "default", text, "a", 0.5, at)
+    return Prediction(f"pr_{number}", 1, "default", text, "a", 0.5, "both", at)
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 10), st.integers(1, 60))
