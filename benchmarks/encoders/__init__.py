@@ -1,0 +1,1 @@
+"""Encoders for the benchmarks, from what the package index has."""
