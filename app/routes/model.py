@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.openapi import problems
-from app.routes.access import json_response, service_of
-from app.schemas.versions import ModelOut
+from app.routes.access import fields_of, json_response, service_of
+from app.schemas.versions import ModelOut, WordsOut
 from app.serving.health.backlog import LearningStatus
 from app.serving.predictions.engine import LoadedVersion
 from pawl.processes.parts import Part, read_parts
@@ -44,7 +44,7 @@ async def get_model(request: Request) -> Response:
 
 def _served(live: LoadedVersion | None) -> dict[str, Any]:
     if live is None:
-        return {"version": None, "kind": None, "serving_since": None, "encoder_digest": None, "tasks": {}}
+        return {"version": None, "kind": None, "serving_since": None, "encoder_digest": None, "tasks": {}, "words": {}}
     manifest = live.classifier.manifest
     return {
         "version": live.number,
@@ -52,6 +52,9 @@ def _served(live: LoadedVersion | None) -> dict[str, Any]:
         "serving_since": live.since,
         "encoder_digest": manifest.encoder_digest,
         "tasks": {task: head.labels for task, head in manifest.heads.items()},
+        "words": {
+            task: fields_of(WordsOut, head.lexical) for task, head in manifest.heads.items() if head.lexical is not None
+        },
     }
 
 

@@ -63,7 +63,14 @@ async def predict(request: Request) -> Response:
     # After the lease: while JSON is made no replaced version has to stay in memory.
     ids = _log(service, number, body.task, texts, answers) if settings.log_predictions else [None] * len(texts)
     predictions: list[dict[str, object]] = [
-        {"id": id, "label": answer.label, "score": answer.score, "scores": answer.scores, "novelty": answer.novelty}
+        {
+            "id": id,
+            "label": answer.label,
+            "score": answer.score,
+            "scores": answer.scores,
+            "novelty": answer.novelty,
+            "by": answer.by,
+        }
         for id, answer in zip(ids, answers, strict=True)
     ]
     for content, answer in zip(predictions, answers, strict=True):

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.schemas.fields import MOST_ITEMS, StrictBody, Task, Text, exactly_one
+from pawl.domain.predictions import AnsweredBy
 from pawl.domain.samples import DEFAULT_TASK
 
 
@@ -59,10 +60,15 @@ class PredictionOut(BaseModel):
     score: float
     scores: list[LabelScoreOut]
     novelty: float
+    by: AnsweredBy = Field(
+        description="`words`: the lexical head alone, which was sure enough; `meaning`: the semantic head alone; "
+        "`both`: the two of them."
+    )
     warnings: list[str] = Field(
         default=[],
-        description="Left out where there is none. `truncated`: the text has more tokens than the encoder takes. "
-        "`unknown_language: ...`: the encoder does not know more than one in twenty of its tokens.",
+        description="Left out where there is none, and where words alone answered. `truncated`: the text has more "
+        "tokens than the encoder takes. `unknown_language: ...`: the encoder does not know more than one in twenty of "
+        "its tokens.",
     )
 
 

@@ -61,6 +61,25 @@ class PartOut(BaseModel):
     next_start: datetime | None
 
 
+class WordsOut(BaseModel):
+    """What a task's lexical head does: how much it counts, and which texts it answers without the encoder."""
+
+    words: float = Field(description="How many times it counts once both heads' scores have one scale.")
+    semantic: float = Field(description="The semantic head's share of the scores; 0 where there is no encoder.")
+    lexical: float = Field(description="The lexical head's share of the scores.")
+    threshold: float | None = Field(description="The margin from which on it answers alone; null: never.")
+    share: float | None = Field(description="Of the texts it was measured on, how many it answers alone, in [0, 1].")
+    loss: float | None = Field(description="Points of accuracy that answering alone may cost; null where it is off.")
+
+
+class LexicalHeadOut(WordsOut):
+    """One task's lexical head."""
+
+    digest: str
+    size: int = Field(description="Numbers that words and characters are hashed to.")
+    temperature: float
+
+
 class ModelOut(BaseModel):
     """What serves here, and how learning goes. Before the first version the fields about it are null.
 
@@ -73,6 +92,7 @@ class ModelOut(BaseModel):
     serving_since: datetime | None
     encoder_digest: str | None
     tasks: dict[str, list[str]] = Field(description="Labels per task.")
+    words: dict[str, WordsOut] = Field(description="Of the tasks that have a lexical head, what it does.")
     contradictions: list[str] = Field(description="Settings that ask for other than what serves, and what to do.")
     queue: QueueOut | None
     learner: LearnerOut | None
@@ -85,11 +105,12 @@ class ModelOut(BaseModel):
 
 
 class HeadOut(BaseModel):
-    """One task's head."""
+    """One task's heads: the semantic one's digest, the labels, the temperature of both together."""
 
     digest: str
     labels: list[str]
     temperature: float
+    lexical: LexicalHeadOut | None = Field(description="Null where the task has none.")
 
 
 class VersionSummary(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pawl.domain.predictions import LabelScore
+from pawl.domain.predictions import AnsweredBy, LabelScore
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import VersionKind, VersionState
 from pawl.json_values import Json
@@ -23,6 +23,8 @@ class TextPrediction:
     scores: tuple[LabelScore, ...]
     """The best labels, best first."""
     novelty: float
+    by: AnsweredBy
+    """Which heads spoke."""
     warnings: tuple[str, ...] = ()
 
 

@@ -61,6 +61,7 @@ def distance(answer: dict[str, Any], texts: list[str], model: Classifier) -> flo
         scores = {one.label: one.score for one in own.scores}
         assert set(scores) == {one["label"] for one in given["scores"]}
         assert given["label"] == given["scores"][0]["label"]
+        assert given["by"] == own.by
         assert given["score"] == max(one["score"] for one in given["scores"])
         found = max(found, abs(given["novelty"] - own.novelty))
         found = max(found, *(abs(one["score"] - scores[one["label"]]) for one in given["scores"]))

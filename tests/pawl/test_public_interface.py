@@ -105,6 +105,7 @@ PREDICTED = {
     "score": 0.9,
     "scores": [{"label": "card", "score": 0.9}, {"label": "money", "score": 0.1}],
     "novelty": 0.2,
+    "by": "both",
 }
 
 
@@ -114,6 +115,7 @@ def test_predictions_are_typed() -> None:
         found = client.predict(["my card"], top_k=2, min_version=3, wait_seconds=1.5)
     [prediction] = found.predictions
     assert (found.version, prediction.label, prediction.scores[1].label) == (3, "card", "money")
+    assert prediction.by == "both"
     sent = json.loads(service.requests[0].content)
     assert sent == {"texts": ["my card"], "task": "default", "top_k": 2, "min_version": 3, "wait_ms": 1500}
 

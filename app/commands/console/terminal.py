@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pawl.domain.errors import PawlError, SettingInvalid
+from pawl.json_values import Json
 from pawl.settings import PREFIX, Settings
 
 _PIPE_WIDTH = 160  # into a file or a pipe there is no width to fit
@@ -107,6 +108,17 @@ def ago(moment: datetime | str | None) -> str:
         if seconds >= 2 * size:  # below two of a unit the smaller one says more: `90 min`
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def words_in_a_sentence(words: Json) -> str:
+    """How much a task's lexical head counts and what it answers alone, from `WordsOut`."""
+    if not words["semantic"]:
+        return "all answered by words: there is no other head"
+    counts = f"words {words['words']:g}"
+    if words["threshold"] is None:
+        return f"{counts}, none answered by words alone" + (" (off)" if words["loss"] is None else "")
+    share = "some" if words["share"] is None else f"{100 * words['share']:.0f} %"
+    return f"{counts}, {share} answered by words at a loss of {words['loss'] or 0:.1f} points"
 
 
 def allowed_values(field: str) -> str:

@@ -85,7 +85,10 @@ class BulkRequest:
 
 
 def predict_file(service: ServiceClient, settings: Settings, request: BulkRequest) -> int:
-    """A line for each text: labels with their scores, a tab, the text; or JSON. Returns the exit code."""
+    """A line for each text: labels with their scores, the text, who answered, with tabs between; or JSON.
+
+    Returns the exit code.
+    """
     done = 0
     with opened(request.path) as source, progress_bar() as bar:
         contents = read_contents(source, _of_texts(source, request.reading), settings.max_body_bytes)
@@ -151,7 +154,7 @@ def _write(asked: Asked, version: int, prediction: Json, *, as_json: bool) -> No
     if len(shown) > _LONGEST_SHOWN:
         shown = shown[: _LONGEST_SHOWN - 1] + "\u2026"
     scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])
-    sys.stdout.write(f"{scores}\t{shown}\n")
+    sys.stdout.write(f"{scores}\t{shown}\t{prediction['by']}\n")
 
 
 def in_one(service: ServiceClient, texts: Sequence[str], task: str, top_k: int) -> Json:

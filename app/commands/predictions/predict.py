@@ -73,12 +73,13 @@ def predict(
 
 
 def _print_answers(texts: Sequence[str], answer: Json) -> None:
-    """Each text with its labels, novelty and prediction id."""
+    """Each text with its labels, novelty, the heads that spoke, and prediction id."""
     for text, prediction in zip(texts, answer["predictions"], strict=True):
         shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "\u2026"
         scores = ", ".join(f"{each['label']} {each['score']:.3f}" for each in prediction["scores"])
         print_line(" ".join(shown.split()))
-        print_line(f"  {scores}   novelty {prediction['novelty']:.2f}   {prediction['id'] or ''}".rstrip())
+        how = f"novelty {prediction['novelty']:.2f}   by {prediction['by']}"
+        print_line(f"  {scores}   {how}   {prediction['id'] or ''}".rstrip())
         for warning in prediction.get("warnings", ()):
             print_line(f"  warning: {warning}")
     print_line(f"version {answer['version']}")

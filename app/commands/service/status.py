@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.commands.console.options import AsJson, Home, Url, service_at, settings_with
-from app.commands.console.terminal import CommandFailed, ago, print_json, print_line
+from app.commands.console.terminal import CommandFailed, ago, print_json, print_line, words_in_a_sentence
 from pawl.json_values import Json
 from pawl.settings import Settings
 
@@ -43,6 +43,8 @@ def _print_model(model: Json) -> None:
     for task, labels in model["tasks"].items():
         shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} labels)" if len(labels) > 8 else "")
         print_line(f"task      {task}: {shown}")
+    for task, words in model["words"].items():
+        print_line(f"words     {task}: {words_in_a_sentence(words)}")
     if model["transport"] == "sql":
         print_line("transport no Redis: SQL alone carries corrections (`pawl doctor` says more)")
     for each in model["contradictions"]:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from app.commands.console.options import AsJson, Home, Url, service_at
-from app.commands.console.terminal import ago, notes, out, print_json, print_line
+from app.commands.console.terminal import ago, notes, out, print_json, print_line, words_in_a_sentence
 from pawl.json_values import Json
 
 
@@ -69,6 +69,8 @@ def _print_version(version: Json) -> None:
         )
     for task, head in version["heads"].items():
         print_line(f"  head {task}: {len(head['labels'])} labels, temperature {head['temperature']:.3f}")
+        if head["lexical"]:
+            print_line(f"    {words_in_a_sentence(head['lexical'])}")
     _gate(version["gate"])
 
 

@@ -30,6 +30,7 @@ async def test_the_answer_is_the_named_versions(world: World, client: httpx.Asyn
             assert [one["label"] for one in given["scores"]] == [one.label for one in wanted.scores]
             assert np.allclose([one["score"] for one in given["scores"]], [o.score for o in wanted.scores], atol=1e-5)
             assert given["novelty"] == pytest.approx(wanted.novelty, abs=1e-4)
+            assert given["by"] == wanted.by == "meaning"
             assert (given["label"], given["score"]) == (given["scores"][0]["label"], given["scores"][0]["score"])
 
 

@@ -50,6 +50,7 @@ def test_standard_input_is_a_text_a_line_json_or_a_table(up: Up) -> None:
     plain = piped(up.env, "pay it, now\nship it; später\n", "-")
     assert plain.returncode == 0, plain.stderr
     assert [line.split("\t")[1] for line in plain.stdout.splitlines()] == ["pay it, now", "ship it; später"]
+    assert {line.split("\t")[2] for line in plain.stdout.splitlines()} <= {"words", "meaning", "both"}
     rows = piped(up.env, '{"text": "pay it"}\n{"text": "ship it"}\n', "-", "--json", "--top-k", "2")
     assert [len(json.loads(line)["scores"]) for line in rows.stdout.splitlines()] == [2, 2]
     table = piped(up.env, "Nachricht;Nr\npay it;1\n", "-")
