@@ -24,7 +24,13 @@ from tests.app.commands.processes import ROOT, Up
 from tests.docs.settings_table import settings_page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 _FENCE = r"```(?P<{0}language>\w+)\n(?P<{0}body>.*?)```\n"
 _TESTED = re.compile(
     rf"<!-- tested -->\n{_FENCE.format('')}(?:\n{_FENCE.format('out_')})?",
