@@ -5,6 +5,8 @@ Everything that has a limit has a gauge here; gauges are read when they are scra
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -13,6 +15,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from pawl.domain.predictions import AnsweredBy
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -46,7 +50,11 @@ class AppMetrics:
         self.request_seconds = Histogram(
             "pawl_http_request_seconds", "Time to a full answer", ("route",), registry=registry, buckets=_SECONDS
         )
-        self.predicted = Counter("pawl_predicted_texts", "Texts answered", registry=registry)
+        self.predicted = Counter(
+            "pawl_predicted_texts", "Texts answered, by the heads that spoke", ("by",), registry=registry
+        )
+        for by in get_args(AnsweredBy):
+            self.predicted.labels(by)  # there from the start, so that a rate of them has a beginning
         self.tokens = Counter("pawl_predict_tokens", "Tokens read of texts", registry=registry)
         self.unknown_tokens = Counter(
             "pawl_predict_unknown_tokens", "Of these, the ones that the encoder does not know", registry=registry

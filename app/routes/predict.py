@@ -88,13 +88,13 @@ async def _answers(
 ) -> list[Answer]:
     """Computed, but for those that are kept from before."""
     if not service.answers.enabled:
-        return await service.batcher.submit(version, texts, task=task, top_k=top_k)
+        return await service.cascade.submit(version, texts, task=task, top_k=top_k)
     known = service.answers.find(version.number, task, top_k, texts)
     fresh: dict[str, Answer] = {}
     # Once each: a text that comes twice in a request has one answer.
     missing = list(dict.fromkeys(text for text, answer in zip(texts, known, strict=True) if answer is None))
     if missing:
-        computed = await service.batcher.submit(version, missing, task=task, top_k=top_k)
+        computed = await service.cascade.submit(version, missing, task=task, top_k=top_k)
         service.answers.keep(version.number, task, top_k, missing, computed)
         fresh = dict(zip(missing, computed, strict=True))
     return [answer or fresh[text] for text, answer in zip(texts, known, strict=True)]

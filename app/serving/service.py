@@ -22,6 +22,7 @@ from app.serving.health.stream import StreamWatch
 from app.serving.ports import Ports
 from app.serving.predictions.answer_cache import AnswerCache
 from app.serving.predictions.batcher import Batcher
+from app.serving.predictions.cascade import Cascade
 from app.serving.predictions.engine import Engine
 from app.serving.predictions.pressure import PressureWatch
 from app.serving.predictions.recorder import PredictionRecorder
@@ -46,6 +47,7 @@ class Service:
         self.metrics = metrics
         self.engine = Engine(metrics, max_waiters=settings.predict_queue)
         self.batcher = Batcher(settings, metrics)
+        self.cascade = Cascade(self.batcher, settings, metrics)
         self.answers = AnswerCache(settings.answer_cache, metrics)
         self.recorder = PredictionRecorder(ports.predictions, settings, metrics)
         self.announcer = Announcer(ports.stream, settings, metrics)
@@ -95,6 +97,7 @@ class Service:
             self.drain()
             await background.stop()
             await self.batcher.close()
+            self.cascade.close()
             await self._flush()
 
     async def _flush(self) -> None:

@@ -15,7 +15,7 @@ from pawl.settings import Settings
 from tests.polling import command_line, eventually
 from tests.processes import PATIENCE, Installer, Process, until_ready
 
-_REQUESTS = re.compile(r'^pawl_predicted_texts_total\{process="(\d+)"\} (\S+)$', re.MULTILINE)
+_REQUESTS = re.compile(r'^pawl_predicted_texts_total\{by="(?:\w+)",process="(\d+)"\} (\S+)$', re.MULTILINE)
 _WORKERS = 3
 
 
@@ -28,7 +28,10 @@ async def ask(settings: Settings, method: str, path: str, **given: Any) -> httpx
 async def answered(settings: Settings) -> dict[str, int]:
     """Texts each process has answered, as `/metrics` of one of them tells it."""
     page = (await ask(settings, "GET", "/metrics")).text
-    return {process: int(float(count)) for process, count in _REQUESTS.findall(page)}
+    texts: Counter[str] = Counter()
+    for process, count in _REQUESTS.findall(page):
+        texts[process] += int(float(count))
+    return texts
 
 
 def members(app: Process) -> dict[str, int]:

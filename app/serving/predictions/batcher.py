@@ -14,18 +14,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
-import numpy as np
 import structlog
 
 from app.metrics import AppMetrics
+from app.serving.predictions.batch import Job, Slice, answers_of, deliver
 from app.serving.predictions.engine import ServedClassifier
 from pawl.domain.errors import DeadlineExceeded, Draining, QueueFull
-from pawl.domain.predictions import Answer, with_warnings
-from pawl.domain.reading import ReadingTotals, TextReading
+from pawl.domain.predictions import Answer
 from pawl.ports import Floats
 from pawl.settings import Settings
 
@@ -35,32 +33,6 @@ log = structlog.get_logger(__name__)
 _THREADS = 2
 _ENOUGH = 16  # texts being computed: the other thread takes no more, and where no more wait the threads share them
 _FEWEST = 4  # texts worth sharing
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One request's texts. `taken` of them have gone into batches; answers are filled in as batches end."""
-
-    classifier: ServedClassifier
-    texts: Sequence[str]
-    task: str
-    top_k: int
-    deadline: float
-    future: asyncio.Future[list[Answer]]
-    taken: int = 0
-    answers: dict[int, list[Answer]] = field(default_factory=dict)
-    abandoned: bool = False
-
-    @property
-    def left(self) -> int:
-        return len(self.texts) - self.taken
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Slice:
-    job: _Job
-    start: int
-    texts: Sequence[str]
 
 
 class Batcher:
@@ -73,8 +45,8 @@ class Batcher:
         self._timeout_ms = settings.predict_timeout_ms
         self._metrics = metrics
         # From here to `_arrived`, and `_idle`: shared with the compute threads, changed only under `_arrived`.
-        self._jobs: deque[_Job] = deque()
-        self._computing: list[_Slice] = []
+        self._jobs: deque[Job] = deque()
+        self._computing: list[Slice] = []
         self._waiting = 0
         self._closed = False
         self._arrived = threading.Condition()
@@ -114,15 +86,31 @@ class Batcher:
         return 0.0 if oldest is None else max(0.0, time.monotonic() - (oldest - self._timeout_ms / 1000))
 
     async def submit(
-        self, classifier: ServedClassifier, texts: Sequence[str], *, task: str, top_k: int
+        self,
+        classifier: ServedClassifier,
+        texts: Sequence[str],
+        *,
+        task: str,
+        top_k: int,
+        deadline: float | None = None,
+        words: Floats | None = None,
     ) -> list[Answer]:
         """Answers in the order of the texts, all from `classifier`, which the caller holds a lease on.
 
-        Raises `QueueFull`, `DeadlineExceeded` after `predict_timeout_ms`, and `Draining` when the batcher closes.
+        Args:
+            classifier: The version.
+            texts: At least one.
+            task: One of the version's.
+            top_k: Best labels of each answer.
+            deadline: On the clock `time.monotonic`; by default `predict_timeout_ms` from now.
+            words: `classifier.words` of the texts, where somebody has asked already.
+
+        Raises `QueueFull`, `DeadlineExceeded`, and `Draining` when the batcher closes.
         """
         loop = asyncio.get_running_loop()
-        seconds = self._timeout_ms / 1000
-        job = _Job(classifier, texts, task, top_k, time.monotonic() + seconds, loop.create_future())
+        now = time.monotonic()
+        deadline = now + self._timeout_ms / 1000 if deadline is None else deadline
+        job = Job(classifier, texts, task, top_k, deadline, loop.create_future(), words)
         with self._arrived:
             if self._closed:
                 raise Draining
@@ -135,7 +123,7 @@ class Batcher:
         try:
             # The threads skip jobs whose deadline is over; this ends the wait for one whose batch itself takes too
             # long.
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline - now):
                 return await job.future
         except TimeoutError:
             raise DeadlineExceeded(limit_ms=self._timeout_ms) from None
@@ -151,7 +139,7 @@ class Batcher:
                     self._computing = [part for part in self._computing if part not in batch]
                     self._arrived.notify()
 
-    def _take(self) -> list[_Slice] | None:
+    def _take(self) -> list[Slice] | None:
         """The next batch, all of one version; waits for one. Empty when what waited had expired; None at the end."""
         with self._arrived:
             self._idle += 1
@@ -175,8 +163,8 @@ class Batcher:
         """Whether the batch of the other thread is enough for all cores."""
         return sum(len(part.texts) for part in self._computing) >= _ENOUGH
 
-    def _fill(self) -> list[_Slice]:
-        batch: list[_Slice] = []
+    def _fill(self) -> list[Slice]:
+        batch: list[Slice] = []
         room = self._max_batch
         # Ceiling of an equal share for each thread that waits for work; this one counts as idle until it has its batch.
         if self._waiting <= _ENOUGH:
@@ -193,7 +181,7 @@ class Batcher:
             if batch and batch[0].job.classifier is not job.classifier:
                 break
             count = min(room, job.left)
-            batch.append(_Slice(job, job.taken, job.texts[job.taken : job.taken + count]))
+            batch.append(Slice(job, job.taken, job.texts[job.taken : job.taken + count]))
             job.taken += count
             room -= count
             self._waiting -= count
@@ -203,10 +191,10 @@ class Batcher:
                 self._jobs.append(job)
         return batch
 
-    def _compute(self, batch: list[_Slice]) -> None:
+    def _compute(self, batch: list[Slice]) -> None:
         started = time.perf_counter()
         try:
-            answers, read = _answers(batch)
+            answers, read = answers_of(batch)
         except Exception as error:
             log.exception("batch_failed", version=batch[0].job.classifier.number, requests=len(batch))
             if len(batch) > 1:
@@ -219,13 +207,14 @@ class Batcher:
         texts = sum(len(part.texts) for part in batch)
         self._metrics.batch_texts.observe(texts)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
-        self._metrics.predicted.inc(texts)
+        for by, count in Counter(answer.by for some in answers for answer in some).items():
+            self._metrics.predicted.labels(by).inc(count)
         self._metrics.tokens.inc(read.tokens)
         if read.unknown:
             self._metrics.unknown_tokens.inc(read.unknown)
         if read.truncated:
             self._metrics.truncated_texts.inc(read.truncated)
-        self._call_soon(_deliver, batch, answers)
+        self._call_soon(deliver, batch, answers)
 
     def _call_soon(self, call: Callable[..., object], *args: object) -> None:
         # A future may be touched only on its loop's thread.
@@ -233,58 +222,7 @@ class Batcher:
             self._loop.call_soon_threadsafe(call, *args)
 
     @staticmethod
-    def _fail(job: _Job, error: Exception) -> None:
+    def _fail(job: Job, error: Exception) -> None:
         job.abandoned = True
         if not job.future.done():
             job.future.set_exception(error)
-
-
-def _answers(batch: Sequence[_Slice]) -> tuple[list[list[Answer]], ReadingTotals]:
-    """One forward pass over all texts, then one product with the head for each task in the batch; what was read."""
-    classifier = batch[0].job.classifier
-    texts = [text for part in batch for text in part.texts]
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    once = list(places)
-    # z: (texts once, d). `read` of the same list in the same thread takes over the tokens that `embed` made.
-    z = classifier.embed(once)
-    readings = classifier.read(once)
-    if len(places) < len(texts):  # the same text for two tasks, or from two clients, is embedded once
-        rows = [places[text] for text in texts]
-        z, readings = z[rows], [readings[row] for row in rows] if readings else []
-    return _of_heads(batch, z, readings), ReadingTotals.of(readings)
-
-
-def _of_heads(batch: Sequence[_Slice], z: Floats, readings: Sequence[TextReading]) -> list[list[Answer]]:
-    classifier = batch[0].job.classifier
-    if len(batch) == 1:
-        job = batch[0].job
-        return [with_warnings(classifier.answer(z, job.task, job.top_k), readings)]
-    ends = np.cumsum([len(part.texts) for part in batch])
-    rows = [np.arange(end - len(part.texts), end) for part, end in zip(batch, ends, strict=True)]
-    results: list[list[Answer]] = [[] for _ in batch]
-    for task in {part.job.task for part in batch}:
-        members = [index for index, part in enumerate(batch) if part.job.task == task]
-        # One product for all requests of a task, each of which then keeps its own first `top_k`.
-        top_k = max(batch[index].job.top_k for index in members)
-        of_task = np.concatenate([rows[index] for index in members])
-        answers = iter(
-            with_warnings(
-                classifier.answer(z[of_task], task, top_k), [readings[row] for row in of_task] if readings else []
-            )
-        )
-        for index in members:
-            best = batch[index].job.top_k
-            results[index] = [_cut(next(answers), best) for _ in batch[index].texts]
-    return results
-
-
-def _cut(answer: Answer, top_k: int) -> Answer:
-    return answer if len(answer.scores) <= top_k else replace(answer, scores=answer.scores[:top_k])
-
-
-def _deliver(batch: Sequence[_Slice], answers: Sequence[list[Answer]]) -> None:
-    for part, answered in zip(batch, answers, strict=True):
-        job = part.job
-        job.answers[part.start] = answered  # parts of one request may come from both threads, in any order
-        if sum(map(len, job.answers.values())) == len(job.texts) and not job.future.done():
-            job.future.set_result([answer for _, some in sorted(job.answers.items()) for answer in some])

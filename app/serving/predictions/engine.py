@@ -55,8 +55,20 @@ class ServedClassifier(Protocol):
         """How much of each text the encoder reads; at no cost right after `embed` of the same list. May be empty."""
         ...
 
-    def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:
-        """One answer for each row of z; `top_k` beyond the number of labels gives all labels."""
+    def answer(self, z: Floats, task: str, top_k: int, words: Floats | None = None) -> list[Answer]:
+        """One answer for each row of z; `top_k` beyond the number of labels gives all labels. `words` as below."""
+        ...
+
+    def is_fast(self, task: str) -> bool:
+        """Whether words alone answer some texts of the task."""
+        ...
+
+    def words(self, texts: Sequence[str], task: str) -> Floats | None:
+        """Scores of the lexical head (n, C); None where the task has none."""
+        ...
+
+    def fast_answers(self, texts: Sequence[str], words: Floats, task: str, top_k: int) -> Sequence[Answer | None]:
+        """The answers of the texts that words alone suffice for, by their scores; None for the others."""
         ...
 
 

@@ -178,7 +178,7 @@ class Reloader:
         if z is None or encoder is not classifier.encoder:
             z = classifier.embed([_WARM_UP_TEXT])
         for task in classifier.manifest.heads:
-            answer = classifier.answer(z, task, 1)[0]
+            answer = classifier.answer(z, task, 1, classifier.words([_WARM_UP_TEXT], task))[0]
             if not np.isfinite(answer.score) or not np.isfinite(answer.novelty):
                 problem = f"task {task!r} scores {answer.score}"
                 raise ArtefactCorrupt(path=f"version {classifier.number}", problem=problem)

@@ -94,7 +94,7 @@ async def test_metrics_show_every_limit(world: World, client: httpx.AsyncClient)
         for sample in family.samples
     }
     assert found["pawl_live_version",] == 1
-    assert found["pawl_predicted_texts_total",] == 2
+    assert found["pawl_predicted_texts_total", "meaning"] == 2
     assert found["pawl_predict_queue_limit",] == world.settings.predict_queue
     assert found["pawl_http_requests_total", "/v1/predict", "200", "POST"] == 1
     assert found["pawl_http_requests_total", "", "404", "unmatched"] == 1
@@ -104,5 +104,5 @@ async def test_metrics_show_every_limit(world: World, client: httpx.AsyncClient)
 
 def test_two_apps_in_one_process_have_their_own_metrics() -> None:
     first, second = AppMetrics(), AppMetrics()
-    first.predicted.inc()
-    assert second.registry.get_sample_value("pawl_predicted_texts_total") == 0
+    first.predicted.labels("both").inc()
+    assert second.registry.get_sample_value("pawl_predicted_texts_total", {"by": "both"}) == 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pawl.domain.manifest import Manifest
-from pawl.domain.predictions import Answer, LabelScore
+from pawl.domain.predictions import Answer, AnsweredBy, LabelScore
 from pawl.domain.reading import TextReading
 from pawl.domain.versions import HeadInfo, VersionKind
 from pawl.ports import Floats
@@ -43,8 +43,16 @@ class _NumberedEncoder:
 
 
 class NumberedClassifier:
-    def __init__(self, number: int, tasks: Sequence[str] = ("default",)) -> None:
+    """With `simple` it has words, which answer alone the texts that this is true of."""
+
+    def __init__(
+        self, number: int, tasks: Sequence[str] = ("default",), simple: Callable[[str], bool] | None = None
+    ) -> None:
         self.number = number
+        self.simple = simple
+        self.words_open = threading.Event()
+        """A gate that holds whoever reads the text "held" by words."""
+        self.read_by_words: list[tuple[str, list[str]]] = []
         self.encoder = _NumberedEncoder(number)
         heads = {task: HeadInfo("0" * 64, ("a", "b", "c"), 1.0) for task in tasks}
         self.manifest = Manifest(number, None, VersionKind.HEAD, self.encoder.digest, heads)
@@ -57,10 +65,32 @@ class NumberedClassifier:
     def read(self, texts: Sequence[str]) -> list[TextReading]:
         return []
 
-    def answer(self, z: Floats, task: str, top_k: int) -> list[Answer]:
-        assert (z[:, 0] == self.number).all(), "a batch mixed versions"
-        count = min(top_k, 3)
+    def is_fast(self, task: str) -> bool:
+        return self.simple is not None
+
+    def words(self, texts: Sequence[str], task: str) -> Floats | None:
+        """One number for each text, by which `answer` sees that it gets the scores of its own texts."""
+        if self.simple is None:
+            return None
+        self.read_by_words.append((threading.current_thread().name, list(texts)))
+        if "held" in texts:
+            assert self.words_open.wait(20)
+        if "broken words" in texts:
+            raise ValueError("broken words")
+        return np.array([[zlib.crc32(text.encode()) >> 12] for text in texts], dtype=np.float32)
+
+    def fast_answers(self, texts: Sequence[str], words: Floats, task: str, top_k: int) -> Sequence[Answer | None]:
+        assert self.simple is not None
         return [
-            Answer(tuple(LabelScore(f"{self.number}:{int(row[1])}", 1 / (k + 1)) for k in range(count)), 0.0)
-            for row in z
+            self._named(expected_label(self.number, text), top_k, "words") if self.simple(text) else None
+            for text in texts
         ]
+
+    def answer(self, z: Floats, task: str, top_k: int, words: Floats | None = None) -> list[Answer]:
+        assert (z[:, 0] == self.number).all(), "a batch mixed versions"
+        assert (words is None) == (self.simple is None)
+        assert words is None or (words[:, 0] == z[:, 1]).all(), "scores of other texts"
+        return [self._named(f"{self.number}:{int(row[1])}", top_k, "meaning") for row in z]
+
+    def _named(self, label: str, top_k: int, by: AnsweredBy) -> Answer:
+        return Answer(tuple(LabelScore(label, 1 / (k + 1)) for k in range(min(top_k, 3))), 0.0, by)

@@ -61,7 +61,7 @@ async def test_over_http_a_kept_answer_is_the_computed_one_and_a_new_version_ans
             if world.service.engine.number != number:
                 await world.serve(number)
             bodies.append((await client.post("/v1/predict", json={"texts": texts, "top_k": 3})).json())
-        computed = world.service.metrics.predicted._value.get()
+        computed = world.service.metrics.predicted.labels("meaning")._value.get()
     first, again, newer = ([{**one, "id": None} for one in body["predictions"]] for body in bodies)
     assert first == again
     assert first[0] == first[2]
