@@ -133,12 +133,9 @@ def temperature_of(paired: PairedScores) -> float | None:
 def _scores_under(head: RidgeHead, value: float, features: torch.Tensor) -> EvaluationScores:
     """Scores and leverages of features (m, p) under the head's statistics with lambda `value`."""
     # float64 whatever the head's precision: with a small lambda A is ill-conditioned, and losses differ by little.
-    factor = head.factor(value)
-    rows = features.to(torch.float64)
-    half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
-    weights = torch.cholesky_solve(head.moments, factor)
-    # half holds L^-1 phi in its columns, with L L^T = A: the squares add up to phi^T A^-1 phi.
-    return EvaluationScores((rows @ weights).to(head.dtype), half.square().sum(0).to(head.dtype))
+    system, rows = head.system(value), features.to(torch.float64)
+    scores = rows @ system.solve(head.moments)
+    return EvaluationScores(scores.to(head.dtype), system.leverages(rows).to(head.dtype))
 
 
 def _known(model: TaskModel) -> list[int]:

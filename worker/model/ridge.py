@@ -12,7 +12,7 @@ All three are one rank-k Woodbury step on A^-1,
 so a sample leaves as exactly as it came. The Gram matrix and B are kept beside the inverse in float64: the inverse
 can be made anew from them, which happens when the rounding error bounded below grows too large and when lambda is
 chosen again. Both matrices take their changes delayed (`worker/model/low_rank_buffer.py`): a step reads A^-1 once, and
-writes nothing of its size.
+writes nothing of its size. While there are few rows, neither of them is a matrix (`worker/model/gram_matrix.py`).
 
 Sources: recursive least squares (Plackett 1950; Woodbury 1950); McDonnell et al., RanPAC (NeurIPS 2023); Zhuang et
 al., ACIL (NeurIPS 2022); leave-one-out by PRESS (Allen 1974).
@@ -20,11 +20,15 @@ al., ACIL (NeurIPS 2022); leave-one-out by PRESS (Allen 1974).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 
-from worker.model.low_rank_buffer import LowRankBuffer
+from worker.model.gram_matrix import GramMatrix
+from worker.model.low_rank_buffer import LowRankBuffer, most_rows
+from worker.model.ridge_system import RidgeSystem
 
 Tensor = torch.Tensor
 
@@ -92,10 +96,10 @@ class RidgeHead:
         self.dtype = dtype
         self.device = torch.device(device)
         # The statistics are float64 also where the inverse is float32: what a refit starts from must not lose digits.
-        self._gram = LowRankBuffer(torch.zeros(dimension, dimension, dtype=torch.float64, device=self.device))
+        self._gram = GramMatrix(dimension, self.device)
         self.moments = torch.zeros(dimension, 0, dtype=torch.float64, device=self.device)
-        self._inverse = LowRankBuffer(torch.eye(dimension, dtype=dtype, device=self.device) / regularisation)
         self.weights = torch.zeros(dimension, 0, dtype=dtype, device=self.device)
+        self._inverse = LowRankBuffer.of_identity(1.0 / regularisation, dimension, self.weights)
         self._error = 0.0
 
     @property
@@ -105,13 +109,13 @@ class RidgeHead:
 
     @property
     def gram(self) -> Tensor:
-        """The sum of w phi phi^T, (p, p) float64; not a copy."""
-        return self._gram.settle()
+        """The sum of w phi phi^T, (p, p) float64; a copy."""
+        return self._gram.whole()
 
     @property
     def inverse(self) -> Tensor:
-        """A^-1, (p, p)."""
-        return self._inverse.settle()
+        """A^-1, (p, p); a copy."""
+        return self._inverse.corner(self.dimension)
 
     def gain(self, features: Tensor) -> Gain:
         """Of rows (k, p); O(p^2 k). Whoever asks more than one thing of the same rows asks for this once."""
@@ -134,10 +138,9 @@ class RidgeHead:
         if error > _TOLERANCE[self.dtype]:
             # Rows leave that are nearly all A holds along them: rounding errors could exceed what stays, and make the
             # system singular. From the statistics then, as `apply` will.
-            factor = self.factor(self.regularisation)
-            weights = torch.cholesky_solve(self.moments, factor)
-            features = change.features.to(factor)
-            columns = torch.cholesky_solve(features.T, factor)
+            solution = self.system(self.regularisation)
+            weights, features = solution.solve(self.moments), change.features.to(self.moments)
+            columns = solution.solve(features.T)
             system = features @ columns
         features, row_weights = change.features.to(system), change.weights.to(system)
         weights = torch.nn.functional.pad(weights, (0, total - self.classes))
@@ -156,7 +159,7 @@ class RidgeHead:
         self._error = update.error
         self.weights = update.weights
         # From the statistics, which have the change already. O(p^3), and rare; else nothing of size p^2 is written.
-        if self._error > _TOLERANCE[self.dtype]:
+        if self._error > _TOLERANCE[self.dtype] or self._has_fewer_rows(len(update.precision)):
             self.refit()
         else:
             self._inverse.add(-update.gain, update.precision @ update.gain.T)
@@ -166,40 +169,30 @@ class RidgeHead:
         self._accumulate(change, max(self.classes, classes or 0))
 
     def refit(self, regularisation: float | None = None) -> None:
-        """Makes A^-1 and W anew from the statistics, for another lambda if one is given; O(p^3)."""
+        """Makes A^-1 and W anew from the statistics, for another lambda if one is given; O(p^3), of K rows O(K^2 p)."""
         if regularisation is not None:
             self.regularisation = regularisation
-        factor = self.factor(self.regularisation)
-        self._inverse = LowRankBuffer(torch.cholesky_inverse(factor).to(self.dtype))
-        self.weights = torch.cholesky_solve(self.moments, factor).to(self.dtype)
+        system = self.system(self.regularisation)
+        self._inverse = system.inverse(self.dtype)
+        self.weights = system.solve(self.moments).to(self.dtype)
         self._error = 0.0
 
-    def factor(self, regularisation: float) -> Tensor:
-        """Lower Cholesky factor of Gram + lambda I, (p, p) float64."""
-        # float64 and never the inverse's precision: at float32 Gram + lambda I need not be positive definite.
-        shifted = self.gram.clone()
-        shifted.diagonal().add_(regularisation)
-        factor: Tensor = torch.linalg.cholesky(shifted)
-        return factor
+    def system(self, regularisation: float) -> RidgeSystem:
+        """A under another lambda, factored, in float64; changes nothing. Its W is `system.solve(head.moments)`."""
+        return self._gram.system(regularisation)
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """All that makes the head, for `restore`: the Gram matrix's upper triangle, (p (p + 1) / 2,), and B (p, C).
+    def statistics(self) -> dict[str, Tensor]:
+        """All that makes the head, for `restore`: B, (p, C), as `moments`, and what `GramMatrix.statistics` gives.
 
         Copies in float64, on the CPU.
         """
-        # A is symmetric: half the numbers make half the snapshot.
-        upper = torch.triu_indices(self.dimension, self.dimension)
         moments = self.moments.cpu().clone(memory_format=torch.contiguous_format)
-        return self._gram.settle()[upper[0], upper[1]].cpu(), moments
+        return {"moments": moments, **self._gram.statistics()}
 
-    def restore(self, upper: Tensor, moments: Tensor) -> None:
-        """Makes an empty head of what `statistics` gave; O(p^3)."""
-        rows, columns = torch.triu_indices(self.dimension, self.dimension)
-        # `settle` gives the matrix itself, so what is written here is the head's own.
-        gram, packed = self._gram.settle(), upper.to(self.device)
-        gram[rows, columns] = packed
-        gram[columns, rows] = packed
-        self.moments = moments.to(self.device)
+    def restore(self, statistics: Mapping[str, Tensor]) -> None:
+        """Makes an empty head of what `statistics` gave; O(p^3), for K rows O(K^2 p)."""
+        self._gram.restore(statistics)
+        self.moments = statistics["moments"].to(self.device)
         self.refit()
 
     def leverages(self, features: Tensor) -> Tensor:
@@ -225,9 +218,8 @@ class RidgeHead:
 
     def copy(self) -> RidgeHead:
         """An independent copy."""
-        # Past the constructor, which would make two p x p matrices to be thrown away.
-        other = RidgeHead.__new__(RidgeHead)
-        other.__dict__.update(self.__dict__, _gram=self._gram.copy(), _inverse=self._inverse.copy())
+        other = copy(self)
+        other.__dict__.update(_gram=self._gram.copy(), _inverse=self._inverse.copy())
         other.moments, other.weights = self.moments.clone(), self.weights.clone()
         return other
 
@@ -236,10 +228,16 @@ class RidgeHead:
         for start in range(0, len(change.weights), _CHUNK):  # bounds the float64 copy of the rows
             rows = slice(start, start + _CHUNK)
             features = change.features[rows].to(self.device, torch.float64)
-            weighted = features * change.weights[rows].to(self.device, torch.float64)[:, None]
-            self._gram.add(weighted.T, features)
+            weights = change.weights[rows].to(self.device, torch.float64)
+            self._gram.add(features, weights)
             targets = torch.nn.functional.one_hot(change.classes[rows].to(self.device), total).to(torch.float64)
-            self.moments.addmm_(weighted.T, targets)
+            self.moments.addmm_((features * weights[:, None]).T, targets)
+
+    def _has_fewer_rows(self, entering: int) -> bool:
+        """Whether A^-1 need not become a matrix with this step: the same few rows have changed again and again."""
+        rows = self._gram.rows
+        full = not self._inverse.is_whole and self._inverse.waiting + entering > most_rows(self.dimension)
+        return full and rows is not None and 2 * rows <= most_rows(self.dimension)
 
     def _error_after(self, row_weights: Tensor, leverage: Tensor) -> float:
         """Bound on the relative rounding error of A^-1 after this step.

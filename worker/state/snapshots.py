@@ -1,16 +1,15 @@
 """Snapshots of the learner's statistics, so that a restart does not read the whole store again.
 
-A snapshot is a safetensors file (for each head of each task the Gram matrix, upper triangle, and B, float64) and a
-JSON file beside it that is written last: the version they belong to, labels, counts, calibration, panel, and the
-SHA-256 of it all. What was learned after it is in the ledger, so a lost, old or damaged snapshot costs time, never a
-label.
+A snapshot is a safetensors file (for each head of each task what `RidgeHead.statistics` gives, float64) and a JSON file
+beside it that is written last: the version they belong to, labels, counts, calibration, panel, and the SHA-256 of it
+all. What was learned after it is in the ledger, so a lost, old or damaged snapshot costs time, never a label.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Snapshot:
             chosen = Hyperparameters(each["regularisation"], stacking, each["temperature"], each["chosen_at"])
             model = models[task] = new_model(chosen)
             for name, head in model.heads.items():
-                head.restore(self.tensors[f"{task}/{name}/gram"], self.tensors[f"{task}/{name}/moments"])
+                head.restore(_below(f"{task}/{name}/", self.tensors))
             model.restore(dict(zip(each["labels"], map(int, each["counts"]), strict=True)), chosen)
         return models
 
@@ -106,7 +105,7 @@ def pack(state: LearnerState) -> Snapshot:
     tasks: dict[str, Any] = {}
     for task, learner in state.tasks.items():
         for name, head in learner.heads.items():
-            tensors[f"{task}/{name}/gram"], tensors[f"{task}/{name}/moments"] = head.statistics()
+            tensors |= {f"{task}/{name}/{part}": tensor for part, tensor in head.statistics().items()}
         chosen = learner.hyperparameters
         tasks[task] = {
             "labels": list(learner.labels),
@@ -124,6 +123,10 @@ def pack(state: LearnerState) -> Snapshot:
 def _made_on(state: LearnerState) -> dict[str, Any]:
     """What decides the features: encoder, random features, and the heads with their numbers of features."""
     return {"encoder": state.encoder.digest, "features": state.features.digest, "heads": dict(state.widths)}
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _digest(about: dict[str, Any], content: bytes) -> str:

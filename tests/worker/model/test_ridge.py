@@ -156,7 +156,7 @@ def test_a_head_is_made_again_of_its_statistics() -> None:
     change = rows(14, 12, 6, 3)
     head, other = RidgeHead(6, 0.1), RidgeHead(6, 0.1)
     head.apply(head.propose(part(change, list(range(12))), 3))
-    other.restore(*head.statistics())
+    other.restore(head.statistics())
     assert torch.equal(other.gram, head.gram)
     assert relative_error(other.weights, head.weights) <= 1e-10
 
