@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import asdict
 
 import httpx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from app.schemas.predictions import PredictResponse
 from app.serving.predictions.engine import ServedClassifier
+from pawl.classifier.stacking import Stacking
 from pawl.ports import Encoder, VersionFolder
 from tests.app.world import LABELS, World, assert_problem
 from tests.polling import eventually
@@ -32,6 +34,28 @@ async def test_the_answer_is_the_named_versions(world: World, client: httpx.Asyn
             assert given["novelty"] == pytest.approx(wanted.novelty, abs=1e-4)
             assert given["by"] == wanted.by == "meaning"
             assert (given["label"], given["score"]) == (given["scores"][0]["label"], given["scores"][0]["score"])
+
+
+async def test_with_two_heads_the_answer_is_the_named_versions_and_says_which_of_them_spoke(
+    world: World, client: httpx.AsyncClient
+) -> None:
+    stacking = Stacking.of(0.3, 0.2, 0.1)
+    await world.promote(world.write_version(1, stacking=stacking, threshold=0.5))
+    await eventually(lambda: world.service.engine.number == 1)
+    model = world.offline(1)
+    texts = [f"{text} {number}" for text in TEXTS for number in range(8)]
+    body = (await client.post("/v1/predict", json={"texts": texts, "top_k": 2})).json()
+    PredictResponse.model_validate(body, extra="forbid")
+    for given, wanted in zip(body["predictions"], model.predict(texts, top_k=2), strict=True):
+        assert (given["by"], given["label"]) == (wanted.by, wanted.label)
+        assert np.allclose([one["score"] for one in given["scores"]], [o.score for o in wanted.scores], atol=1e-5)
+        assert given["novelty"] == pytest.approx(wanted.novelty, abs=1e-4)
+    assert {given["by"] for given in body["predictions"]} == {"words", "both"}
+    heads = (await client.get("/v1/versions/1")).json()["heads"]["default"]
+    assert heads["lexical"] == asdict(model.heads["default"].info())["lexical"]
+    words = (await client.get("/v1/model")).json()["words"]["default"]
+    assert words == {name: heads["lexical"][name] for name in words}
+    assert (words["words"], words["threshold"], words["share"], words["loss"]) == (0.3, 0.5, 0.4, 0.0)
 
 
 async def test_one_text_and_top_k_beyond_the_labels(world: World, client: httpx.AsyncClient) -> None:
