@@ -17,7 +17,7 @@ from pawl.db.first_version import FirstVersionTable
 from pawl.db.imports import ImportTable
 from pawl.db.quarantine import QuarantineTable
 from pawl.db.sample_rows import lock_samples, move_samples, select_samples
-from pawl.db.tables import QUEUED, RETRACTION_PENDING, ledger
+from pawl.db.tables import KEPT, QUEUED, RETRACTION_PENDING, ledger
 from pawl.db.tables import samples as table
 from pawl.db.tasks import tasks_with
 from pawl.domain.errors import SampleNotFound
@@ -194,6 +194,12 @@ class SqlSampleStore(DeadLetterTable, FirstVersionTable, ExportTable, EmbeddingT
         """See `SampleStore.golden`."""
         async with reading(self._engine) as connection:
             return await select_samples(connection, *_in(task, SampleState.GOLDEN), limit=limit)
+
+    async def kept_digests(self, task: str, limit: int) -> list[str]:
+        """See `SampleStore.kept_digests`."""
+        query = select(table.c.text_digest).where(table.c.task == task, KEPT).distinct().limit(limit)
+        async with reading(self._engine) as connection:
+            return list(await connection.scalars(query))
 
     async def versions_trained_on(self, sample_id: str) -> list[int]:
         """See `SampleStore.versions_trained_on`."""

@@ -43,6 +43,7 @@ RETRACTION_PENDING = text("state = 'learned' AND retract_requested")
 _IDENTIFIED = text("NOT superseded AND state IN ('queued', 'learned', 'quarantined', 'golden')")
 QUARANTINED = text("state = 'quarantined'")
 DEAD = text("state = 'dead'")
+KEPT = text("(state = 'golden' OR (state = 'learned' AND (pinned OR origin = 'feedback')))")
 LIVE = text("state = 'live'")
 CHANGE_PENDING = text("state = 'pending'")
 CUT = text("cut IS NOT NULL")
@@ -89,6 +90,7 @@ samples = Table(
     Index("ix_samples_task_state_label_seq", "task", "state", "label", "seq"),
     Index("ix_samples_import_id_state", "import_id", "state", sqlite_where=IMPORTED, postgresql_where=IMPORTED),
     Index("ix_samples_queued", "seq", sqlite_where=QUEUED, postgresql_where=QUEUED),
+    Index("ix_samples_kept", "task", "text_digest", sqlite_where=KEPT, postgresql_where=KEPT),
     Index("ix_samples_dead", "seq", sqlite_where=DEAD, postgresql_where=DEAD),
     Index("ix_samples_quarantined", "seq", sqlite_where=QUARANTINED, postgresql_where=QUARANTINED),
     Index(

@@ -103,6 +103,11 @@ class SampleStore(QuarantineStore, DeadLetterStore, ImportStore, Protocol):
     async def golden(self, task: str, limit: int) -> list[Sample]:
         """Golden samples of a task, by `seq`."""
 
+    async def kept_digests(self, task: str, limit: int) -> list[str]:
+        """Text digests, at most `limit`, of a task's samples that say the label of one text each: golden ones, and
+        learned ones that came as feedback or are pinned.
+        """
+
     async def put_embeddings(
         self, encoder_digest: str, embeddings: Mapping[str, Floats], cuts: Mapping[str, str] | None = None
     ) -> None:
