@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.commands.console.options import AsJson, Home, Url, service_at, settings_with
 from app.commands.console.terminal import CommandFailed, ago, print_json, print_line, words_in_a_sentence
+from pawl.classifier.encoders.spec import NO_ENCODER_DIGEST
 from pawl.json_values import Json
 from pawl.settings import Settings
 
@@ -40,6 +41,8 @@ def _print_model(model: Json) -> None:
         print_line(f"version   {model['version']} ({model['kind']}), serving for {ago(model['serving_since'])}")
     if model["version_problem"]:
         print_line(f"problem   {model['version_problem']} (`pawl doctor` says more)")
+    if model["encoder_digest"] == NO_ENCODER_DIGEST:
+        print_line("encoder   none: words alone answer")
     for task, labels in model["tasks"].items():
         shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} labels)" if len(labels) > 8 else "")
         print_line(f"task      {task}: {shown}")
