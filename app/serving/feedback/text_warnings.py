@@ -44,9 +44,9 @@ async def warnings_of(
 
 def _told_once(warnings: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Which encoder to take is told with the first text of a request that the present one does not know."""
-    told, bounded = False, []
+    is_recommended, bounded = False, []
     for of_text in warnings:
         unknown = [each for each in of_text if each.startswith(UNKNOWN_LANGUAGE)]
-        bounded.append(tuple(UNKNOWN_LANGUAGE if told and each in unknown else each for each in of_text))
-        told = told or bool(unknown)
+        bounded.append(tuple(UNKNOWN_LANGUAGE if is_recommended and each in unknown else each for each in of_text))
+        is_recommended = is_recommended or bool(unknown)
     return bounded
