@@ -4,6 +4,7 @@ A version's folder:
 
     manifest.json                 this, written last
     encoder/model.onnx            the artefact that serves and that the learner embeds with
+    encoder/tokens.bin            of a large vocabulary: the token vectors in int8, which model.onnx refers to
     encoder/model.safetensors     the weights, for training on (with config.json)
     encoder/config.json
     encoder/tokenizer.json

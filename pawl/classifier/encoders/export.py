@@ -23,6 +23,7 @@ from pawl.classifier.encoders.spec import (
     NO_ENCODER_SPEC,
     ONNX_FILE,
     SPEC_FILE,
+    TABLE_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     EncoderSpec,
@@ -90,7 +91,7 @@ def export_encoder(
         precision=precision,
         prompt=files.prompt if prefix is None else prefix,
     )
-    return write_encoder(model, tokenizer.to_str(), spec, into)
+    return _write(model, tokenizer.to_str(), spec, into)
 
 
 def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path) -> str:
@@ -109,20 +110,16 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
             large for ONNX.
     """
     import torch
-    from safetensors.torch import save_file
 
+    return _write(copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval(), tokenizer_json, spec, into)
+
+
+def _write(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path) -> str:
+    """As `write_encoder`, of a model in float32 on the CPU that nobody uses afterwards: the export changes it."""
     from pawl.classifier.encoders.backends.torch import PooledTransformer
 
     into.mkdir(parents=True, exist_ok=True)
-    model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
-    # Clones: safetensors refuses tensors that share memory, as tied weights do.
-    weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-    if size > _MAX_WEIGHT_BYTES:
-        raise EncoderRejected(
-            path=into, problem=f"{size:,} bytes of weights; at most {_MAX_WEIGHT_BYTES:,} fit in ONNX"
-        )
-    save_file(weights, into / WEIGHTS_FILE, metadata={"format": "pt"})
+    _write_weights(model, into / WEIGHTS_FILE)
     # Without the path it was loaded from, and with sorted keys: the digest must be the same wherever it was made.
     config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
     config["architectures"] = [type(model).__name__]
@@ -130,10 +127,26 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     (into / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
     (into / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     module = PooledTransformer(model, spec.pooling, spec.layers).eval()
-    # Before `_export`, which changes the attention for int8: the reference is the model as transformers runs it.
+    # Before `_export`, which changes the model: the reference is the model as transformers runs it.
     texts, embeddings = _embed(module, into, spec)
     ReferenceEmbeddings(texts, embeddings, _export(module, spec, into)).write(into)
     return encoder_digest(into)
+
+
+def _write_weights(model: Any, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights: dict[str, Any] = {}
+    places: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        # Of tied weights the second is a copy: safetensors refuses tensors that share memory.
+        weights[name] = (tensor.clone() if tensor.data_ptr() in places else tensor).contiguous()
+        places.add(tensor.data_ptr())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    if size > _MAX_WEIGHT_BYTES:
+        problem = f"{size:,} bytes of weights; at most {_MAX_WEIGHT_BYTES:,} fit in ONNX"
+        raise EncoderRejected(path=path.parent, problem=problem)
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def _write_no_encoder(into: Path) -> str:
@@ -166,7 +179,11 @@ def _embed(module: Any, folder: Path, spec: EncoderSpec) -> tuple[tuple[str, ...
 def _export(module: Any, spec: EncoderSpec, folder: Path) -> str:
     """Writes the ONNX file in the precision of the spec; returns why that is not possible, empty where it was."""
     path, config = folder / ONNX_FILE, module.model.config
-    path.unlink(missing_ok=True)
+    from pawl.classifier.encoders.token_table import move_table_out, round_token_table
+
+    for old in (path, folder / TABLE_FILE):
+        old.unlink(missing_ok=True)
+    rounded = round_token_table(module.model)
     if spec.precision == "int8":
         module.model.set_attn_implementation("eager")  # the only form whose attention is fused into one operator
     try:
@@ -177,7 +194,10 @@ def _export(module: Any, spec: EncoderSpec, folder: Path) -> str:
             raise
         return str(error.details["problem"])
     if spec.precision == "int8":
-        quantize(path, heads=int(getattr(config, "num_attention_heads", 0)), hidden=int(config.hidden_size))
+        heads = int(getattr(config, "num_attention_heads", 0))
+        quantize(path, heads=heads, hidden=int(config.hidden_size), tables=not rounded)
+    if rounded:
+        move_table_out(path)
     return ""
 
 

@@ -18,13 +18,14 @@ from pawl.domain.errors import EncoderRejected
 _LEAST = 1e-12  # added to a token's largest value, so that one of zeros alone is not divided by zero
 
 
-def quantize(path: Path, *, heads: int, hidden: int) -> None:
+def quantize(path: Path, *, heads: int, hidden: int, tables: bool = True) -> None:
     """Fuses attention, GELU and layer norms of an ONNX file, rounds its weight matrices to int8, and replaces it.
 
     Args:
         path: The ONNX file of a transformer that was exported with eager attention (others are not fused: slower).
         heads: Attention heads of a layer.
         hidden: Width of a layer.
+        tables: Whether to round the tables that are looked up, too.
 
     Raises:
         EncoderRejected: ONNX Runtime cannot do it.
@@ -45,6 +46,7 @@ def quantize(path: Path, *, heads: int, hidden: int) -> None:
             small,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            op_types_to_quantize=None if tables else ["MatMul", "Attention"],
             # Only products with weights: in those of two activations nothing can be rounded ahead.
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )

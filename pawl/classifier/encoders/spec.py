@@ -16,6 +16,7 @@ from pawl.domain.errors import ArtefactCorrupt
 from pawl.files import file_sha256
 
 ONNX_FILE = "model.onnx"
+TABLE_FILE = "tokens.bin"  # a large table of token vectors, which the ONNX file refers to
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
