@@ -77,6 +77,12 @@ class AppMetrics:
 
     def _count_versions(self, registry: CollectorRegistry) -> None:
         self.live_version = Gauge("pawl_live_version", "Number of the version that answers here", registry=registry)
+        self.fast_answers_share = Gauge(
+            "pawl_fast_answers_share",
+            "Share of the evaluation set that words alone answer in the live version; 0 where they answer nothing",
+            ("task",),
+            registry=registry,
+        )
         self.backend_failures = Gauge(
             "pawl_backend_failures",
             "Batches that the backend of the live encoder failed on and another one embedded, or none",
@@ -111,6 +117,15 @@ class AppMetrics:
 
     def _count_feedback(self, registry: CollectorRegistry) -> None:
         self.feedback_accepted = Counter("pawl_feedback_accepted", "Feedback items answered 202", registry=registry)
+        self.feedback_answers = Counter(
+            "pawl_feedback_answers",
+            "Labels that came for an answer, by the heads that gave it and whether the label agrees with it",
+            ("by", "agrees"),
+            registry=registry,
+        )
+        for by in get_args(AnsweredBy):
+            for agrees in ("yes", "no"):
+                self.feedback_answers.labels(by, agrees)
         self.feedback_faults = Counter(
             "pawl_feedback_faults", "Faults of feedback items that were refused", ("field",), registry=registry
         )

@@ -85,6 +85,7 @@ async def give_feedback(
         (sample.task, sample.text, receipt.label or sample.label)
         for sample, receipt in zip(samples, receipts, strict=True)
     ]
+    _count_answers(service, samples, receipts)
     # After the commit: what the encoder reads of a text changes nothing that was stored.
     warnings = await warnings_of(service.engine, service.ports.samples, labelled)
     return json_response(
@@ -92,6 +93,14 @@ async def give_feedback(
         202,
         {"location": f"/v1/feedback/{receipts[0].id}"},
     )
+
+
+def _count_answers(service: Service, samples: Sequence[NewSample], receipts: Sequence[Receipt]) -> None:
+    """Counts how often a later label disagrees with an answer, by the heads that gave it."""
+    for sample, receipt in zip(samples, receipts, strict=True):
+        if receipt.is_new and sample.served_by is not None:
+            agrees = (receipt.label or sample.label) == sample.served_label
+            service.metrics.feedback_answers.labels(sample.served_by, "yes" if agrees else "no").inc()
 
 
 def _receipt(receipt: Receipt, more: Sequence[str]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ contradiction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from pawl.classifier.encoders.source import find_encoder
 from pawl.domain.encoders import EncoderChoice, EncoderOrigin, EncoderRequest, EncoderRequestState
@@ -38,11 +38,14 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """The live version: its number, what its encoder was made of, and the newest request for another encoder."""
+    """The live version: its number, what its encoder was made of, the newest request for another encoder, and by task
+    what its fast answers may cost, where there are such.
+    """
 
     version: int
     origin: EncoderOrigin | None
     request: EncoderRequest | None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def planned(self) -> EncoderChoice | None:
@@ -56,11 +59,17 @@ async def served_version(ledger: VersionLedger, artefacts: ArtefactStore) -> Ser
     live = await ledger.live()
     if live is None:
         return None
+    losses = {
+        task: head.lexical.loss
+        for task, head in live.heads.items()
+        if head.lexical is not None and head.lexical.loss is not None
+    }
+    request = await ledger.last_encoder_request()
     try:
         manifest = await asyncio.to_thread(artefacts.manifest, live.number)
     except ArtefactCorrupt:  # what loads the version reports and heals it; its origin cannot be read meanwhile
-        return ServedVersion(live.number, None, await ledger.last_encoder_request())
-    return ServedVersion(live.number, EncoderOrigin.of(manifest.settings), await ledger.last_encoder_request())
+        return ServedVersion(live.number, None, request, losses)
+    return ServedVersion(live.number, EncoderOrigin.of(manifest.settings), request, losses)
 
 
 async def find_contradictions(
@@ -69,7 +78,8 @@ async def find_contradictions(
     """Returns all contradictions of a home. Raises `StoreUnavailable`."""
     served = await served_version(ledger, artefacts)
     of_encoder = [] if served is None else await asyncio.to_thread(compare, settings, served)
-    return [*of_encoder, *_splits(settings, *await samples.split_bounds())]
+    of_words = [] if served is None else fast_answers_planned(settings, served)
+    return [*of_encoder, *of_words, *_splits(settings, *await samples.split_bounds())]
 
 
 async def refuse_contradictions(
@@ -98,6 +108,16 @@ def compare(settings: Settings, served: ServedVersion) -> list[Contradiction]:
             sentence = f"{PREFIX}{name.upper()} asks for {asked!r}, version {served.version} was made with {there!r}."
             contradictions.append(Contradiction(name, sentence, _remedy(made.choice.encoder, name)))
     return [each for each in contradictions if each is not None]
+
+
+def fast_answers_planned(settings: Settings, served: ServedVersion) -> list[Contradiction]:
+    """Compares what fast answers may cost. `off` contradicts nothing: no app that is told so gives any."""
+    asked = settings.fast_loss
+    others = sorted({loss for loss in served.losses.values() if loss != asked})
+    if "fast_answers_loss" not in settings.model_fields_set or asked is None or not others:
+        return []
+    sentence = f"{PREFIX}FAST_ANSWERS_LOSS asks for {asked}, version {served.version} was made for {others[0]}."
+    return [Contradiction("fast_answers_loss", sentence, "The next version brings it.", is_plan=True)]
 
 
 def wanted_choice(settings: Settings, made: EncoderChoice | None, encoder: str, prefix: str | None) -> EncoderChoice:

@@ -38,7 +38,7 @@ from worker.state.learner_state import LearnerState
 Tensor = torch.Tensor
 _REFERENCES = 2
 """So that there is always one that is at least half a window old: a new one alone would forget a slow decline."""
-_ENOUGH = 100.0
+ENOUGH = 100.0
 """Labels before a share of confirmations says something."""
 
 
@@ -72,6 +72,17 @@ def best_labels(labels: Sequence[str], scores: Tensor) -> list[str]:
     return [labels[column] for column in scores.argmax(1).tolist()]
 
 
+def reporting_ratio(share: float, accuracy: float) -> float:
+    """r: how many times as often a mistake is reported as a right answer is confirmed.
+
+    `share` of the labels confirm the answer, which is right with the probability `accuracy`.
+    """
+    # Away from 0 and 1, where the ratio has no value: everybody or nobody confirmed, or leave-one-out was right
+    # throughout.
+    share, accuracy = (min(max(number, 1e-6), 1.0 - 1e-6) for number in (share, accuracy))
+    return (1.0 - share) / share * accuracy / (1.0 - accuracy)
+
+
 @dataclass(slots=True)
 class Tally:
     """What was counted of one task since a reference was taken.
@@ -101,11 +112,7 @@ class Tally:
     def bias(self) -> float:
         """Share of the differing items that a live head may lose without being worse than the reference."""
         share = self.confirmed / self.items if self.before is None else self.before
-        # Away from 0 and 1, where the ratio has no value: everybody or nobody confirmed, or leave-one-out was right
-        # throughout.
-        share = min(max(share, 1e-6), 1.0 - 1e-6)
-        promised = min(max(self.accuracy, 1e-6), 1.0 - 1e-6)
-        ratio = (1.0 - share) / share * promised / (1.0 - promised)
+        ratio = reporting_ratio(share, self.accuracy)
         return max(0.5, ratio / (1.0 + ratio))
 
     def p_value(self) -> float:
@@ -237,5 +244,5 @@ class RollbackMonitor:
 
     def _reference(self, state: LearnerState) -> ReferenceVersion:
         heads = {task: FrozenHead.of(model) for task, model in state.tasks.items() if model.samples}
-        before = {task: rate.share for task, rate in self._rates.items() if rate.items >= _ENOUGH}
+        before = {task: rate.share for task, rate in self._rates.items() if rate.items >= ENOUGH}
         return ReferenceVersion(state.version, heads, before, {})

@@ -165,6 +165,10 @@ class Engine:
             return False
         old, self._live = self._live, LoadedVersion(classifier)
         self._metrics.live_version.set(classifier.number)
+        self._metrics.fast_answers_share.clear()  # tasks come and go
+        for task, head in classifier.manifest.heads.items():
+            share = head.lexical.share if head.lexical is not None else None
+            self._metrics.fast_answers_share.labels(task).set(share or 0.0)
         self._metrics.swaps.inc()
         log.info("version_swapped", version=classifier.number, replaced=old.number if old else None)
         if old is not None:

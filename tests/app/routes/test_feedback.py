@@ -62,6 +62,10 @@ async def test_a_prediction_is_named_by_its_id_before_and_after_it_is_in_sql(
     await eventually(lambda: second["id"] in world.values("id", "predictions"))
     [item] = (await send(client, {"prediction_id": second["id"], "label": "card"}))["items"]
     assert (await world.samples.get(item["id"])).text == "two"
+    agreed = ["yes" if answered["label"] == "card" else "no" for answered in (first, second)]
+    for agrees in ("yes", "no"):
+        counted = world.service.metrics.feedback_answers.labels("meaning", agrees)._value.get()
+        assert counted == agreed.count(agrees)
 
 
 async def test_an_unknown_prediction_is_named_with_its_place_and_nothing_is_stored(

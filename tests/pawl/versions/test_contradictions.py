@@ -14,7 +14,13 @@ from pawl.db.samples import SqlSampleStore
 from pawl.db.versions import SqlVersionLedger
 from pawl.domain.errors import SettingsContradict
 from pawl.settings import Settings
-from pawl.versions.contradictions import Contradiction, find_contradictions, refuse_contradictions
+from pawl.versions.contradictions import (
+    Contradiction,
+    ServedVersion,
+    fast_answers_planned,
+    find_contradictions,
+    refuse_contradictions,
+)
 from tests.processes import Installation
 from tests.tiny_encoder import write_tiny_encoder
 
@@ -78,6 +84,15 @@ async def test_the_encoder_is_known_by_its_contents(trained_installation: Instal
     assert "there is no such folder" in nowhere["encoder"].sentence
     offline = await found(trained_installation, encoder="somebody/some-encoder")
     assert "asks for somebody/some-encoder" in offline["encoder"].sentence
+
+
+@pytest.mark.parametrize(("asked", "is_plan"), [(0.1, True), (0.0, False), ("off", False)])
+def test_what_fast_answers_may_cost_is_a_plan_and_off_is_none(asked: Any, *, is_plan: bool) -> None:
+    served = ServedVersion(12, None, None, {"default": 0.0})
+    planned = fast_answers_planned(Settings(fast_answers_loss=asked), served)
+    assert [each.is_plan for each in planned] == [True] * is_plan
+    assert all("FAST_ANSWERS_LOSS asks for 0.1, version 12 was made for 0.0" in each.sentence for each in planned)
+    assert fast_answers_planned(Settings(), ServedVersion(12, None, None, {"default": 0.5})) == []
 
 
 async def test_all_are_told_at_once(trained_installation: Installation) -> None:
