@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from benchmarks.harness import Json, start
 from benchmarks.learning.courses import reach, start_course
 
-_GOAL, _CONSOLIDATED = 95.0, 96.0
+_GOAL, _CONSOLIDATED = 95.0, 96.9
 
 
 def main(argv: Sequence[str] | None = None) -> None:

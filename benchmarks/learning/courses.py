@@ -24,6 +24,7 @@ from benchmarks.learning.answers import Questions
 from benchmarks.learning.data import Split, invented_split, load_split
 from benchmarks.learning.merging import earlier, merged
 from benchmarks.learning.metrics import Examined, examine, from_text, mcnemar, summary, to_text
+from benchmarks.learning.paired import not_worse, paired
 from benchmarks.learning.pawl_learner import Pawl, Workshop, workshop
 from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
@@ -147,11 +148,12 @@ def start_course(
     split = split_of(given.first_seed)
     steps = min(steps, 3) if given.quick else steps
     rows = chosen(given.rows or default_rows)
-    with workshop(given.cache) as shop:
-        shop.encoder().prepare(row.text for row in (*split.train, *split.test))
+    with workshop(given.cache, given.encoders) as shop:
+        shop.prepare((row.encoder for row in rows), (row.text for row in (*split.train, *split.test)))
         results = asyncio.run(run_all(rows, shop, split_of, steps, given))
     sizes: Json = {"train": len(split.train), "test": len(split.test), "steps": steps}
     results = compare(merged(given, results, earlier(given, sizes).get("rows", {})), len(split.test))
+    results = paired(results, len(split.test))
     lines = {
         one["title"]: (range(1, steps + 1), _mean_lines([run["accuracy_by_step"] for run in one["runs"]]))
         for one in results.values()
@@ -162,7 +164,10 @@ def start_course(
         plot(given, lines, "step", "accuracy on all classes so far, %", each)
     size = f"{len(split.train)} training and {len(split.test)} test texts"
     made = Table(f"{each}; {size}.", _COLUMNS, [_line(one) for one in results.values()])
-    found = sizes | {"rows": results, "goals": goals({key: one["runs"] for key, one in results.items()})}
+    reached = goals({key: one["runs"] for key, one in results.items()})
+    for row in ("pawl", "base", "multilingual"):
+        reached += not_worse(name.upper(), results, row)
+    found = sizes | {"rows": results, "goals": reached}
     publish(given, f"{name.upper()}: {each}", [made], found, before, results.values(), _NOTES)
 
 

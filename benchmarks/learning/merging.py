@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.harness import Json, environment, notes
 from benchmarks.learning.program import Given
-from benchmarks.learning.rows import ROWS
+from benchmarks.learning.rows import ROWS, Row
 
 _MUST_AGREE = ("quick", "limit")
 _SUFFIX = re.compile(r"_(frozen|ceiling)$")
@@ -36,13 +36,13 @@ def earlier(given: Given, same: Json) -> Json:
     return dict(results)
 
 
-def merged(given: Given, found: Mapping[str, Json], kept: Mapping[str, Json]) -> Json:
+def merged(given: Given, found: Mapping[str, Json], kept: Mapping[str, Json], known: Sequence[Row] = ROWS) -> Json:
     """Rows (each with `runs`, each of these with a `seed`) with those that were measured before; in the table's order.
 
     A run that is measured again takes the place of the older one. Each says which commit it is of: a row may be of
-    several.
+    several. `known` are the protocol's rows in their order.
     """
-    order = [row.name for row in ROWS]
+    order = [row.name for row in known]
     rows: Json = {}
     for name in sorted({**kept, **found}, key=lambda name: (order.index(_SUFFIX.sub("", name)), name)):
         runs = {run["seed"]: run for run in kept.get(name, {}).get("runs", [])}
@@ -51,10 +51,12 @@ def merged(given: Given, found: Mapping[str, Json], kept: Mapping[str, Json]) ->
     return rows
 
 
-def merged_in_groups(given: Given, same: Json, key: str, found: Mapping[str, Mapping[str, Json]]) -> Json:
+def merged_in_groups(
+    given: Given, same: Json, key: str, found: Mapping[str, Mapping[str, Json]], known: Sequence[Row] = ROWS
+) -> Json:
     """The same where results[key] has several tables, by name: `found` are the rows of each."""
     kept = earlier(given, same).get(key, {})
-    return {name: merged(given, found.get(name, {}), kept.get(name, {})) for name in {**kept, **found}}
+    return {name: merged(given, found.get(name, {}), kept.get(name, {}), known) for name in {**kept, **found}}
 
 
 def origin(rows: Iterable[Json]) -> str:

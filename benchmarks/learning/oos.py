@@ -39,13 +39,15 @@ from benchmarks.learning.program import Advance, Given, progress, read_options
 from benchmarks.learning.report import Table, plot, publish, spread
 from benchmarks.learning.rows import WITHOUT_CONSOLIDATION, Row, chosen
 from benchmarks.learning.scope import Values, auroc, calibration_error, kept_outside
+from pawl.domain.predictions import Answer
 from pawl.domain.samples import DEFAULT_TASK, SampleState
 
-_ROWS = "pawl"
+_ROWS = "semantic,pawl"
 _MEASURES = {
     "score": "highest score",
     "probability": "highest probability",
     "leverage": "leverage",
+    "pair": "novelty of both heads' answers",
     "novelty": "novelty, as served",
 }
 _SHARES = tuple(round(0.01 * step, 2) for step in range(31))
@@ -79,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = machine()
     texts = _invented() if given.quick else Texts(load_split("clinc150", given.source), load_out_of_scope(given.source))
     rows = chosen(given.rows or _ROWS, WITHOUT_CONSOLIDATION)
-    with workshop(given.cache) as shop:
-        shop.encoder().prepare(texts.all)
+    with workshop(given.cache, given.encoders) as shop:
+        shop.prepare((row.encoder for row in rows), texts.all)
         results = asyncio.run(_run_all(rows, shop, texts, given))
     sizes: Json = {"train": len(texts.split.train), "test": len(texts.split.test), "out_of_scope": len(texts.outside)}
     results = merged(given, results, earlier(given, sizes).get("rows", {}))
@@ -123,20 +125,20 @@ async def _examine(learner: Pawl, texts: Texts) -> Json:
     head, novelty = heads.semantic, heads.novelty
     rows = texts.split.test
 
-    def measure(some: Sequence[str]) -> tuple[dict[str, Values], Values]:
-        z = model.embed(some)
-        phi = model.features.expand(z)
+    def measure(some: Sequence[str]) -> tuple[dict[str, Values], list[Answer]]:
+        phi, served = model.features.expand(model.embed(some)), model.predict(some)
         scores = heads.scores(phi, heads.words(some))
         probabilities = head.calibrated(scores)
         strange = {"score": -scores.max(1), "probability": -probabilities.max(1)}
-        strange |= {"leverage": novelty.leverage(phi), "novelty": novelty.rank(phi, scores)}
-        return strange, scores.argmax(1)
+        strange |= {"leverage": novelty.leverage(phi), "pair": novelty.rank(phi, scores)}
+        return strange | {"novelty": np.array([answer.novelty for answer in served])}, served
 
     (inside, answers), (outside, _) = measure([row.text for row in rows]), measure(texts.outside)
-    right = np.array([head.labels[answer] == row.label for answer, row in zip(answers, rows, strict=True)])
+    right = np.array([answer.label == row.label for answer, row in zip(answers, rows, strict=True)])
     return {
         "acc": 100.0 * float(right.mean()),
-        "ece": calibration_error(-inside["probability"], right),
+        "ece": calibration_error(np.array([answer.score for answer in answers]), right),
+        "by_words": 100.0 * statistics.fmean(answer.by == "words" for answer in answers),
         "temperature": head.temperature,
         "flagged_inside": 100.0 * float((inside["novelty"] > _FLAGGED).mean()),
         "flagged_outside": 100.0 * float((outside["novelty"] > _FLAGGED).mean()),
@@ -206,7 +208,8 @@ def _tables(texts: Texts, results: Iterable[Json]) -> list[Table]:
             own = [run["measures"][name] for run in runs]
             scope.append([title, called, _fine([m["auroc"] for m in own]), spread([m["fpr"] for m in own])])
         shares = [spread([run[key] for run in runs]) for key in ("acc", "flagged_inside", "flagged_outside")]
-        answers.append([title, shares[0], _fine([run["ece"] for run in runs]), *shares[1:]])
+        by_words = spread([run.get("by_words", 0.0) for run in runs])  # runs of before the words had a head
+        answers.append([title, shares[0], _fine([run["ece"] for run in runs]), *shares[1:], by_words])
         done = [run["corrections"] for run in runs if run["corrections"]["given"]]
         if done:
             counts = [sum(told[key] for told in done) for key in ("given", "learned", "held", "held_at_last")]
@@ -222,7 +225,7 @@ def _tables(texts: Texts, results: Iterable[Json]) -> list[Table]:
         ),
         Table(
             "What is served.",
-            ("row", "ACC %", "ECE", "in-scope texts flagged %", "out-of-scope texts flagged %"),
+            ("row", "ACC %", "ECE", "in-scope texts flagged %", "out-of-scope texts flagged %", "by words alone %"),
             answers,
         ),
         Table(

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
@@ -24,12 +24,15 @@ from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
 from pawl.classifier.encoders.device import configure_training
+from pawl.classifier.encoders.no_encoder import NoEncoder
+from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.clock import SystemClock
 from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore
 from pawl.db.samples import SqlSampleStore
 from pawl.db.tables import metadata
 from pawl.db.versions import SqlVersionLedger
+from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -102,11 +105,14 @@ class Workshop:
 
     settings: Settings
     cache: Path
+    sources: Mapping[str, str] = field(default_factory=dict)
     encoders: dict[str, CachedEncoder] = field(default_factory=dict)
     made: int = 0
 
     def open(self, folder: Path, digest: str) -> Encoder:
         """An encoder: of an exported folder the same one for the same digest, of a trained one a new one."""
+        if EncoderSpec.from_file(folder / SPEC_FILE).is_none:
+            return NoEncoder(digest)
         if digest not in self.encoders:
             loaded = OnnxEncoder(folder, threads=self.settings.threads, digest=digest)
             if folder.parent != self.settings.home_path / "encoders":
@@ -117,9 +123,21 @@ class Workshop:
     def review(self, folder: Path, digest: str, stop: Callable[[], bool]) -> None:
         """No choice of a backend is doubtful here."""
 
-    def encoder(self) -> CachedEncoder:
-        """The encoder of a first version."""
-        return self.encoders[first_state(self.settings, self.open).encoder.digest]
+    def encoder(self, name: str | None = None) -> CachedEncoder:
+        """The encoder of a first version: that of the settings, or the one with a name (not `none`)."""
+        settings = self.settings.model_copy(update=self.settings_for(name))
+        return self.encoders[first_state(settings, self.open).encoder.digest]
+
+    def settings_for(self, name: str | None) -> dict[str, str]:
+        """The settings that change for an encoder with a name; none for that of the settings."""
+        return {} if name is None else {"encoder": self.sources.get(name, name)}
+
+    def prepare(self, encoders: Iterable[str | None], texts: Iterable[str]) -> None:
+        """Embeds texts ahead of their use with each of the encoders (the field `encoder` of rows)."""
+        everything = list(texts)
+        for name in dict.fromkeys(encoders):
+            if name != NO_ENCODER:
+                self.encoder(name).prepare(everything)
 
     def pawl(self, *, retune: bool = True, **overrides: Any) -> Pawl:
         """A new, empty Pawl with some settings changed."""
@@ -128,12 +146,15 @@ class Workshop:
 
 
 @contextmanager
-def workshop(cache: Path = CACHE) -> Iterator[Workshop]:
-    """A workshop in a temporary home, in memory where the machine has such a place."""
+def workshop(cache: Path = CACHE, sources: Mapping[str, str] | None = None) -> Iterator[Workshop]:
+    """A workshop in a temporary home, in memory where the machine has such a place.
+
+    `sources` says what an encoder's name stands for; a name that it does not have is a source itself.
+    """
     memory = Path("/dev/shm")  # noqa: S108 - a place, not a file name
     place = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="pawl-learning-", dir=place) as home:
-        result = Workshop(load_settings(home=Path(home)), cache.expanduser())
+        result = Workshop(load_settings(home=Path(home)), cache.expanduser(), sources or {})
         try:
             yield result
         finally:
@@ -228,13 +249,23 @@ class Pawl:
         reasons = () if version is None else tuple(version.gate["reasons"])
         return Consolidated(outcome, reasons, time.perf_counter() - begun, metrics)
 
-    async def scores(self, questions: Questions) -> Scores:
-        """Scores of the version that serves, from its files; their order is that of its probabilities."""
+    async def scores(self, questions: Questions, task: str = DEFAULT_TASK) -> Scores:
+        """The pair's scores of the version that serves, from its files; their order is that of its probabilities."""
         model = await self.classifier()
-        heads = model.heads[DEFAULT_TASK]
+        heads = model.heads[task]
         key = (model.manifest.encoder_digest, model.manifest.files[FEATURES_FILE])
         phi = questions.remember(key, lambda: model.features.expand(model.embed(questions.texts)))
         return Scores(heads.labels, heads.scores(phi, heads.words(questions.texts)))
+
+    async def words_of(self, questions: Questions, task: str = DEFAULT_TASK) -> Json:
+        """The weight of the words in the pair, and the share of the texts, in per cent, that they answer alone."""
+        heads = (await self.classifier()).heads[task]
+        words = heads.words(questions.texts)
+        if heads.lexical is None or words is None:
+            return {"words": 0.0, "by_words": 0.0}
+        alone = heads.fast_answers(questions.texts, words, 1)
+        share = sum(answer is not None for answer in alone) / len(alone)
+        return {"words": heads.lexical.stacking.words, "by_words": 100.0 * share}
 
     async def classifier(self) -> Classifier:
         """The live version, loaded as the app loads it. Raises `BenchmarkFailed` where there is none."""

@@ -15,6 +15,7 @@ from benchmarks.datasets import Labelled
 from benchmarks.harness import Json
 from benchmarks.learning.answers import Learner, Questions
 from benchmarks.learning.data import Split
+from benchmarks.learning.metrics import to_text
 from benchmarks.learning.pawl_learner import Pawl
 from benchmarks.learning.production import ATTACKER, BATCH, Delivery, Plan
 from benchmarks.learning.program import Advance
@@ -86,6 +87,7 @@ def _measures(watch: Watch, plan: Plan) -> Json:
     reached = [count for count in needed if count is not None]
     result: Json = {
         "prequential": 100.0 * float(right.mean()),
+        "right": to_text(right),
         "by_twelfth": [100.0 * float(part.mean()) for part in np.array_split(right, 12)],
         "new_classes": len(needed),
         "new_classes_reached": len(reached),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ Advance = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line said. `first_seed` and the seeds after it are run. `commit` is that of the start."""
+    """What the command line said. `first_seed` and the seeds after it are run. `commit` is that of the start,
+    `encoders` where those with a name are.
+    """
 
     name: str
     data: Path | None
@@ -35,6 +37,7 @@ class Given:
     docs: Path
     cache: Path
     commit: str
+    encoders: Mapping[str, str]
 
     @property
     def settings(self) -> Json:
@@ -79,6 +82,13 @@ def read_options(
     )
     options.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page and the plots")
     options.add_argument("--cache", type=Path, default=CACHE, help=f"embeddings that are kept (default {CACHE})")
+    options.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="where the encoder of the rows with this name is (`multilingual=FOLDER`); without it, found by its name",
+    )
     if limit:
         options.add_argument("--limit", type=int, help=limit)
     if splits:
@@ -98,6 +108,7 @@ def read_options(
     return Given(
         name, found.data, found.seed, 1 if found.quick else found.seeds, found.quick, found.rows,
         getattr(found, "limit", None), split, getattr(found, "only", None), results, docs, _cache(found), commit(),
+        dict(_named(options, one) for one in found.encoder),
     )  # fmt: skip
 
 
@@ -111,6 +122,13 @@ def progress(total: int, what: str) -> Iterator[Advance]:
             bar.update(task, advance=1, description=f"{what}: {description}")
 
         yield advance
+
+
+def _named(options: argparse.ArgumentParser, one: str) -> tuple[str, str]:
+    name, equals, source = one.partition("=")
+    if not (name and equals and source):
+        options.error(f"--encoder {one}: NAME=SOURCE is wanted")
+    return name, source
 
 
 def _cache(found: argparse.Namespace) -> Path:

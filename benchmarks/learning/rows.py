@@ -10,6 +10,7 @@ from benchmarks.harness import BenchmarkFailed
 from benchmarks.learning.answers import Learner
 from benchmarks.learning.floors import NearestClassMean, NGramRidge
 from benchmarks.learning.pawl_learner import Workshop
+from pawl.domain.encoders import NO_ENCODER
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Row:
     consolidates    when the encoder is trained on what is in the store: minutes on a CPU, so these rows are measured
             only where they are named.
     against the row it is tested against; where it says none, the next one.
+    encoder the encoder it has, by the name that `--encoder` gives a source; None for the one of the settings.
     """
 
     name: str
@@ -31,10 +33,23 @@ class Row:
     joint: bool = False
     consolidates: Literal["never", "at the end", "after every step"] = "never"
     against: str | None = None
+    encoder: str | None = None
 
 
-def _pawl(name: str, title: str, *, joint: bool = False, retune: bool = True, **settings: object) -> Row:
-    return Row(name, title, lambda shop, seed: shop.pawl(retune=retune, seed=seed, **settings), joint)
+def _pawl(
+    name: str,
+    title: str,
+    *,
+    joint: bool = False,
+    retune: bool = True,
+    against: str | None = None,
+    encoder: str | None = None,
+    **settings: object,
+) -> Row:
+    def make(shop: Workshop, seed: int) -> Learner:
+        return shop.pawl(retune=retune, seed=seed, **shop.settings_for(encoder), **settings)
+
+    return Row(name, title, make, joint, against=against, encoder=encoder)
 
 
 def _consolidated(
@@ -57,7 +72,17 @@ ROWS = (
     _pawl("no_young", "Pawl without weights for young classes", young_class_size=1),
     _pawl("no_prior", "Pawl without prior correction", prior_correction=0.0),
     _pawl("fixed_lambda", "Pawl with lambda as chosen at the first version", retune=False),
-    _pawl("pawl", "Pawl (head updates only: the default)"),
+    _pawl("words", "Pawl without an encoder: the words alone", encoder=NO_ENCODER),
+    _pawl("semantic", "Pawl, the semantic head alone (PAWL_LEXICAL_SIZE=0)", lexical_size=0),
+    _pawl("pawl", "Pawl (head updates only: the default)", against="semantic"),
+    *(
+        row
+        for name, shown in (("base", "all-mpnet-base-v2"), ("multilingual", "multilingual-e5-small"))
+        for row in (
+            _pawl(f"{name}_semantic", f"Pawl on {shown}, the semantic head alone", encoder=name, lexical_size=0),
+            _pawl(name, f"Pawl on {shown}", encoder=name, against=f"{name}_semantic"),
+        )
+    ),
     _pawl("joint", "Pawl, all at once in one import (ceiling)", joint=True),
     _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
     _consolidated(
@@ -73,12 +98,16 @@ ROWS = (
     ),
 )
 WITHOUT_CONSOLIDATION = tuple(row for row in ROWS if row.consolidates == "never")
+_BY_DEFAULT = tuple(row for row in WITHOUT_CONSOLIDATION if row.encoder is None)
 
 
 def chosen(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
-    """The rows with these names (comma-separated), in the table's order; all that train no encoder where none is."""
+    """The rows with these names (comma-separated), in the table's order.
+
+    Where no name is given, those that train no encoder and have that of the settings.
+    """
     if names is None:
-        return [row for row in rows if row in WITHOUT_CONSOLIDATION]
+        return [row for row in rows if row in _BY_DEFAULT]
     wanted = [name.strip() for name in names.split(",")]
     unknown = set(wanted) - {row.name for row in rows}
     if unknown:
