@@ -115,7 +115,8 @@ def goals(results: Json) -> list[Json]:
     refused = statistics.fmean(run["clean_refused"] or 0.0 for run in runs)
     below = max(run["requests_below"] for run in runs)
     even = [one for variant, rows in results.items() for one in not_worse(variant, rows)]
-    return even + [
+    return [
+        *even,
         goal(f"prequential {correct:.2f} %, wanted >= 80 %", met=correct >= 80.0),
         goal(
             f"{reached:.1f} of {runs[0]['new_classes']} new classes learned, wanted >= 34 of 37",

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the protocol."""
     given = read_options("b7", __doc__, argv)
     before = machine()
-    rows = chosen(given.rows or ("characters,words,semantic,pawl" if given.quick else _ROWS), _ALL)
+    rows = chosen(given.rows or ("characters,semantic,pawl" if given.quick else _ROWS), _ALL)
     groups = _data(given)
     with workshop(given.cache, given.encoders) as shop:
         texts = [row.text for group in groups for split in group.values() for row in (*split.train, *split.test)]

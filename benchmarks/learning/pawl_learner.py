@@ -20,6 +20,7 @@ from benchmarks.datasets import Labelled
 from benchmarks.harness import BenchmarkFailed, Json
 from benchmarks.learning.answers import Questions, Scores
 from benchmarks.learning.embeddings import CACHE, CachedEncoder
+from benchmarks.learning.verdicts import WatchedLedger
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.backends.onnx import OnnxEncoder
@@ -31,13 +32,12 @@ from pawl.db.engine import connect
 from pawl.db.labels import SqlLabelStore
 from pawl.db.samples import SqlSampleStore
 from pawl.db.tables import metadata
-from pawl.db.versions import SqlVersionLedger
 from pawl.domain.encoders import NO_ENCODER
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
 from pawl.domain.imports import NewImport
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
 from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin
-from pawl.domain.versions import LedgerChange, NewVersion, Version, VersionKind, VersionState
+from pawl.domain.versions import VersionState
 from pawl.ports import Encoder
 from pawl.settings import Settings, load_settings
 from pawl.streams.sql_alone import SqlAlone
@@ -53,34 +53,6 @@ from worker.updates.encoder_swap import Cause
 
 _RETIRE_EVERY = 20
 _TRIGGER = "benchmark"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gate said of one candidate, and the samples that candidate would have added."""
-
-    accepted: bool
-    adds: tuple[str, ...]
-
-
-class WatchedLedger(SqlVersionLedger):
-    """A ledger that writes down which candidates were judged, and how."""
-
-    def __init__(self, database: AsyncEngine) -> None:
-        super().__init__(database)
-        self.verdicts: list[Verdict] = []
-
-    async def promote(self, version: NewVersion, change: LedgerChange) -> Version:
-        """See `VersionLedger.promote`."""
-        promoted = await super().promote(version, change)
-        if version.kind is not VersionKind.ROLLBACK:  # no gate has judged it
-            self.verdicts.append(Verdict(accepted=True, adds=tuple(change.learned)))
-        return promoted
-
-    async def refuse(self, version: NewVersion, change: LedgerChange, harmful: Mapping[str, str]) -> Version:
-        """See `VersionLedger.refuse`."""
-        self.verdicts.append(Verdict(accepted=False, adds=tuple(change.learned)))
-        return await super().refuse(version, change, harmful)
 
 
 @dataclass(frozen=True, slots=True)
