@@ -100,7 +100,7 @@ async def _run(row: Row, shop: Workshop, group: Mapping[str, Split], seed: int) 
             await learner.learn(split.train)
             found[name] = _result(await learner.scores(questions), split)
         return found
-    tasks = {name: DEFAULT_TASK if place == 0 else f"task {place + 1}" for place, name in enumerate(group)}
+    tasks = {name: DEFAULT_TASK if place == 0 else f"task-{place + 1}" for place, name in enumerate(group)}
     lessons = [
         sample
         for name, split in group.items()
