@@ -86,11 +86,11 @@ ROWS = (
     _pawl("joint", "Pawl, all at once in one import (ceiling)", joint=True),
     _consolidated("consolidated", "Pawl, one consolidation after the last step", "at the end"),
     _consolidated(
-        "consolidated_fgm",
-        "... with FGM (PAWL_ADVERSARIAL=fgm)",
+        "consolidated_plain",
+        "... without FGM (PAWL_ADVERSARIAL=off)",
         "at the end",
         against="consolidated",
-        adversarial="fgm",
+        adversarial="off",
     ),
     _consolidated("consolidated_each_step", "Pawl, a consolidation after every step", "after every step"),
     _consolidated(

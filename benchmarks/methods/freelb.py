@@ -20,9 +20,7 @@ class FreeLB(FastGradient):
         """Adds the mean gradients of all passes; returns their mean loss."""
 
         def passes(share: float) -> Tensor:
-            shift = torch.zeros(*self.mask.shape, self.embeddings.embedding_dim, device=self.mask.device)
-            shift.uniform_(-1.0, 1.0)
-            shift = self._within(shift * self.mask[..., None])
+            shift = self._within(self.no_shift().uniform_(-1.0, 1.0) * self.mask[..., None])
             total = torch.zeros((), device=self.mask.device)
             for left in reversed(range(self._steps)):
                 shift.requires_grad_()

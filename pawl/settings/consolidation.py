@@ -27,9 +27,10 @@ class ConsolidationSettings(BaseModel):
     coreset: int = Field(default=50_000, ge=100)
     """Stored samples re-embedded after a consolidation at most (class-balanced beyond it)."""
 
-    freeze: str = Field(default="all", pattern="^(head|all|top-[1-9][0-9]*)$")
-    """What a consolidation trains: `all` layers, `top-k` of them (never the embeddings then), or the `head` alone (no
-    encoder training).
+    freeze: str = Field(default="auto", pattern="^(auto|head|all|top-[1-9][0-9]*)$")  # ADR 0028
+    """What a consolidation trains: `all` of the encoder, `top-k` layers of it (never the embeddings then), the `head`
+    alone (no encoder training), or what its size allows (`auto`): all of one with up to 40 million parameters, else as
+    many upper layers as have 30 million together.
     """
     lora_rank: int = Field(default=0, ge=0, le=1024)
     """Rank of low-rank adapters trained instead of the layers' own weights, at ten times the learning rate, and merged
@@ -73,10 +74,8 @@ class ConsolidationSettings(BaseModel):
     """Weight of the squared distance of the encoder's weights to where they started; 0: off. L2-SP (Li et al., ICML
     2018).
     """
-    adversarial: Literal["off", "fgm"] = "off"
-    """Train on worst-case shifts of the word vectors as well: FGM (Miyato et al., ICLR 2017), twice the time and the
-    first thing to try where accuracy counts for more (ADR 0010).
-    """
+    adversarial: Literal["off", "fgm"] = "fgm"  # ADR 0028
+    """Train on worst-case shifts of the word vectors as well: FGM (Miyato et al., ICLR 2017), for twice the time."""
     adversarial_radius: float = Field(default=0.15, gt=0.0)
     """Length of such a shift over a whole text, as a multiple of the mean length of a word vector."""
     token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)

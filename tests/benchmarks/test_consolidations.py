@@ -49,10 +49,10 @@ def test_each_method_gets_a_row_on_samples_that_are_not_trained_on(tmp_path: Pat
     (tmp_path / "financial_phrasebank").mkdir()
     _phrasebank(tmp_path / "financial_phrasebank" / "Sentences_50Agree.txt")
     common = ["phrasebank", "--data", str(tmp_path), "--results", str(tmp_path), "--attack"]
-    consolidations.main([*common, "--methods", "frozen", "fgm"])
+    consolidations.main([*common, "--methods", "frozen", "plain"])
     consolidations.main([*common, "--methods", "default"])  # is added to what there is
     found = _results(tmp_path, "consolidations_phrasebank")
-    assert list(found) == ["default", "frozen", "fgm"]
+    assert list(found) == ["default", "frozen", "plain"]
     assert "samples_per_s" not in found["frozen"]
     assert found["default"]["samples_per_s"] > 0
     for row in found.values():

@@ -30,7 +30,7 @@ from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
 from worker.consolidation.re_embedding import embed_again
 from worker.consolidation.replacement import replace_encoder
-from worker.consolidation.training.callbacks import Callbacks
+from worker.consolidation.training.callbacks import Callbacks, Metrics
 from worker.consolidation.training.fine_tuning import fine_tune
 from worker.consolidation.training.trainer import TrainingOutcome
 
@@ -88,6 +88,7 @@ class Consolidation:
             spec = replace(encoder.spec, precision=_precision(settings, encoder.spec))
             # The live version's tokenizer as it is: training changes weights alone, and a byte more is another digest.
             digest = write_encoder(encoder.module.model, tokenizer, spec, folder / ENCODER_FOLDER)
+            del encoder  # hundreds of megabytes that are not needed beside the one that serves
         chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
         chosen += [sample.id for sample in inputs.golden]
         with progress.phase("embedding", len(chosen)):
@@ -145,7 +146,7 @@ class Consolidation:
         return {"wall_s": self.progress.wall_s, "trigger": self.job.trigger, **metrics}
 
     def _callbacks(self, phase: str) -> Callbacks:
-        def report(step: int, steps: int, metrics: dict[str, float]) -> None:
+        def report(step: int, steps: int, metrics: Metrics) -> None:
             self.progress.write(phase, step, steps, **metrics)
 
         return Callbacks(self.progress.due, report)
@@ -162,6 +163,8 @@ def _describe(outcome: TrainingOutcome) -> Json:
         "steps": outcome.steps,
         "planned_steps": outcome.planned_steps,
         "samples_per_s": round(outcome.samples / outcome.seconds, 1),
+        "trained": str(outcome.trained),
+        "trained_parameters": outcome.trained.parameters,
         "accumulated": outcome.accumulated,
         "cached_states": outcome.cached_states,
         "history": history,

@@ -21,7 +21,7 @@ from pawl.processes.priority import stand_back
 from pawl.settings import Settings
 from worker.consolidation.data.inputs import TrainingStores
 from worker.consolidation.data.material import Material
-from worker.consolidation.training.callbacks import Callbacks
+from worker.consolidation.training.callbacks import Callbacks, Metrics
 from worker.consolidation.training.schedule import Evaluation
 from worker.tune.report import environment, show, verdict
 from worker.tune.search import SettingsSearch, TimeUsedUp, search_space
@@ -132,7 +132,7 @@ class _TrainingBar:
         self._shown = now
         return True
 
-    def _report(self, step: int, steps: int, _: dict[str, float]) -> None:
+    def _report(self, step: int, steps: int, _: Metrics) -> None:
         self._bar.update(self._row, completed=step, total=steps)
 
     def _note(self, evaluation: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -50,8 +51,7 @@ def _consolidate_and_wait(service: ServiceClient) -> None:
             with suppress(ServiceAway):  # a service that restarts
                 deserted.check()
             if kind == "consolidation_progress":
-                steps = f" {data['done']}/{data['total']}" if data.get("total") else ""
-                shown.update(f"{data.get('phase')}{steps}")
+                shown.update(_progress_line(data))
             elif kind == "consolidation_failed":
                 raise CommandFailed(f"the consolidation failed: {data.get('problem')}", "The live version stays.")
             elif kind == "consolidation_unchanged":
@@ -60,6 +60,14 @@ def _consolidate_and_wait(service: ServiceClient) -> None:
             elif data.get("kind") == "consolidation":
                 _tell_outcome(kind, data)
                 return
+
+
+def _progress_line(data: Json) -> str:
+    """`training 120/545: 4 of 12 layers, 28.4 of 108.9 million parameters; about 12 min left`."""
+    steps = f" {data['done']}/{data['total']}" if data.get("total") else ""
+    trains = f": {data['trains']}" if "trains" in data else ""
+    left = f"; about {math.ceil(data['seconds_left'] / 60)} min left" if "seconds_left" in data else ""
+    return f"{data.get('phase')}{steps}{trains}{left}"
 
 
 class _Deserted:

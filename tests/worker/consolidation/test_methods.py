@@ -11,13 +11,14 @@ from pawl.domain.errors import EncoderRejected
 from pawl.settings import Settings
 from tests.tiny_encoder import exported_tiny_encoder
 from worker.consolidation.data.batches import TrainingBatch
+from worker.consolidation.training.freezing import freeze
 from worker.consolidation.training.methods.adversarial import FastGradient, word_embeddings
 from worker.consolidation.training.methods.distillation import Distillation
 from worker.consolidation.training.methods.l2_sp import L2SP
 from worker.consolidation.training.methods.lora import LowRankAdapters
 from worker.consolidation.training.methods.registry import METHODS, methods_of
 from worker.consolidation.training.methods.token_dropout import drop_tokens
-from worker.consolidation.training.network import Network
+from worker.consolidation.training.network import Network, layers_of
 
 _TOKENS = torch.tensor([[2, 30, 31, 32, 3], [2, 40, 41, 3, 0]])
 _MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
@@ -119,13 +120,42 @@ def test_fgm_takes_the_second_gradient_at_the_steepest_shift_and_restores_the_we
     torch.testing.assert_close(gradient[30], probe.direction[0, 1])  # two passes of half the loss each
 
 
+def test_fgm_above_frozen_layers_shifts_the_states_that_enter_the_lowest_trained_one() -> None:
+    encoder = _encoder().module.eval()
+    freeze(encoder, "top-1")
+    method, layer = FastGradient(0.5), layers_of(encoder)[1]
+    network = Network(encoder, [nn.Linear(32, 2)])
+    method.before_training(network)
+    batch = TrainingBatch(_TOKENS, _MASK, None, {})
+    method.on_batch(batch)
+    entered: list[Tensor] = []
+    torch.manual_seed(0)
+    direction = torch.randn(2, 5, 32)
+
+    def backward(share: float) -> Tensor:
+        handle = layer.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+        loss: Tensor = (network.embed(batch) * direction[:, 0]).sum()
+        handle.remove()
+        torch.autograd.backward(loss * share)
+        return loss.detach()
+
+    method.on_backward(backward)(1.0)
+    plain, shifted = (states.detach() for states in entered)
+    moved = (shifted - plain).flatten(1).norm(dim=1)
+    unit = plain[_MASK.bool()].norm(dim=1).mean()
+    torch.testing.assert_close(moved, 0.5 * unit * torch.ones(2), rtol=1e-4, atol=1e-5)
+    assert not (shifted - plain)[1, 4].any(), "nothing at the padding"
+    assert entered[0].grad_fn is not None, "the shift alone: nothing below is asked for a gradient"
+    assert all(p.grad is None for p in layers_of(encoder)[0].parameters())
+
+
 def test_without_word_embeddings_there_is_no_attack() -> None:
     with pytest.raises(EncoderRejected, match="no word embeddings"):
         word_embeddings(nn.Linear(2, 2))
 
 
 def test_the_settings_turn_methods_on() -> None:
-    on = {"lora_rank": 4, "l2_sp": 0.1, "token_dropout": 0.1, "adversarial": "fgm"}
-    assert [type(method) for method in methods_of(Settings())] == [Distillation]
+    on = {"lora_rank": 4, "l2_sp": 0.1, "token_dropout": 0.1}
+    assert [type(method) for method in methods_of(Settings())] == [FastGradient, Distillation]
     assert [type(method) for method in methods_of(Settings().model_copy(update=on))] == list(METHODS)
-    assert methods_of(Settings().model_copy(update={"distillation": 0.0})) == []
+    assert methods_of(Settings().model_copy(update={"distillation": 0.0, "adversarial": "off"})) == []

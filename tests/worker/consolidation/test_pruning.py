@@ -17,7 +17,7 @@ from pawl.domain.errors import EncoderRejected
 from tests.intents import labelled
 from tests.tiny_encoder import exported_tiny_encoder
 from worker.consolidation.pruning import compress, prune
-from worker.consolidation.training.callbacks import Callbacks
+from worker.consolidation.training.callbacks import Callbacks, Metrics
 from worker.consolidation.training.network import layers_of
 
 TEXTS = [text for text, _ in labelled(96)]
@@ -77,7 +77,7 @@ def test_distillation_brings_the_embeddings_back(encoder: TorchEncoder) -> None:
     before = encoder.encode(TEXTS)
     prune(pruned.module.model, 0.5)
 
-    def report(step: int, steps: int, _: dict[str, float]) -> None:
+    def report(step: int, steps: int, _: Metrics) -> None:
         told.append((step, steps))
 
     done = compress(encoder, TEXTS * 8, 0.5, 0, bf16=False, callbacks=Callbacks(report=report))

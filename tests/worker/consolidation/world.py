@@ -17,6 +17,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.artefacts.folders import FolderArtefactStore
+from pawl.classifier.encoders.spec import encoder_digest
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.novelty import Novelty
@@ -40,11 +41,15 @@ _HEADS = {"default": ("even", "odd"), "mood": ("bad", "good")}
 
 @dataclass
 class World:
-    """One home; `options` are settings by name, the same for this process and for children."""
+    """One home; `options` are settings by name, the same for this process and for children.
+
+    `encoder` is the exported folder of the encoder that its versions have, of dimension 32.
+    """
 
     home: Path
     engine: AsyncEngine
     options: dict[str, str] = field(default_factory=dict)
+    encoder: Path = field(default_factory=lambda: exported_tiny_encoder()[0])
 
     @property
     def samples(self) -> SqlSampleStore:
@@ -75,7 +80,7 @@ class World:
 
     async def promote(self, change: LedgerChange, *, encoder: str | None = None) -> int:
         """Writes and promotes a version with heads of zeros; `encoder` is a digest that its row names instead."""
-        folder, digest = exported_tiny_encoder()
+        folder, digest = self.encoder, encoder_digest(self.encoder)
         number, live = await self.ledger.next_number(), await self.ledger.live()
         parent = None if live is None else live.number
         kind = VersionKind.CONSOLIDATION if change.trained else VersionKind.HEAD

@@ -134,7 +134,7 @@ def test_the_present_settings_come_first_and_the_best_trial_is_recommended() -> 
     first, best = search.trials[0], search.best
     assert first.values["learning_rate"] == Settings().learning_rate
     assert first.values["epochs"] == Settings().epochs
-    assert first.values["adversarial"] == "off"
+    assert first.values["adversarial"] == "fgm"
     assert first.values["l2_sp"] == 1e-6, "0 is not on a logarithmic scale: the nearest"
     assert best is not None
     rate = best.values["learning_rate"]

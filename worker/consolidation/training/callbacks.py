@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worker.consolidation.training.schedule import Evaluation
 
-Report = Callable[[int, int, dict[str, float]], None]
+Metrics = Mapping[str, float | str]
+Report = Callable[[int, int, Metrics], None]
 """Takes (steps done, steps in all, metrics) of a line of progress."""
 
 

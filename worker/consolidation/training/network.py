@@ -41,20 +41,3 @@ def layers_of(encoder: nn.Module) -> nn.ModuleList:
     if not lists:
         raise EncoderRejected(path=type(encoder).__name__, problem="it has no list of layers to freeze")
     return max(lists, key=lambda layers: sum(p.numel() for p in layers.parameters()))
-
-
-def freeze(encoder: nn.Module, policy: str) -> int:
-    """Applies `head`, `all` or `top-k`; returns how many layers at the bottom are frozen.
-
-    `top-k` trains the k upper layers; the layers below them and everything outside the layers (embeddings) is frozen.
-    Where there are no more than k layers all of them train, but still not the embeddings.
-    """
-    # Off first, also for `top-k`: embeddings and norms outside the layers are frozen by not being turned on again.
-    encoder.requires_grad_(policy == "all")
-    if policy in {"all", "head"}:
-        return 0
-    layers = layers_of(encoder)
-    frozen = max(0, len(layers) - int(policy.removeprefix("top-")))
-    for layer in layers[frozen:]:
-        layer.requires_grad_(requires_grad=True)
-    return frozen

@@ -16,15 +16,21 @@ from torch.nn import functional
 
 from pawl.domain.errors import TrainingFailed
 from worker.consolidation.data.batches import Example, TrainingBatch, bucketed, by_length, collate
-from worker.consolidation.training.callbacks import SILENT, Callbacks
+from worker.consolidation.training.activations import tokens_at_once
+from worker.consolidation.training.callbacks import SILENT, Callbacks, Metrics
+from worker.consolidation.training.freezing import TrainedPart, freeze
 from worker.consolidation.training.frozen_cache import FrozenPrefix, WholeEncoder
 from worker.consolidation.training.losses import weighted_cross_entropy
 from worker.consolidation.training.methods.method import Backward, Method
-from worker.consolidation.training.network import Network, freeze
+from worker.consolidation.training.network import Network
+from worker.consolidation.training.pace import Pace
 from worker.consolidation.training.recipe import Recipe, parameter_groups
 from worker.consolidation.training.schedule import EarlyStopping, Evaluation, learning_rate_factor
 
 log = structlog.get_logger()
+
+_PACED = 10
+"""Steps after which the log says how long the training will take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,14 @@ class TrainingOutcome:
     """What training did; the network now holds the weights of the best evaluation, or the last if there was none.
 
     `samples` counts texts, each time they were trained on; `seconds` is the wall time with evaluations;
-    `accumulated` is into how many parts batches were cut for want of memory.
+    `accumulated` is into how many parts batches were cut at most, for want of memory.
     """
 
     steps: int
     planned_steps: int
     samples: int
     seconds: float
+    trained: TrainedPart
     accumulated: int
     cached_states: bool
     before: Evaluation | None
@@ -66,13 +73,15 @@ class Trainer:
         self.network = network.to(device)
         self.recipe = recipe
         self.device = device
-        self.parts = 1
+        self.parts = self._most = 1
         self._methods = tuple(methods)
         self._callbacks = callbacks
         self._frozen_layers = freeze(network.encoder, recipe.freeze)
         for method in self._methods:
             method.before_training(network)
         self._trained = [p for p in network.parameters() if p.requires_grad]
+        self._part = TrainedPart.of(network.encoder)
+        self._at_once = tokens_at_once(self._part.layers, network.dimension) if device.type == "cpu" else None
         encoder_rate = math.prod(method.encoder_rate for method in self._methods)
         groups = parameter_groups(network, recipe, encoder_rate)
         self._optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
@@ -86,10 +95,11 @@ class Trainer:
         # Counted on the first epoch: with a budget of tokens another may have a batch more or less.
         per_epoch = len(self._epoch(examples, np.random.default_rng(recipe.seed)))
         steps = math.ceil(per_epoch * recipe.epochs)
-        every = max(1, per_epoch // recipe.evaluations_per_epoch)
+        log.info("training", trains=str(self._part), texts=len(examples), steps=steps)
+        every, pace = max(1, per_epoch // recipe.evaluations_per_epoch), Pace(steps)
         before: Evaluation | None = None
         kept: list[Tensor] | None = None  # by position, not by name: names differ while frozen layers are taken out
-        step = samples = 0
+        step = 0
         with self._encoder.resumed():
             if validation:
                 before = self.evaluate(validation, step=0)
@@ -97,10 +107,12 @@ class Trainer:
                 kept = self._weights()
             for step, batch in enumerate(self._batches(examples, steps), start=1):
                 loss = self._step(batch, step - 1, steps)
-                samples += len(batch)
+                pace.note(len(batch))
+                if step == _PACED:
+                    log.info("training_pace", **pace.metrics())
                 if self._callbacks.due():
-                    speed = round(samples / (time.monotonic() - started), 1)
-                    self._callbacks.report(step, steps, {"loss": self._finite(loss), "samples_per_s": speed})
+                    metrics: Metrics = {"loss": self._finite(loss), "trains": str(self._part), **pace.metrics()}
+                    self._callbacks.report(step, steps, metrics)
                 near_end = step < steps < step + every // 2  # the last evaluation is so near that this one is waste
                 if validation and (step == steps or (step % every == 0 and not near_end)):
                     if stopping.note(self.evaluate(validation, step)):
@@ -116,9 +128,10 @@ class Trainer:
         return TrainingOutcome(
             steps=step,
             planned_steps=steps,
-            samples=samples,
+            samples=pace.texts,
             seconds=time.monotonic() - started,
-            accumulated=self.parts,
+            trained=self._part,
+            accumulated=self._most,
             cached_states=isinstance(self._encoder, FrozenPrefix),
             before=before,
             best=stopping.best,
@@ -177,7 +190,7 @@ class Trainer:
         """
         weight = sum(target.weight for example in examples for target in example.targets)
         total = torch.zeros((), device=self.device)
-        size = math.ceil(len(examples) / self.parts)
+        size = math.ceil(len(examples) / self._parts_of(examples))
         for start in range(0, len(examples), size):
             batch = self._collate(examples[start : start + size])
             for method in self._methods:
@@ -187,6 +200,14 @@ class Trainer:
                 backward = method.on_backward(backward)
             total += backward(1.0)
         return total
+
+    def _parts_of(self, examples: Sequence[Example]) -> int:
+        parts = self.parts
+        if self._at_once is not None:
+            longest = max(len(example.tokens) for example in examples)
+            parts = max(parts, math.ceil(len(examples) / max(1, self._at_once // longest)))
+        self._most = max(self._most, parts)
+        return parts
 
     def _backward(self, batch: TrainingBatch, weight: float, share: float) -> Tensor:
         """Adds the gradients of `share` of the batch's loss over `weight`; returns that whole loss, shape ()."""
@@ -214,8 +235,7 @@ class Trainer:
 
         Returns the examples with the states that enter the first trained layer, or as they are.
         """
-        needed = any(method.runs_all_layers for method in self._methods)
-        if self._frozen_layers == 0 or self.recipe.epochs <= 1 or needed:
+        if self._frozen_layers == 0 or self.recipe.epochs <= 1:
             return examples, validation
         prefix = FrozenPrefix(self.network, self._frozen_layers)
         if not prefix.fits([*examples, *validation]):

@@ -25,8 +25,6 @@ class Method:
 
     encoder_rate: ClassVar[float] = 1.0
     """The encoder's learning rate is multiplied by this."""
-    runs_all_layers: ClassVar[bool] = False
-    """True for a method that acts below the layers: the output of frozen layers cannot be cached then."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
