@@ -46,6 +46,7 @@ LENIENT = {"gate_max_drop": 1.0, "gate_max_class_drop": 1.0, "gate_max_ece_rise"
 _QUICK = {
     "backend": "onnxruntime",
     "random_features": 64,
+    "lexical_size": 256,
     "threads": 1,
     "poll_seconds": 0.1,
     "sweep_seconds": 0.5,

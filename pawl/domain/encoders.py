@@ -30,6 +30,7 @@ class EncoderChoice:
     precision: str
     random_features: int
     seed: int
+    lexical_size: int
 
     @property
     def is_none(self) -> bool:

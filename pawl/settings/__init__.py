@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pawl.domain.encoders import EncoderChoice
@@ -76,6 +76,10 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     """
     random_features: int = Field(default=1280, ge=0, le=65536)
     """M, the number of random ReLU features next to the embedding."""
+    lexical_size: int = Field(default=4096, ge=0, le=65536)
+    """Numbers that the words and characters of a text are hashed to for the lexical head; a power of two from 64 on, or
+    0: no lexical head.
+    """
     seed: int = Field(default=0, ge=0)
     """Seed of the random features and of replay."""
 
@@ -179,6 +183,13 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
     gate_max_latency_ratio: float = Field(default=2.0, gt=0.0)
     """Time per text of a consolidated artefact against the live one's, measured in one run."""
 
+    @field_validator("lexical_size")
+    @classmethod
+    def _check_lexical_size(cls, size: int) -> int:
+        if size and (size < 64 or size & (size - 1)):
+            raise ValueError("it is 0 or a power of two from 64 on")
+        return size
+
     @property
     def fast_loss(self) -> float | None:
         """Points of accuracy that fast answers may cost; None where they are off."""
@@ -201,6 +212,7 @@ class Settings(ConsolidationSettings, QuarantineSettings, ProbationSettings, Bas
             precision=self.precision,
             random_features=self.random_features,
             seed=self.seed,
+            lexical_size=self.lexical_size,
         )
 
     @property

@@ -11,13 +11,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+from pawl.classifier.encoders.home_encoder import lexical_for
 from pawl.classifier.encoders.source import find_encoder
 from pawl.domain.encoders import EncoderChoice, EncoderOrigin, EncoderRequest, EncoderRequestState
 from pawl.domain.errors import ArtefactCorrupt, EncoderRejected, SettingsContradict
 from pawl.ports import ArtefactStore, SampleStore, VersionLedger
 from pawl.settings import PREFIX, Settings
 
-_COMPARED = ("encoder_prefix", "max_tokens", "pooled_layers", "random_features", "seed")
+_OF_WORDS = ("lexical_size",)
+_COMPARED = ("encoder_prefix", "max_tokens", "pooled_layers", "random_features", "seed", *_OF_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,10 @@ def compare(settings: Settings, served: ServedVersion) -> list[Contradiction]:
     if made is None:
         return []
     contradictions = [_encoder(settings, served, made)]
-    if made.choice.is_none:  # the other settings are about an encoder: there is none that they could contradict
-        return [each for each in contradictions if each is not None]
-    contradictions += [check(settings, served, made) for check in (_weights, _precision)]
-    for name in _COMPARED:
+    if not made.choice.is_none:
+        contradictions += [check(settings, served, made) for check in (_weights, _precision)]
+    # Most are about an encoder: where there is none they contradict nothing.
+    for name in _OF_WORDS if made.choice.is_none else _COMPARED:
         asked, there = getattr(settings, name), getattr(made.choice, name)
         planned = served.planned is not None and getattr(served.planned, name) == asked
         if name in settings.model_fields_set and asked != there and not planned:
@@ -123,7 +125,8 @@ def fast_answers_planned(settings: Settings, served: ServedVersion) -> list[Cont
 def wanted_choice(settings: Settings, made: EncoderChoice | None, encoder: str, prefix: str | None) -> EncoderChoice:
     """Returns what `pawl encoder set` asks for: the encoder, the settings that were given, else what serves (`made`).
 
-    A prefix belongs to its encoder, so another encoder starts without one.
+    A prefix belongs to its encoder, so another encoder starts without one. Raises `EncoderRejected` where neither head
+    would be left.
     """
     asked = replace(settings.encoder_choice, encoder=encoder)
     if made is not None:
@@ -131,7 +134,9 @@ def wanted_choice(settings: Settings, made: EncoderChoice | None, encoder: str, 
         kept -= {"precision"} if "compression" in settings.model_fields_set else set()
         kept -= {"encoder_prefix"} if encoder != made.encoder else set()
         asked = replace(asked, **{name: getattr(made, name) for name in kept})
-    return asked if prefix is None else replace(asked, encoder_prefix=prefix)
+    asked = asked if prefix is None else replace(asked, encoder_prefix=prefix)
+    lexical_for(asked)
+    return asked
 
 
 def _encoder(settings: Settings, served: ServedVersion, made: EncoderOrigin) -> Contradiction | None:

@@ -24,7 +24,7 @@ from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import NewSample, Sample, SampleState, Split, digest_text, split_of
 from pawl.domain.versions import HeadInfo, LedgerAction, LedgerChange, NewVersion, Version, VersionKind
 from tests.databases import open_database
-from tests.direct_solve import direct_weights
+from tests.direct_solve import direct_weights, features
 from tests.intents import labelled
 from tests.learners import Learner, new_learner, opened
 from tests.processes import LENIENT, Installer
@@ -158,11 +158,12 @@ async def test_what_judges_a_sample_is_the_head_fitted_without_it(install: Insta
     assert {*heavy, *golden} <= set(rows)
     for name in [*list(rows)[::25], *heavy, *golden]:
         rest = [sample for sample in learned if sample.id != name]
-        weights = direct_weights(model, rest, live.metrics["regularisation"]["default"]["semantic"])
-        phi = model.features.expand(model.embed([judges[name].text])).astype(np.float64)[0]
         counts = Counter(sample.label for sample in rest)
-        offsets = [-pawl.settings.prior_correction * np.log(counts[label]) for label in task.labels]
-        np.testing.assert_allclose(scores[rows[name]], phi @ weights + offsets, atol=1e-5)
+        expected = np.array([-pawl.settings.prior_correction * np.log(counts[label]) for label in task.labels])
+        for head, regularisation in live.metrics["regularisation"]["default"].items():
+            phi = features(model, [judges[name].text], head)[0]
+            expected += task.stacking.share(head) * (phi @ direct_weights(model, rest, regularisation, head=head))
+        np.testing.assert_allclose(scores[rows[name]], expected, atol=1e-5)
 
 
 async def test_a_real_worker_never_learns_golden_samples_and_judges_with_them(install: Installer) -> None:
@@ -229,9 +230,8 @@ async def _consolidate(learner: Learner, state: LearnerState, trained: tuple[str
         parent=state.version,
         encoder_folder=folder,
         encoder_digest=encoder_digest(folder),
-        heads=state.heads({}),
+        heads=state.heads({}, state.next_novelty({})),
         features=state.features,
-        novelty={task: one.novelty for task, one in state.next_novelty({}).items()},
         settings={},
         watermark=state.watermark,
         made_with=state.made_with,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pawl.domain.versions import HeadName, Version
+from pawl.ports import Floats
 from tests.direct_solve import direct_weights, relative_error
 from tests.learners import Learner, new_learner
 from tests.processes import Installation
@@ -49,17 +50,22 @@ async def live(learner: Learner) -> Version:
 
 
 async def assert_exact(lived: Lived, learner: Learner | None = None) -> None:
-    """The served head is the direct solve over what SQL says is learned."""
+    """The served heads are the direct solve over what SQL says is learned, stacked as the learner stacks them."""
     learner = learner or lived.learner
     version = await live(learner)
     model, learned = lived.pawl.offline(version.number), await learner.samples.learned("default")
-    expected = direct_weights(model, learned, version.metrics["regularisation"]["default"]["semantic"])
-    assert set(model.heads["default"].labels) >= {sample.label for sample in learned}
-    assert relative_error(model.heads["default"].semantic.weights, expected) < 1e-5
+    heads = model.heads["default"]
+    assert heads.lexical is not None
+    served: dict[HeadName, Floats] = {"semantic": heads.semantic.weights, "lexical": heads.lexical.weights}
+    for head, regularisation in version.metrics["regularisation"]["default"].items():
+        expected = direct_weights(model, learned, regularisation, head=head)
+        assert relative_error(served[head], expected) < 1e-5
+    assert set(heads.labels) >= {sample.label for sample in learned}
     state = learner.runner.state
     assert state is not None
     counts = await learner.samples.label_counts("default")
     task = state.tasks["default"]
+    assert heads.lexical.stacking == task.stacking
     assert {label: n for label, n in zip(task.labels, task.counts, strict=True) if n} == counts
 
 

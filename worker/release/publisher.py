@@ -8,7 +8,6 @@ and the apps' poll finds a row without a hint.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +16,11 @@ import structlog
 
 from pawl.classifier.encoders.spec import digest_of_files
 from pawl.classifier.features import RandomFeatures
-from pawl.classifier.head import LinearHead
-from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.encoders import MADE_WITH, EncoderOrigin
 from pawl.domain.errors import ArtefactCorrupt, ParentNotLive, VersionNotFound
 from pawl.domain.gate_reports import GateReport
-from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest, head_file, novelty_file
+from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, LedgerChange, NewVersion, Version, VersionKind
 from pawl.installed import installed_versions
@@ -41,16 +39,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All that goes into one candidate's folder and row; heads and novelty by task."""
+    """All that goes into one candidate's folder and row; heads by task."""
 
     kind: VersionKind
     trigger: str
     parent: int | None
     encoder_folder: Path
     encoder_digest: str
-    heads: Mapping[str, LinearHead]
+    heads: Mapping[str, ServedHeads]
     features: RandomFeatures
-    novelty: Mapping[str, Novelty]
     settings: Json
     watermark: int
     made_with: EncoderOrigin | None
@@ -166,17 +163,13 @@ class Publisher:
             return None
 
     def _write(self, number: int, draft: Draft) -> NewVersion:
-        heads = {task: head.to_bytes() for task, head in draft.heads.items()}
         files: dict[str, Path | bytes] = {
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
         files[FEATURES_FILE] = self._pack(draft.features)
-        files |= {novelty_file(task): draft.novelty[task].to_bytes() for task in heads}
-        files |= {head_file(task): content for task, content in heads.items()}
-        infos = {
-            task: HeadInfo(hashlib.sha256(heads[task]).hexdigest(), tuple(head.labels), head.temperature)
-            for task, head in draft.heads.items()
-        }
+        for task, heads in draft.heads.items():
+            files |= heads.files(task)
+        infos = {task: heads.info() for task, heads in draft.heads.items()}
         folder = self._publish(number, draft, infos, files)
         self._check_encoder(folder, draft)
         return NewVersion(

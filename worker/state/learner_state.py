@@ -13,7 +13,9 @@ from pawl.classifier.encoders.device import choose_device
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.lexical import LexicalFeatures
+from pawl.classifier.lexical_head import LexicalHead
 from pawl.classifier.novelty import Novelty
+from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.samples import Sample, Split
 from pawl.domain.versions import HeadName
@@ -26,6 +28,7 @@ from worker.model.novelty_reference import novelty_of
 from worker.model.proposal import Hyperparameters, Proposal
 from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
+from worker.model.words_alone import words_alone
 
 _NOVELTY_GROWTH = 1.2
 
@@ -155,17 +158,26 @@ class LearnerState:
             features["lexical"] = torch.from_numpy(self.lexical.expand(texts))
         return features
 
-    def heads(self, proposals: Mapping[str, Proposal]) -> dict[str, LinearHead]:
-        """Heads of the next version: the proposed ones where there are some, the present ones elsewhere."""
+    def heads(self, proposals: Mapping[str, Proposal], novelty: Mapping[str, TaskNovelty]) -> dict[str, ServedHeads]:
+        """Heads of the next version: the proposed ones where there are some, the present ones elsewhere.
+
+        `novelty` is that of `next_novelty`.
+        """
         heads = {}
         for task in dict.fromkeys((*self.tasks, *proposals)):
-            source = proposals.get(task) or self.tasks[task]
-            labels, stacked = tuple(source.labels), source.stacked
-            if labels:
-                # Without an encoder there is one semantic feature, the constant, and it says nothing.
-                weights = stacked.weights.get("semantic", stacked.offsets.new_zeros(1, len(labels)))
-                offsets = stacked.offsets.float().cpu().numpy()
-                heads[task] = LinearHead(labels, weights.float().cpu().numpy(), offsets, source.temperature)
+            proposal = proposals.get(task)
+            source = proposal or self.tasks[task]
+            if not source.labels:
+                continue
+            stacked = source.stacked
+            # Without an encoder there is one semantic feature, the constant, and it says nothing.
+            weights = stacked.weights.get("semantic", stacked.offsets.new_zeros(1, len(source.labels)))
+            semantic = LinearHead(source.labels, _served(weights), _served(stacked.offsets), source.temperature)
+            lexical = None
+            if self.lexical is not None:
+                alone = words_alone(self.model(task), proposal, self.settings.fast_loss, np.zeros(0, np.uint64))
+                lexical = LexicalHead(self.lexical.size, _served(stacked.weights["lexical"]), stacked.stacking, alone)
+            heads[task] = ServedHeads(semantic, novelty[task].novelty, lexical)
         return heads
 
     def next_novelty(self, proposals: Mapping[str, Proposal]) -> dict[str, TaskNovelty]:
@@ -181,3 +193,9 @@ class LearnerState:
                 present = TaskNovelty(novelty_of(model, self.features.widened, proposal), samples, chosen)
             novelty[task] = present
         return novelty
+
+
+def _served(tensor: torch.Tensor) -> Floats:
+    """Numbers as they are served, float32."""
+    numbers: Floats = tensor.float().cpu().numpy()
+    return numbers

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from pawl.classifier.classifier import load_classifier
+from pawl.classifier.lexical import LexicalFeatures
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.labels import LabelState
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
@@ -159,9 +160,11 @@ class Recovery:
         return frozenset(sample.text_digest for sample in await self._samples.get_many(sample_ids))
 
     async def _has_features(self, state: LearnerState, version: Version) -> bool:
-        """Whether a version's random features are the state's: the same encoder may have been given others."""
+        """Whether a version's features are the state's: the same encoder may have been given others."""
         manifest = await asyncio.to_thread(self._ports.artefacts.manifest, version.number)
-        return manifest.files.get(FEATURES_FILE) == state.features.digest
+        lexical = _lexical_features(version)
+        is_same = (lexical and lexical.size) == (state.lexical and state.lexical.size)
+        return is_same and manifest.files.get(FEATURES_FILE) == state.features.digest
 
     async def _empty(self, version: Version, encoder: Encoder | None) -> LearnerState:
         folder = await asyncio.to_thread(self._ports.artefacts.open, version.number)
@@ -179,6 +182,7 @@ class Recovery:
             encoder_watermark=int(version.metrics.get("encoder_watermark", 0)),
             made_with=EncoderOrigin.of(folder.manifest.settings),
             alike=frozenset(await self._samples.cut_conflicts(version.encoder_digest)),
+            lexical=_lexical_features(version),
         )
 
     async def _seat(self, state: LearnerState, evaluation: dict[str, list[str]]) -> None:
@@ -187,6 +191,12 @@ class Recovery:
             samples = await self._samples.get_many(ids)
             samples = [s for s in samples if s.label in state.tasks[task].labels]  # a label may be renamed just now
             await asyncio.to_thread(state.tasks[task].add_to_evaluation, await self._learned.features(state, samples))
+
+
+def _lexical_features(version: Version) -> LexicalFeatures | None:
+    """The lexical features of a version's heads, which all have the same."""
+    sizes = {info.lexical.size for info in version.heads.values() if info.lexical is not None}
+    return LexicalFeatures(sizes.pop()) if sizes else None
 
 
 def _net_moves(rows: Sequence[LedgerRow]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 import torch
 
-from pawl.classifier.encoders.home_encoder import features_for
+from pawl.classifier.encoders.home_encoder import features_for, lexical_for
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.domain.encoders import EncoderOrigin, EncoderRequest
 from pawl.domain.gate_reports import GateReport
@@ -84,7 +84,8 @@ class EncoderSwap:
         begun = time.perf_counter()
         new = await self._refitted(live, encoder, folder, result, cause)
         refit = time.perf_counter() - begun
-        written = await self._publisher.write(self._draft(live, new, result, cause, refit))
+        draft = await asyncio.to_thread(self._draft, live, new, result, cause, refit)
+        written = await self._publisher.write(draft)
         report = await self._judged(live, new, written, cause)
         change = LedgerChange(trained=result.trained)
         if not report.accepted:
@@ -109,6 +110,7 @@ class EncoderSwap:
             # Also what only the live encoder was trained on: both are judged on samples that neither has seen.
             trained=live.trained | await self._recovery.digests(result.trained),
             made_with=_made_with(live, result, cause, folder),
+            lexical=live.lexical if cause.request is None else lexical_for(cause.request.choice),
         )
         # A trained encoder has the live one's tokenizer and cuts texts where that does; a chosen one may cut elsewhere.
         if cause.request is None:
@@ -153,9 +155,8 @@ class EncoderSwap:
             parent=live.version,
             encoder_folder=new.encoder_folder,
             encoder_digest=new.encoder.digest,
-            heads=new.heads({}),
+            heads=new.heads({}, new.novelty),
             features=new.features,
-            novelty={task: ranked.novelty for task, ranked in new.novelty.items()},
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
             watermark=live.watermark,
             made_with=new.made_with,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from pawl.classifier.encoders.home_encoder import features_for
+from pawl.classifier.encoders.home_encoder import features_for, lexical_for
 from pawl.classifier.encoders.spec import encoder_digest
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.errors import ArtefactCorrupt, PlaceUnwell
@@ -104,7 +104,15 @@ class Rebuild:
             origin = None
         choice = origin.choice if origin is not None else self._settings.encoder_choice
         encoder = self._open_encoder(folder, digest)
-        return LearnerState(0, encoder, folder, features_for(folder, choice), self._settings, made_with=origin)
+        return LearnerState(
+            0,
+            encoder,
+            folder,
+            features_for(folder, choice),
+            self._settings,
+            made_with=origin,
+            lexical=lexical_for(choice),
+        )
 
     def _whole(self, folders: list[Path], wanted: str | None) -> tuple[Path, int, str] | None:
         """The first version's encoder that has the wanted digest, or the one its own manifest names; with its number.

@@ -229,7 +229,7 @@ class StepRunner:
     ) -> tuple[NewVersion, GateReport]:
         """Writes a candidate and judges it; nothing serves it yet."""
         begun = time.perf_counter()
-        written = await self._publisher.write(draft_of(state, step, novelty))
+        written = await self._publisher.write(await asyncio.to_thread(draft_of, state, step, novelty))
         wrote = time.perf_counter()
         evidence = {
             task: Evidence(

@@ -12,7 +12,9 @@ from pawl.classifier.encoders.export import export_encoder
 from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
+from pawl.classifier.lexical import LexicalFeatures
 from pawl.domain.encoders import EncoderChoice, EncoderOrigin
+from pawl.domain.errors import EncoderRejected
 from pawl.files import atomic_folder
 
 
@@ -21,6 +23,16 @@ def features_for(folder: Path, choice: EncoderChoice) -> RandomFeatures:
     spec = EncoderSpec.from_file(folder / SPEC_FILE)
     count = 0 if spec.is_none else choice.random_features
     return RandomFeatures.create(spec.hidden, count, choice.seed, spec.dimension)
+
+
+def lexical_for(choice: EncoderChoice) -> LexicalFeatures | None:
+    """The lexical features of a choice; None where it has none. Raises `EncoderRejected` where no features are left."""
+    if choice.lexical_size:
+        return LexicalFeatures(choice.lexical_size)
+    if choice.is_none:
+        problem = "without an encoder texts are known by their words alone: set PAWL_LEXICAL_SIZE to more than 0"
+        raise EncoderRejected(path=choice.encoder, problem=problem)
+    return None
 
 
 def export_into_home(choice: EncoderChoice, home: Path) -> tuple[Path, EncoderOrigin]:

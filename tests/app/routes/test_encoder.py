@@ -8,7 +8,7 @@ from pawl.domain.encoders import EncoderChoice, EncoderOrigin, EncoderRequestSta
 from tests.app.world import World, assert_problem
 from tests.polling import eventually
 
-ORIGIN = EncoderOrigin(EncoderChoice("some/encoder", None, None, 64, 1, "float32", 16, 0), "d" * 64, None)
+ORIGIN = EncoderOrigin(EncoderChoice("some/encoder", None, None, 64, 1, "float32", 16, 0, 256), "d" * 64, None)
 
 
 async def test_without_a_version_there_is_no_encoder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pawl.domain.encoders import EncoderChoice, EncoderRequestState
 from pawl.domain.errors import EncoderRequestNotFound
 from tests.pawl.contract.backends import OpenStores
 
-CHOICE = EncoderChoice("some/encoder", None, "query: ", 256, 3, "float32", 1280, 0)
+CHOICE = EncoderChoice("some/encoder", None, "query: ", 256, 3, "float32", 1280, 0, 4096)
 
 
 async def test_a_request_waits_until_it_is_settled(stores: OpenStores) -> None:

@@ -43,6 +43,7 @@ async def found(trained: Installation, **given: Any) -> dict[str, Contradiction]
         ("max_tokens", 31),
         ("pooled_layers", 5),
         ("random_features", 33),
+        ("lexical_size", 128),
         ("seed", 7),
         ("heldout_fraction", 0.4),
         ("encoder_sha256", "0" * 64),

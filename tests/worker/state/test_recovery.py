@@ -106,9 +106,15 @@ async def test_after_a_roll_back(lived: Lived, by: str) -> None:
     assert state.samples == len(learned)
     assert state.tasks["default"].temperature == first.heads["default"].temperature
     served = lived.pawl.offline(state.version)
-    expected = direct_weights(served, learned, first.metrics["regularisation"]["default"]["semantic"])
-    assert relative_error(served.heads["default"].semantic.weights, expected) < 1e-5
-    found = weights_by_label(state, "default")
-    for column, label in enumerate(served.heads["default"].labels):
-        if label in found:
-            assert relative_error(found[label], expected[:, column]) < 1e-5
+    heads = served.heads["default"]
+    assert heads.lexical is not None
+    assert heads.lexical.stacking == state.tasks["default"].stacking
+    for head, weights in {"semantic": heads.semantic.weights, "lexical": heads.lexical.weights}.items():
+        name: HeadName = "lexical" if head == "lexical" else "semantic"
+        regularisation = first.metrics["regularisation"]["default"][name]
+        expected = direct_weights(served, learned, regularisation, head=name)
+        assert relative_error(weights, expected) < 1e-5
+        found = weights_by_label(state, "default", name)
+        for column, label in enumerate(heads.labels):
+            if label in found:
+                assert relative_error(found[label], expected[:, column]) < 1e-5

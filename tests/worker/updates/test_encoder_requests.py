@@ -24,7 +24,7 @@ from worker.consolidation.replacement import embed_into
 from worker.state.first_encoder import first_state
 from worker.updates.encoder_requests import Requests
 
-CHOICE = EncoderChoice("some/encoder", None, None, 64, 1, "float32", 16, 0)
+CHOICE = EncoderChoice("some/encoder", None, None, 64, 1, "float32", 16, 0, 256)
 
 
 class Dying:

@@ -1,0 +1,28 @@
+"""When and how words answer alone in a task's next version."""
+
+from __future__ import annotations
+
+import torch
+
+from pawl.classifier.lexical_head import WordsAlone
+from pawl.classifier.tensors import Integers
+from worker.model.fast_answers import choose_threshold, fit_words, strangeness_quantiles
+from worker.model.proposal import Proposal
+from worker.model.task_model import TaskModel
+
+
+def words_alone(model: TaskModel, proposal: Proposal | None, loss: float | None, kept: Integers) -> WordsAlone:
+    """What the lexical head needs to answer without the semantic one, by the leave-one-out answers of both.
+
+    Args:
+        model: with a lexical head.
+        proposal: its next heads; None for the present ones.
+        loss: points of accuracy that answers by words may cost; None where there are to be none.
+        kept: `kept_number` of the texts that words never answer alone, sorted.
+    """
+    lexical, pair = model.leave_one_out(proposal, head="lexical"), model.leave_one_out(proposal)
+    targets = model.evaluation.targets if proposal is None else proposal.paired.targets
+    counts = torch.tensor(model.counts if proposal is None else proposal.counts, device=targets.device)
+    chosen = choose_threshold(lexical, pair, targets, loss)
+    temperature = fit_words(lexical, targets, counts[targets] > 1, chosen.threshold)
+    return WordsAlone(temperature, strangeness_quantiles(lexical), chosen.threshold, chosen.share, loss, kept)
