@@ -55,6 +55,14 @@ class SparseRows:
         dense[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
         return dense
 
+    def weighted_squares(self, weights: Floats) -> Floats:
+        """The sum of w_i x_i^2 of each row x, shape (n,), float32, for weights w of the columns, (width,)."""
+        sums = np.empty(len(self), dtype=np.float32)
+        for row, (start, end) in enumerate(pairwise(self.starts.tolist())):
+            values = self.values[start:end]
+            sums[row] = np.dot(values * values, weights.take(self.columns[start:end]))
+        return sums
+
     def scores(self, weights: Floats) -> Floats:
         """The product of the rows and `weights` (width, C), shape (n, C), float32."""
         scores = np.empty((len(self), weights.shape[1]), dtype=np.float32)
@@ -68,9 +76,10 @@ class LexicalFeatures:
     """Words, pairs of words, and one to four characters in a row, as a signed count sketch of norm 1.
 
     A text is normalised (NFKC, casefold, blanks folded, one blank at either end). Each gram is hashed to a column and a
-    sign, equal grams are counted, and the row is divided by its norm; a text without a character gives a row of zeros.
-    The inner product of two rows is, but for collisions with an expectation of 0, the cosine of their gram counts
-    (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask Learning").
+    sign (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask Learning"), and equal columns are added up.
+    Of each sum the square root is taken, with its sign (Perronnin et al. 2010): else blanks and the letter e, which are
+    in every text many times, would outweigh what tells texts apart. The row is divided by its norm; a text without a
+    character gives a row of zeros.
 
     A word is a run of letters, marks and digits. Chinese, Japanese and Thai are written without blanks: there a whole
     phrase is one word, and the characters say what there is to say.
@@ -140,17 +149,20 @@ class LexicalFeatures:
         np.not_equal(keys[1:], keys[:-1], out=changes[1:])
         firsts = changes.nonzero()[0]
         columns, counts = keys.take(firsts), np.add.reduceat(signs, firsts)
+        sizes = np.abs(counts)
+        totals: Integers | np.int64
         if owners is None:
             starts = np.array((0, len(columns)))
-            norms = np.sqrt(np.float64(np.dot(counts, counts)))
+            totals = sizes.sum()
         else:
             starts = columns.searchsorted(np.arange(len(texts) + 1) * self.size)
             columns &= self.size - 1
-            squares = np.zeros(len(counts) + 1, dtype=np.int64)
-            np.cumsum(counts * counts, out=squares[1:])
-            norms = np.repeat(np.sqrt(np.diff(squares.take(starts)).astype(np.float64)), np.diff(starts))
-        # Counts of grams that cancel each other out to the last one would leave a norm of 0.
-        return SparseRows(self.width, starts, columns, (counts / np.maximum(norms, 1.0)).astype(np.float32))
+            sums = np.zeros(len(sizes) + 1, dtype=np.int64)
+            sizes.cumsum(out=sums[1:])
+            totals = np.repeat(np.diff(sums.take(starts)), np.diff(starts))
+        # The squares of these add up to 1. (Where all grams of a text cancel each other out, the total is 0.)
+        values = np.sqrt(sizes / np.maximum(totals, 1))
+        return SparseRows(self.width, starts, columns, np.copysign(values, counts).astype(np.float32))
 
 
 def _normalised(text: str) -> str:

@@ -60,6 +60,12 @@ class GramMatrix:
         rows = self._rows[:, :size]
         return (rows * self._weights[:, None]).T @ rows
 
+    def diagonal(self) -> Tensor:
+        """A copy of its diagonal, (p,): sum of w phi_i^2."""
+        if self._matrix is not None:
+            return self._matrix.diagonal()
+        return self._weights @ self._rows.square()
+
     def system(self, regularisation: float) -> RidgeSystem:
         """A = Gram + lambda I, factored; O(p^3), or O(K^2 p) of K rows."""
         if self._matrix is None:

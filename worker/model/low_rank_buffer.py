@@ -93,6 +93,12 @@ class LowRankBuffer:
         begun = self._identity(size) if self._whole is None else self._whole[:size, :size]
         return torch.addmm(begun, left[:, :size].T, right[:, :size])
 
+    def diagonal(self) -> Tensor:
+        """A copy of its diagonal, (p,)."""
+        left, right = self._waiting()
+        begun = left.new_full((self.size,), self._scale) if self._whole is None else self._whole.diagonal()
+        return begun + (left * right).sum(0)
+
     def copy(self) -> LowRankBuffer:
         """An independent copy."""
         if self._whole is None:

@@ -207,6 +207,13 @@ class RidgeHead:
         features = change.features[:, :size].to(corner)
         return corner + (features * change.weights.to(corner)[:, None]).T @ features
 
+    def diagonal(self, change: RowChange | None = None) -> Tensor:
+        """The diagonal of the Gram matrix, (p,) float64; with a change, as it will be after it."""
+        diagonal = self._gram.diagonal()
+        return (
+            diagonal if change is None else diagonal + change.weights.to(diagonal) @ change.features.to(diagonal) ** 2
+        )
+
     def fold(self, columns: Tensor) -> None:
         """Adds columns together or lets them go: B M and W M for `columns` M (C, C') of zeros and ones.
 

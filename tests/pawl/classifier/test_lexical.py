@@ -43,7 +43,8 @@ def _row(text: str, size: int) -> Floats:
         key = ((gram ^ gram >> 32) * 0xBF58476D1CE4E5B9 & _MASK) >> (64 - size.bit_length())
         counts[key >> 1] += 1 - 2 * (key & 1)
     row = np.array([counts[column] for column in range(size)], dtype=np.float64)
-    return (row / np.linalg.norm(row)).astype(np.float32)
+    values: Floats = np.copysign(np.sqrt(np.abs(row) / np.abs(row).sum()), row).astype(np.float32)
+    return values
 
 
 @pytest.mark.parametrize("size", [64, 4096, 65536])
@@ -84,30 +85,30 @@ def test_the_hash_is_the_same_for_ever() -> None:
     np.testing.assert_allclose(
         rows.values,
         [
-            -0.2182179,
-            0.2182179,
-            -0.2182179,
-            -0.2182179,
-            0.2182179,
-            0.2182179,
-            0.2182179,
-            -0.2182179,
-            -0.2182179,
-            -0.2182179,
-            0.2182179,
-            0.2182179,
-            -0.2182179,
-            -0.2182179,
-            -0.2182179,
-            -0.2182179,
-            -0.4364358,
-            -0.2182179,
-            0.3333333,
-            0.3333333,
-            -0.3333333,
-            0.3333333,
-            -0.3333333,
-            -0.6666667,
+            -0.2294157,
+            0.2294157,
+            -0.2294157,
+            -0.2294157,
+            0.2294157,
+            0.2294157,
+            0.2294157,
+            -0.2294157,
+            -0.2294157,
+            -0.2294157,
+            0.2294157,
+            0.2294157,
+            -0.2294157,
+            -0.2294157,
+            -0.2294157,
+            -0.2294157,
+            -0.3244428,
+            -0.2294157,
+            0.3779645,
+            0.3779645,
+            -0.3779645,
+            0.3779645,
+            -0.3779645,
+            -0.5345225,
         ],
         atol=1e-7,
     )
@@ -137,6 +138,7 @@ def test_scores_are_the_product_of_the_rows(text: str, other: str) -> None:
     weights = np.random.default_rng(len(text)).standard_normal((FEATURES.width, 3), dtype=np.float32)
     rows = FEATURES.sparse([text, other])
     np.testing.assert_allclose(rows.scores(weights), rows.dense() @ weights, atol=1e-5)
+    np.testing.assert_allclose(rows.weighted_squares(weights[:, 0]), rows.dense() ** 2 @ weights[:, 0], atol=1e-5)
 
 
 @given(text=st.text(max_size=30))

@@ -51,6 +51,8 @@ def test_few_rows_and_many_agree_in_everything(data: st.DataObject) -> None:
         (few.weights, many.weights),
         (few.leverages(change.features), many.leverages(change.features)),
         (few.corner(7, part(change, [0, 1])), many.corner(7, part(change, [0, 1]))),
+        (few.diagonal(part(change, [2])), many.diagonal(part(change, [2]))),
+        (few.diagonal(), few.gram.diagonal()),
         (few.gram, many.gram),
         (few.inverse, many.inverse),
         (few.gain(change.features).system, many.gain(change.features).system),

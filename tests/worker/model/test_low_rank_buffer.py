@@ -29,6 +29,7 @@ def test_it_is_what_was_added_at_every_moment(widths: list[int], seed: int, sett
             torch.testing.assert_close(delayed.settle(), right)
         torch.testing.assert_close(delayed.after(rows), rows @ right)
         torch.testing.assert_close(delayed.corner(4), right[:4, :4])
+        torch.testing.assert_close(delayed.diagonal(), right.diagonal())
     torch.testing.assert_close(delayed.copy().settle(), right)
     torch.testing.assert_close(delayed.settle(), right)
 
