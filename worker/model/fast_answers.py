@@ -29,34 +29,24 @@ ENOUGH = 1000
 
 @dataclass(frozen=True, slots=True)
 class FastAnswers:
-    """From which margin on words answer alone, and which share of the evaluation items that is.
+    """From which margin on words answer alone, and which share of the evaluation items that is."""
 
-    Where `threshold` is None no text is answered by words, and `reason` is a sentence that says why.
-    """
-
-    threshold: float | None
-    share: float | None
-    reason: str | None = None
-
-    @classmethod
-    def none(cls, reason: str) -> FastAnswers:
-        """No answers by words."""
-        return cls(None, None, reason)
+    threshold: float
+    share: float
 
 
-def choose_threshold(lexical: Tensor, pair: Tensor, targets: Tensor, loss: float | None) -> FastAnswers:
-    """The smallest margin from which on words lose at most `loss` points of accuracy against the pair.
+def choose_threshold(lexical: Tensor, pair: Tensor, targets: Tensor, loss: float) -> FastAnswers | None:
+    """The smallest margin from which on words lose at most `loss` points of accuracy against the pair; None where there
+    is none.
 
     Args:
         lexical: leave-one-out scores of the lexical head, offsets included, (m, C).
         pair: those of both heads, (m, C).
         targets: column of each item's label, (m,).
-        loss: points of accuracy (of 100) that may be lost; None where fast answers are off.
+        loss: points of accuracy (of 100) that may be lost.
     """
-    if loss is None:
-        return FastAnswers.none("fast answers are off (PAWL_FAST_ANSWERS_LOSS)")
     if not len(targets) or lexical.shape[1] < 2:
-        return FastAnswers.none("there is nothing yet to measure words on")
+        return None
     # Stable, so that items of equal margin keep their order, and the outcome is the same on every machine.
     margins, order = margins_of(lexical).sort(descending=True, stable=True)
     lost = (pair.argmax(1) == targets).int() - (lexical.argmax(1) == targets).int()
@@ -68,7 +58,7 @@ def choose_threshold(lexical: Tensor, pair: Tensor, targets: Tensor, loss: float
     most = int(counts[-1]) * min(len(targets), ENOUGH) // ENOUGH if len(counts) else 0
     counts = counts[counts <= most]
     if not len(counts):
-        return FastAnswers.none(f"words alone are not as good as both on any share of {len(targets)} evaluation items")
+        return None
     answered = int(counts[-1])
     return FastAnswers(float(margins[answered - 1]), answered / len(targets))
 

@@ -23,6 +23,7 @@ def words_alone(model: TaskModel, proposal: Proposal | None, loss: float | None,
     lexical, pair = model.leave_one_out(proposal, head="lexical"), model.leave_one_out(proposal)
     targets = model.evaluation.targets if proposal is None else proposal.paired.targets
     counts = torch.tensor(model.counts if proposal is None else proposal.counts, device=targets.device)
-    chosen = choose_threshold(lexical, pair, targets, loss)
-    temperature = fit_words(lexical, targets, counts[targets] > 1, chosen.threshold)
-    return WordsAlone(temperature, strangeness_quantiles(lexical), chosen.threshold, chosen.share, loss, kept)
+    chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
+    threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)
+    temperature = fit_words(lexical, targets, counts[targets] > 1, threshold)
+    return WordsAlone(temperature, strangeness_quantiles(lexical), threshold, share, loss, kept)

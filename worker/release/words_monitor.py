@@ -48,10 +48,10 @@ class Promise:
         """Of a model as it is; None where words answer nothing."""
         lexical, pair = model.leave_one_out(head="lexical"), model.leave_one_out()
         targets = model.evaluation.targets
-        threshold = choose_threshold(lexical, pair, targets, loss).threshold
-        if threshold is None:
+        chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
+        if chosen is None:
             return None
-        answered = margins_of(lexical) >= threshold
+        answered = margins_of(lexical) >= chosen.threshold
         words, both = lexical.argmax(1) == targets, pair.argmax(1) == targets
         lost, gained = int((answered & both & ~words).sum()), int((answered & words & ~both).sum())
         return cls(

@@ -29,6 +29,7 @@ from worker.model.proposal import Hyperparameters, Proposal
 from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
 from worker.model.words_alone import words_alone
+from worker.state.words_rules import WordsRules
 
 _NOVELTY_GROWTH = 1.2
 
@@ -65,6 +66,7 @@ class LearnerState:
         novelty: of each task.
         alike: ids of samples that read the same as others with another label (`worker/screening/truncation.py`).
         lexical: what makes lexical features of texts; None where tasks have no lexical head.
+        words: by task, what words must not answer alone.
         generation: a new number whenever something but an update of the heads made the state: another learner's
             version, a roll-back, changed labels, another encoder. What was remembered of an older one is void.
     """
@@ -83,6 +85,7 @@ class LearnerState:
     novelty: Mapping[str, TaskNovelty] = field(default_factory=dict)
     alike: frozenset[str] = frozenset()
     lexical: LexicalFeatures | None = None
+    words: Mapping[str, WordsRules] = field(default_factory=dict)
     generation: int = 0
 
     @property
@@ -175,7 +178,9 @@ class LearnerState:
             semantic = LinearHead(source.labels, _served(weights), _served(stacked.offsets), source.temperature)
             lexical = None
             if self.lexical is not None:
-                alone = words_alone(self.model(task), proposal, self.settings.fast_loss, np.zeros(0, np.uint64))
+                rules = self.words.get(task, WordsRules())
+                loss = self.settings.fast_loss if rules.obstacle(source.samples) is None else None
+                alone = words_alone(self.model(task), proposal, loss, rules.kept.served)
                 lexical = LexicalHead(self.lexical.size, _served(stacked.weights["lexical"]), stacked.stacking, alone)
             heads[task] = ServedHeads(semantic, novelty[task].novelty, lexical)
         return heads

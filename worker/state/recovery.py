@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.snapshots import Snapshots
+from worker.state.words_rules import FAILED_AT, KEPT_LIMIT, KeptTexts, WordsRules
 
 _TOO_MANY = 5000
 """Ledger rows beyond which the heads are made anew instead of followed row by row."""
@@ -61,7 +62,7 @@ class Recovery:
             await self._seat(restored, snapshot.evaluation)
             followed = await self.follow(restored, version)
             if followed is not None:
-                await self.refresh_golden(followed)
+                followed = await self.refresh_golden(followed)
                 log.info("recovered", version=version.number, snapshot=snapshot.version, samples=followed.samples)
                 return followed
         state = await self.rebuild(state, version)
@@ -99,7 +100,7 @@ class Recovery:
             proposal = await asyncio.to_thread(model.propose, change, bulk=len(of_task) > RANK_UPDATE_LIMIT)
             await asyncio.to_thread(model.apply, proposal)
             tasks[task] = model
-        state = replace(state, tasks=tasks, version=version.number, watermark=version.watermark)
+        state = await self._at(state, version, tasks)
         for task, model in tasks.items():
             await asyncio.to_thread(_retune, task, model, version)
         return state
@@ -130,15 +131,24 @@ class Recovery:
             await asyncio.to_thread(model.refit)
             # After the refit: the scores and leverages of the set are those of the head.
             await asyncio.to_thread(model.add_to_evaluation, evaluating)
-        state = replace(state, tasks=tasks, version=version.number, watermark=version.watermark)
-        await self.refresh_golden(state)
-        return state
+        return await self.refresh_golden(await self._at(state, version, tasks))
 
-    async def refresh_golden(self, state: LearnerState) -> None:
+    async def _at(self, state: LearnerState, version: Version, tasks: Mapping[str, TaskModel]) -> LearnerState:
+        """The state with the models that it has at a version, and with what words must not answer alone there."""
+        failed: Mapping[str, int] = version.metrics.get(FAILED_AT, {})
+        words = {}
+        for task in tasks:
+            digests = await self._samples.kept_digests(task, KEPT_LIMIT + 1)
+            words[task] = WordsRules(KeptTexts().with_digests(digests), failed.get(task))
+        return replace(state, tasks=tasks, words=words, version=version.number, watermark=version.watermark)
+
+    async def refresh_golden(self, state: LearnerState) -> LearnerState:
         """Puts golden samples into the evaluation sets, and takes out those that are no more golden or pinned so.
 
-        A text that the encoder was trained on evaluates nothing, golden or not.
+        A text that the encoder was trained on evaluates nothing, golden or not. In the state that it returns words
+        never answer a golden text alone.
         """
+        words = dict(state.words)
         for task, model in state.tasks.items():
             golden = await self._samples.golden(task, self._settings.gate_items)
             present = {(sample.id, sample.pinned) for sample in golden}
@@ -150,6 +160,10 @@ class Recovery:
             missing = [sample for sample in missing if sample.text_digest not in state.trained]
             if missing:
                 await asyncio.to_thread(model.add_to_evaluation, await self._learned.features(state, missing))
+            if golden:
+                rules = words.get(task, WordsRules())
+                words[task] = replace(rules, kept=rules.kept.with_digests(sample.text_digest for sample in golden))
+        return replace(state, words=words)
 
     async def trained_on(self, encoder_digest: str, up_to: int) -> frozenset[str]:
         """Digests of the texts that the encoder's lineage was trained on; under any id or task they judge nothing."""

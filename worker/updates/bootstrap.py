@@ -98,7 +98,7 @@ class Bootstrap:
         }
         # Before the last proposals: it changes the evaluation sets, and `apply` refuses what was proposed before a
         # change.
-        await self._recovery.refresh_golden(state)
+        state = await self._recovery.refresh_golden(state)
         proposals = {}
         for task, paired in fitted.items():
             proposal = state.tasks[task].propose_settings()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.gate_reports import GateReport
 from pawl.json_values import Json
 from worker.release.publisher import Draft
 from worker.state.chosen import chosen_metrics
 from worker.state.learner_state import LearnerState, TaskNovelty
+from worker.state.words_rules import FAILED_AT, WordsRules, rules_after
 from worker.updates.step import Step
 
 
 def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]) -> Draft:
     """The candidate that a step makes of the live version."""
+    state = replace(state, words=words_after(state, step))
+    heads = step.staying(state.heads(step.proposals, novelty))
     of_task = {task: model.hyperparameters for task, model in state.tasks.items()}
     of_task |= {task: proposal.hyperparameters for task, proposal in step.proposals.items()}
     chosen = chosen_metrics(of_task)
@@ -23,7 +28,7 @@ def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]
         parent=state.version or None,
         encoder_folder=state.encoder_folder,
         encoder_digest=state.encoder.digest,
-        heads=step.staying(state.heads(step.proposals, novelty)),
+        heads=heads,
         features=state.features,
         settings=chosen | state.settings.model_dump(include={"young_class_size", "prior_correction"}),
         made_with=state.made_with,
@@ -31,9 +36,36 @@ def draft_of(state: LearnerState, step: Step, novelty: Mapping[str, TaskNovelty]
         samples_new=len(step.adds),
         metrics=chosen
         | {"encoder_watermark": state.encoder_watermark}
+        | words_metrics(state, heads)
         | ({"label_change": step.label.id} if step.label else {}),
         reason=step.label.reason if step.label else step.reason,
     )
+
+
+def words_after(state: LearnerState, step: Step) -> dict[str, WordsRules]:
+    """What words must not answer alone after a step. Texts of samples that it only holds stay among them."""
+    leaving = {task: [example.order for example in change.removes] for task, change in step.changes.items()}
+    return dict(step.staying(rules_after(state.words, step.adds, leaving)))
+
+
+def words_metrics(state: LearnerState, heads: Mapping[str, ServedHeads]) -> Json:
+    """By task how many texts words are to answer alone, or why none; and where the words monitor spoke against them."""
+    report: Json = {}
+    for task, served in heads.items():
+        alone = served.lexical.alone if served.lexical is not None else None
+        if alone is None:
+            continue
+        reason = None
+        if state.settings.fast_loss is None:
+            reason = "PAWL_FAST_ANSWERS_LOSS is off"
+        elif alone.loss is None:
+            reason = state.words.get(task, WordsRules()).obstacle(0)
+        elif alone.threshold is None:
+            reason = "on no share of the evaluation set are words alone as good as both heads"
+        of_task: Json = {"share": alone.share or 0.0, "kept": len(alone.kept)}
+        report[task] = of_task if reason is None else of_task | {"reason": reason}
+    failed = {task: rules.failed_at for task, rules in state.words.items() if rules.failed_at is not None}
+    return {"fast_answers": report} | ({FAILED_AT: failed} if failed else {})
 
 
 def repeated_metrics(report: GateReport) -> Json:

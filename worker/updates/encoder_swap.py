@@ -30,6 +30,7 @@ from worker.state.learned_samples import embeddings_of
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
+from worker.updates.draft import words_metrics
 from worker.updates.step_runner import StepRunner
 
 _TIMED_TEXTS = 64
@@ -148,14 +149,14 @@ class EncoderSwap:
     ) -> Draft:
         chosen = chosen_metrics({task: model.hyperparameters for task, model in new.tasks.items()})
         training = {*ConsolidationSettings.model_fields}
-        request = cause.request
+        request, heads = cause.request, new.heads({}, new.novelty)
         return Draft(
             kind=cause.kind,
             trigger=cause.trigger,
             parent=live.version,
             encoder_folder=new.encoder_folder,
             encoder_digest=new.encoder.digest,
-            heads=new.heads({}, new.novelty),
+            heads=heads,
             features=new.features,
             settings=chosen | self._settings.model_dump(include=training | {"young_class_size", "prior_correction"}),
             watermark=live.watermark,
@@ -165,6 +166,7 @@ class EncoderSwap:
             samples_replayed=result.samples_replayed,
             metrics=chosen
             | {"encoder_watermark": result.watermark}
+            | words_metrics(new, heads)
             | {cause.work: result.metrics, "refit_s": round(refit_seconds, 2)}
             | ({} if request is None else {"encoder_request": request.id}),
         )

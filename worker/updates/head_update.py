@@ -16,10 +16,12 @@ from pawl.domain.errors import ArtefactCorrupt, ArtefactsGone
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import Sample
+from pawl.domain.versions import VersionKind
 from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
 from worker.release.publisher import Publisher
 from worker.release.rollback_monitor import RollbackMonitor
+from worker.release.words_monitor import WordsMonitor
 from worker.screening.conflict_resolution import Resolution, resolve_conflicts
 from worker.screening.observations import NoiseVerdict
 from worker.screening.screener import Screener
@@ -33,6 +35,7 @@ from worker.updates.step import Step, harm, of_task
 from worker.updates.step_runner import StepRunner
 
 Features = Mapping[str, LabelledFeatures]
+WORDS_FAILED_EVENT = "words_failed"
 log = structlog.get_logger(__name__)
 
 
@@ -54,6 +57,8 @@ class HeadUpdate:
         self._settings = settings
         self._screener = Screener(ports.samples, settings)
         self._monitor = RollbackMonitor(settings)
+        self._words_monitor = WordsMonitor(settings)
+        self._events = ports.ledger
         self._batches = BatchBuilder(ports, learned)
 
     @property
@@ -85,6 +90,7 @@ class HeadUpdate:
         around = [*batch.samples, *rivals]
         verdict = await self._screener.screen(self._runner.live, resolution, around, features)
         adds = [sample for sample in resolution.adds if sample.id not in verdict.holds]
+        await self._watch_words(adds, features)
         if await self._watch(adds, features) or await self._pull(verdict.pulls):
             # The head that had nothing against these labels does not serve any more: they are screened by the new one.
             # `alone`: these are read already, as a whole; the heads they are measured with are other ones now.
@@ -120,6 +126,21 @@ class HeadUpdate:
             return False
         await self._runner.catch_up()
         return True
+
+    async def _watch_words(self, arriving: Sequence[Sample], features: Features) -> None:
+        """Compares answers by words with those of both heads; where they are worse than promised they are silenced."""
+        reasons = await self._words_monitor.observe(self._runner.live, arriving, features)
+        if not reasons:
+            return
+        log.warning(WORDS_FAILED_EVENT, reasons=reasons)
+        self._runner.mark_words_failed(reasons)
+        state, reason = self._runner.live, "; ".join(f"{task}: {why}" for task, why in reasons.items())
+        proposals = {task: await asyncio.to_thread(state.tasks[task].propose_settings) for task in reasons}
+        # Forced: the heads are what they were, and nothing the gate could find is a reason to let words go on.
+        step = Step(VersionKind.HEAD, "words", proposals, forced=reason, reason=reason)
+        version, _ = await self._runner.run(state, step)
+        number = version.number if version is not None else None
+        await self._events.append_event(WORDS_FAILED_EVENT, {"tasks": reasons, "version": number})
 
     async def _pull(self, pulls: Mapping[str, Hold]) -> bool:
         """Takes learned samples out of the heads, into quarantine; false where there are none or the gate refuses."""

@@ -26,7 +26,8 @@ from worker.state.learned_samples import RANK_UPDATE_LIMIT, LearnedSamples
 from worker.state.learner_state import LearnerState, TaskNovelty
 from worker.state.recovery import Recovery
 from worker.state.snapshots import Snapshot, pack
-from worker.updates.draft import draft_of, repeated_metrics
+from worker.state.words_rules import rules_failed
+from worker.updates.draft import draft_of, repeated_metrics, words_after
 from worker.updates.dry_run import dry_step
 from worker.updates.step import Step, harm, of_task
 
@@ -194,7 +195,7 @@ class StepRunner:
     async def refresh_golden(self) -> None:
         """Puts golden samples that came since the start into the evaluation sets."""
         if self._state is not None:
-            await self._recovery.refresh_golden(self._state)
+            self._state = await self._recovery.refresh_golden(self._state)
 
     def mark_alike(self, sample_ids: Collection[str]) -> None:
         """Notes samples that read the same as others with another label: they evaluate nothing.
@@ -213,6 +214,11 @@ class StepRunner:
         """Notes that lambda of a task was looked for, so that it is not at every quiet moment."""
         model = self.live.tasks[task]
         model.apply(model.propose_settings(replace(model.hyperparameters, samples=model.samples)))
+
+    def mark_words_failed(self, tasks: Collection[str]) -> None:
+        """Notes that answers by words were worse than promised: from the next version on they answer nothing alone."""
+        samples = {task: self.live.tasks[task].samples for task in tasks}
+        self._state = replace(self.live, words=rules_failed(self.live.words, samples))
 
     def mark_consolidated(self, watermark: int) -> None:
         """Notes up to which sample a consolidation has looked: it is not tried again for the same ones."""
@@ -270,6 +276,7 @@ class StepRunner:
             encoder_folder=self._publisher.encoder_folder(version.number),  # the parent's may be retired soon
             tasks=step.staying(tasks),
             novelty=step.staying(novelty),
+            words=words_after(state, step),
             unsaved=state.unsaved + step.moved + (self._settings.snapshot_every if step.needs_snapshot else 0),
         )
         if state is self._state and step.label is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pawl.domain.samples import Origin, digest_text
 from tests.pawl.contract.backends import OpenStores
-from worker.state.kept_texts import is_kept
+from worker.state.words_rules import is_kept
 
 
 async def test_golden_pinned_and_corrected_texts_are_kept_and_no_others(stores: OpenStores) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pawl.classifier.lexical_head import kept_number
 from pawl.domain.samples import Origin, Sample, SampleState, Split, digest_text
-from worker.state import kept_texts
-from worker.state.kept_texts import KeptTexts
+from worker.state import words_rules
+from worker.state.words_rules import KeptTexts
 
 
 def sample_of(text: str, **options: Any) -> Sample:
@@ -54,7 +54,7 @@ def test_who_said_it_decides(options: dict[str, Any], *, is_in: bool) -> None:
 
 
 def test_beyond_the_limit_there_are_too_many_whatever_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_texts, "KEPT_LIMIT", 2)
+    monkeypatch.setattr(words_rules, "KEPT_LIMIT", 2)
     kept = KeptTexts().after([sample_of(text) for text in "abc"], [])
     assert kept.too_many
     assert kept.after([], [digest_text(text) for text in "abc"]).too_many
