@@ -72,7 +72,7 @@ def shape(value: Any) -> Any:
 
 def test_blocks_do_what_the_readme_shows(up: Up) -> None:
     """In the order of the page: the correction in the middle changes the answer after it."""
-    assert [block.language for block in BLOCKS] == ["bash"] * 4 + ["python"] * 2
+    assert [block.language for block in BLOCKS] == ["bash"] * 5 + ["python"] * 2
     for block in BLOCKS:
         body = block.body.replace("http://localhost:8000", up.url).replace("localhost:8000", up.url)
         body = body.replace("~/.pawl", str(up.home))

@@ -68,6 +68,7 @@ def test_it_holds_all_that_is_needed(wheel: Path) -> None:
     }
     assert {
         "app/demo/support.csv",
+        "app/demo/support_zh.csv",
         "app/py.typed",
         "worker/py.typed",
         "pawl/py.typed",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.commands.home.stores import HomeStores
+from app.demo import SOURCE
 from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
@@ -86,7 +87,7 @@ def _of_settings(settings: Settings) -> TextReader:
         tokenizer = None if source.is_none else _tokenizer(source.folder, spec)
     except EncoderRejected:
         pass  # the learner tells it; what letters the texts have can be told without
-    return TextReader(settings.encoder, tokenizer, words=True)
+    return TextReader(settings.encoder, tokenizer, words=settings.lexical_size > 0)
 
 
 def _tokenizer(folder: Path, spec: EncoderSpec | None) -> TextTokenizer | None:
@@ -137,10 +138,12 @@ def _beyond_words(reader: TextReader, rows: Sequence[Labelled]) -> list[str]:
 
 
 async def look_at_store(settings: Settings, stores: HomeStores) -> Measured | None:
-    """Measures the oldest learned texts of each task. Returns None where there is no version."""
+    """Measures the oldest learned texts of each task, but the demo's. Returns None where there is no version."""
     if await stores.ledger.live() is None:
         return None
     reader, rows = await reader_of_home(settings, stores), []
     for task in await stores.samples.tasks():
-        rows += [(task, sample.text, sample.label) for sample in await stores.samples.learned(task, 0, _LOOKED_AT)]
+        learned = await stores.samples.learned(task, 0, _LOOKED_AT)
+        # The demo shows a language that the default encoder does not read; that is no advice for the data of others.
+        rows += [(task, sample.text, sample.label) for sample in learned if sample.source != SOURCE]
     return await asyncio.to_thread(measure, reader, rows)

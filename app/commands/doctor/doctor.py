@@ -186,7 +186,7 @@ async def _texts(settings: Settings, stores: HomeStores) -> Finding:
     """Checks whether the texts that were learned can be read, and by which encoder."""
     seen = await look_at_store(settings, stores)
     if seen is None or not seen.scripts.texts:
-        return ok("texts", "none was learned yet")
+        return ok("texts", "none but the demo's was learned yet")
     shown = ", ".join(f"{share:.0%} {script}" for script, share in seen.scripts.shares.items())
     detail = f"{seen.scripts.texts} learned texts: {shown}"
     if seen.totals is not None:

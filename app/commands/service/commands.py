@@ -31,7 +31,8 @@ def up(
 ) -> None:
     """Start everything: database, Redis, HTTP service and learner. Ctrl-C stops it.
 
-    An empty home learns a demo model first (support intents, headline topics and sentiments) unless --no-demo.
+    An empty home learns a demo model first (support intents in English and Chinese, headline topics and sentiments)
+    unless --no-demo.
     """
     from app.commands.service.up import up as run
 

@@ -23,8 +23,8 @@ from app.commands.console.terminal import CommandFailed, notes, print_line
 from app.commands.encoder.encoder import check_settings
 from app.commands.home.learner import check_encoder, live_learner, require_worker
 from app.commands.home.stores import HomeStores, announce, make_home, open_stores
+from app.commands.service.demo import readable_demo
 from app.commands.service.process_group import Group, group
-from app.demo import demo_samples
 from app.local.redis_server import GET_REDIS, SQL_ALONE, find_redis_server, redis_answers, redis_command
 from app.local.supervisor import Supervisor
 from pawl.domain.errors import StoreUnavailable
@@ -202,7 +202,7 @@ class _Run:
         """Queues the demo samples, all or none, where nothing was ever stored."""
         if not self._demo or await stores.has_samples():
             return
-        receipts = await stores.samples.accept(demo_samples())
+        receipts = await stores.samples.accept(await readable_demo(self._settings, stores))
         await announce(self._settings, [receipt.id for receipt in receipts])
 
     async def _wait_until_ready(self, stores: HomeStores) -> int | None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pawl.classifier.encoders.export import export_encoder
 from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.features import RandomFeatures
@@ -65,6 +64,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _export(choice: EncoderChoice, folder: Path) -> None:
     # Asked with the lock in hand: whoever waited for it finds the folder there.
     if not folder.is_dir():
+        # Not above: the app asks what a choice means, and has no need of what exports one.
+        from pawl.classifier.encoders.export import export_encoder
+
         with atomic_folder(folder) as unfinished:
             export_encoder(
                 choice.encoder,

@@ -20,7 +20,12 @@ def test_own_data_comes_in_beside_the_demo_and_the_demo_goes(tmp_path: Path, sho
     with Up(env) as up:
         up.ready()
         listed = {one["name"]: one for one in pawl_json(env, "tasks", "list")["items"]}
-        assert {name: one["labels"] for name, one in listed.items()} == {"default": 10, "sentiment": 3, "topic": 4}
+        assert {name: one["labels"] for name, one in listed.items()} == {
+            "default": 10,
+            "sentiment": 3,
+            "support_zh": 6,
+            "topic": 4,
+        }
         refused = pawl(env, "import", str(mood), "--task", "modo")
         assert refused.returncode == 1
         assert "no task 'modo'" in refused.stderr

@@ -27,12 +27,13 @@ def up(short_folder: Path, tiny_encoder: Path) -> Iterator[Up]:
         yield running
 
 
-def test_a_demo_model_answers_in_three_tasks(up: Up) -> None:
+def test_a_demo_model_answers_in_four_tasks(up: Up) -> None:
     model = pawl_json(up.env, "status")["model"]
     assert {task: len(labels) for task, labels in model["tasks"].items()} == {
         "default": 10,
         "topic": 4,
         "sentiment": 3,
+        "support_zh": 6,
     }
     assert model["queue"]["length"] == 0
     assert model["learner"]["alive"]
