@@ -84,7 +84,9 @@ class Classifier:
         return self._heads(task).is_fast
 
     def words(self, texts: Sequence[str], task: str = DEFAULT_TASK) -> Floats | None:
-        """Returns the lexical head's scores of texts in NFC, shape (n, C); None where the task has no such head.
+        """Returns what the lexical head has to say of texts in NFC, a row each; None where the task has no such head.
+
+        A row is opaque: for `fast_answers` and `answer`.
 
         Raises `UnknownTask`.
         """
@@ -97,7 +99,7 @@ class Classifier:
 
         Args:
             texts: In NFC, n of them.
-            words: Their rows of `words`, shape (n, C).
+            words: Their rows of `words`.
             task: Raises `UnknownTask`.
             top_k: As in `answer`.
         """
@@ -112,7 +114,7 @@ class Classifier:
             z: Embeddings.
             task: Raises `UnknownTask`.
             top_k: At least one label is told, and at most all.
-            words: What `words` gave for the texts, shape (n, C); `ValueError` where it is missing.
+            words: What `words` gave for the texts; `ValueError` where it is missing.
         """
         heads = self._heads(task)
         return heads.answer(self.features.expand(z), words, top_k) if len(z) else []

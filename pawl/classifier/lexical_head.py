@@ -11,7 +11,7 @@ import numpy as np
 from pawl.classifier.calibration import softmax
 from pawl.classifier.head import merged_columns
 from pawl.classifier.lexical import LexicalFeatures
-from pawl.classifier.novelty import QUANTILES, rank_among
+from pawl.classifier.novelty import LexicalNovelty
 from pawl.classifier.stacking import Stacking
 from pawl.classifier.tensors import Integers, read_tensors, tensor_bytes
 from pawl.domain.errors import ArtefactCorrupt
@@ -30,18 +30,18 @@ class WordsAlone:
     """What the lexical head needs to answer without the semantic one.
 
     temperature  of its own scores.
-    quantiles    the 0th, 1st, ... 100th percentile over known texts of how strange their words are, shape (101,).
+    novelty      how strange the words of a text are.
     threshold    the margin between its two best scores from which on it answers alone; None: never.
     share        of the leave-one-out items, how many it answers alone.
     loss         points that the threshold may cost, as it was set; None: off.
     kept         `kept_number` of the texts that it never answers alone, sorted, shape (k,), uint64.
 
     Raises:
-        ValueError: A number is out of its range, the quantiles decrease, or the kept texts are not sorted.
+        ValueError: A number is out of its range, or the kept texts are not sorted.
     """
 
     temperature: float
-    quantiles: Floats
+    novelty: LexicalNovelty
     threshold: float | None = None
     share: float | None = None
     loss: float | None = None
@@ -50,8 +50,6 @@ class WordsAlone:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature} of the words is not positive and finite")
-        if self.quantiles.shape != (QUANTILES,) or (np.diff(self.quantiles) < 0).any():
-            raise ValueError(f"quantiles {self.quantiles.shape} of the words are not {QUANTILES} or decrease")
         for name, value in (("threshold", self.threshold), ("share", self.share), ("loss", self.loss)):
             if value is not None and not 0 <= value < np.inf:
                 raise ValueError(f"{name} {value} of the words is negative or not finite")
@@ -79,22 +77,32 @@ class LexicalHead:
         self.alone = alone
         if self.weights.ndim != 2 or len(self.weights) != self.features.width:
             raise ValueError(f"weights {self.weights.shape} for {self.features.width} lexical features")
+        if len(alone.novelty.rarity) != self.features.width:
+            raise ValueError(f"{len(alone.novelty.rarity)} rarities for {self.features.width} lexical features")
 
     @classmethod
     def from_file(cls, path: Path, info: LexicalInfo) -> LexicalHead:
         """Reads `lexical/<task>.safetensors`; numbers are in the manifest. Raises `ArtefactCorrupt`."""
-        tensors = read_tensors(path, {"weights": 2, "quantiles": 1, "kept": 1}, integers={"kept"})
+        axes = {"weights": 2, "rarity": 1, "quantiles": 1, "kept": 1}
+        tensors = read_tensors(path, axes, integers={"kept"})
         try:
-            alone = WordsAlone(
-                info.temperature, tensors["quantiles"], info.threshold, info.share, info.loss, tensors["kept"]
-            )
+            novelty = LexicalNovelty(tensors["rarity"], tensors["quantiles"])
+            alone = WordsAlone(info.temperature, novelty, info.threshold, info.share, info.loss, tensors["kept"])
             return cls(info.size, tensors["weights"], Stacking.from_info(info), alone)
         except ValueError as error:
             raise ArtefactCorrupt(path=path, problem=str(error)) from error
 
     def to_bytes(self) -> bytes:
         """The contents of its file."""
-        return tensor_bytes({"weights": self.weights, "quantiles": self.alone.quantiles, "kept": self.alone.kept})
+        novelty = self.alone.novelty
+        return tensor_bytes(
+            {
+                "weights": self.weights,
+                "rarity": novelty.rarity,
+                "quantiles": novelty.quantiles,
+                "kept": self.alone.kept,
+            }
+        )
 
     def info(self, digest: str) -> LexicalInfo:
         """What the manifest says of it; `digest` is its file's."""
@@ -115,7 +123,7 @@ class LexicalHead:
 
         It answers nothing alone until the learner has fitted it anew: its threshold was measured on other labels.
         """
-        alone = WordsAlone(self.alone.temperature, self.alone.quantiles, loss=self.alone.loss, kept=self.alone.kept)
+        alone = WordsAlone(self.alone.temperature, self.alone.novelty, loss=self.alone.loss, kept=self.alone.kept)
         return LexicalHead(self.features.size, merged_columns(self.weights, names), self.stacking, alone)
 
     @property
@@ -123,17 +131,16 @@ class LexicalHead:
         """Whether there are texts that it answers alone."""
         return self.alone.threshold is not None or not self.stacking.semantic
 
-    def scores(self, texts: Sequence[str]) -> Floats:
-        """Returns scores without offsets, shape (n, C). A text has the same alone and among others."""
-        return self.features.sparse(texts).scores(self.weights)
+    def read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """Returns scores without offsets, shape (n, C), and rarities, shape (n,). A text has the same ones alone and
+        among others.
+        """
+        rows = self.features.sparse(texts)
+        return rows.scores(self.weights), self.alone.novelty.rarities(rows)
 
     def calibrated(self, scores: Floats) -> Floats:
         """Returns the probabilities, shape (n, C), of the head alone; `scores` with offsets."""
         return softmax(scores / np.float32(self.alone.temperature))
-
-    def novelty(self, scores: Floats) -> Floats:
-        """Returns the share of known texts that are less strange, shape (n,); `scores` with offsets."""
-        return rank_among(self.alone.quantiles, -scores.max(axis=1))
 
     def passes(self, texts: Sequence[str], scores: Floats) -> list[int]:
         """Returns the rows that it answers alone; `scores` with offsets."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pawl.classifier.lexical import SparseRows
 from pawl.classifier.tensors import read_tensors, tensor_bytes
 from pawl.domain.errors import ArtefactCorrupt
 from pawl.ports import Floats
@@ -38,10 +39,9 @@ class Novelty:
         self.factor = np.ascontiguousarray(factor, dtype=np.float32)
         self.quantiles = np.ascontiguousarray(quantiles, dtype=np.float32)
         self.leverage_weight = leverage_weight
-        if self.factor.ndim != 2 or self.quantiles.shape != (QUANTILES,):
-            raise ValueError(f"factor {self.factor.shape}, quantiles {self.quantiles.shape}")
-        if (np.diff(self.quantiles) < 0).any():
-            raise ValueError("the quantiles decrease")
+        if self.factor.ndim != 2:
+            raise ValueError(f"factor {self.factor.shape}")
+        _check_quantiles(self.quantiles)
         if not 0 <= leverage_weight < np.inf:
             raise ValueError(f"leverage weight {leverage_weight} is negative or not finite")
 
@@ -80,9 +80,48 @@ class Novelty:
 
     def rank(self, z: Floats, scores: Floats) -> Floats:
         """Returns the share of known texts that are less strange, shape (n,), interpolated between percentiles."""
-        return rank_among(self.quantiles, self.strangeness(z, scores))
+        return _rank(self.quantiles, self.strangeness(z, scores))
 
 
-def rank_among(quantiles: Floats, strangeness: Floats) -> Floats:
-    """Returns the share of known texts that are less strange, shape (n,); `quantiles` are theirs, shape (101,)."""
+class LexicalNovelty:
+    """Ranks a text by its words and characters x, shape (p,), as `Novelty` does by what it means.
+
+        strangeness = log u - max_c s_c,    u = sum_i x_i^2 / (1 + G_ii)
+
+    u says how rare the text's columns are: G_ii is the sum of w x_i^2 over the task's texts, the diagonal of the Gram
+    matrix; a leverage that takes the columns for independent. The true one would take a matrix of 64 MB and tell hardly
+    better (`docs/log.md`). s are the lexical head's scores.
+
+    Args:
+        rarity: 1 / (1 + G_ii), shape (p,), float32, in (0, 1].
+        quantiles: As for `Novelty`.
+
+    Raises:
+        ValueError: The shapes do not fit, the quantiles decrease, or a rarity is not in (0, 1].
+    """
+
+    def __init__(self, rarity: Floats, quantiles: Floats) -> None:
+        self.rarity = np.ascontiguousarray(rarity, dtype=np.float32)
+        self.quantiles = np.ascontiguousarray(quantiles, dtype=np.float32)
+        if self.rarity.ndim != 1 or not ((self.rarity > 0) & (self.rarity <= 1)).all():
+            raise ValueError(f"rarity {self.rarity.shape} of columns, of which some are not in (0, 1]")
+        _check_quantiles(self.quantiles)
+
+    def rarities(self, rows: SparseRows) -> Floats:
+        """Returns u, shape (n,), in (0, 1]; 1 for a text without a character. Alone and in a batch the same bytes."""
+        rarities = rows.weighted_squares(self.rarity)
+        rarities[rarities == 0] = 1.0
+        return rarities
+
+    def rank(self, rarities: Floats, scores: Floats) -> Floats:
+        """Returns the share of known texts that are less strange, shape (n,); scores (n, C) with offsets."""
+        return _rank(self.quantiles, np.log(rarities) - scores.max(axis=1))
+
+
+def _check_quantiles(quantiles: Floats) -> None:
+    if quantiles.shape != (QUANTILES,) or (np.diff(quantiles) < 0).any():
+        raise ValueError(f"quantiles {quantiles.shape} are not {QUANTILES} or decrease")
+
+
+def _rank(quantiles: Floats, strangeness: Floats) -> Floats:
     return np.interp(strangeness, quantiles, _RANKS).astype(np.float32)

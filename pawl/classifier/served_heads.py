@@ -80,12 +80,17 @@ class ServedHeads:
         return self.lexical is not None and self.lexical.is_fast
 
     def words(self, texts: Sequence[str]) -> Floats | None:
-        """Returns the lexical head's scores with offsets, shape (n, C); None where there is no such head."""
+        """Returns what the lexical head has to say: its C scores with offsets, then the rarity; shape (n, C + 1).
+
+        None where there is no such head.
+        """
         if self.lexical is None:
             return None
-        scores = self.lexical.scores(texts)
-        scores += self.semantic.offsets
-        return scores
+        scores, rarities = self.lexical.read(texts)
+        words = np.empty((len(texts), len(self.labels) + 1), dtype=np.float32)
+        np.add(scores, self.semantic.offsets, out=words[:, :-1])
+        words[:, -1] = rarities
+        return words
 
     def scores(self, phi: Floats, words: Floats | None) -> Floats:
         """Returns the pair's scores, shape (n, C), of features phi, (n, p), and what `words` gave for the texts.
@@ -101,7 +106,7 @@ class ServedHeads:
         stacking = self.lexical.stacking
         # Both have the offsets, and the shares add up to 1: the sum has them once.
         scores *= np.float32(stacking.semantic)
-        scores += np.float32(stacking.lexical) * words
+        scores += np.float32(stacking.lexical) * words[:, :-1]
         return scores
 
     def probabilities(self, phi: Floats, words: Floats | None) -> Floats:
@@ -123,7 +128,7 @@ class ServedHeads:
         """
         answers: list[Answer | None] = [None] * len(texts)
         if self.lexical is not None and len(texts):
-            rows = self.lexical.passes(texts, words)
+            rows = self.lexical.passes(texts, words[:, :-1])
             if rows:
                 passed = words if len(rows) == len(texts) else words[rows]
                 for row, answer in zip(rows, self._by_words(self.lexical, passed, top_k), strict=True):
@@ -131,7 +136,9 @@ class ServedHeads:
         return answers
 
     def _by_words(self, lexical: LexicalHead, words: Floats, top_k: int) -> list[Answer]:
-        return self._answers(lexical.calibrated(words), lexical.novelty(words), top_k, "words")
+        scores = words[:, :-1]
+        novelty = lexical.alone.novelty.rank(words[:, -1], scores)
+        return self._answers(lexical.calibrated(scores), novelty, top_k, "words")
 
     def _answers(self, probabilities: Floats, novelty: Floats, top_k: int, by: AnsweredBy) -> list[Answer]:
         count = max(1, min(top_k, len(self.labels)))

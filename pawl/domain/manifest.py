@@ -12,8 +12,9 @@ A version's folder:
     encoder/reference.safetensors embeddings of some texts by transformers, by which backends are proven
     features.safetensors          `projection`, shape (M, d_0), float32
     heads/<task>.safetensors      the semantic head: `weights` (p, C), `offsets` (C,), float32
-    lexical/<task>.safetensors    the lexical head, where there is one: `weights` (size, C), float32, what its novelty
-                                  needs, and `kept`, uint64, the texts that it never answers alone
+    lexical/<task>.safetensors    the lexical head, where there is one: `weights` (size, C), `rarity` (size,),
+                                  `quantiles` (101,), float32, and `kept`, uint64, the texts that it never answers
+                                  alone
     novelty/<task>.safetensors    `factor` (d_0, d_0), `quantiles` (101,), `leverage_weight` (1,), float32
 """
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 import torch
 
 from pawl.classifier.calibration import fit_temperature
-from pawl.classifier.novelty import QUANTILES
-from pawl.ports import Floats
-from worker.model.novelty_reference import LOWEST
 
 Tensor = torch.Tensor
 
@@ -75,14 +72,6 @@ def fit_words(lexical: Tensor, targets: Tensor, known: Tensor, threshold: float 
     if threshold is not None:
         known = known & (margins_of(lexical) >= threshold)
     return fit_temperature(lexical[known].double().cpu().numpy(), targets[known].cpu().numpy())
-
-
-def strangeness_quantiles(lexical: Tensor) -> Floats:
-    """The 0th, 1st, ... 100th percentile of minus the best score, (101,): what novelty by words is ranked among."""
-    strangeness = -lexical.double().cpu().amax(1).clamp(min=LOWEST)
-    if not len(strangeness):
-        strangeness = torch.zeros(1, dtype=torch.float64)
-    return torch.quantile(strangeness, torch.linspace(0, 1, QUANTILES, dtype=torch.float64)).float().numpy()
 
 
 def margins_of(scores: Tensor) -> Tensor:

@@ -94,6 +94,10 @@ class RankKStep:
         """The first numbers of the Gram matrix, (size, size), that one of these heads will have."""
         return heads[head].corner(size, self.updates[head].change)
 
+    def diagonal(self, head: HeadName, heads: Mapping[HeadName, RidgeHead]) -> Tensor:
+        """The diagonal of the Gram matrix, (p,), that one of these heads will have."""
+        return heads[head].diagonal(self.updates[head].change)
+
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
@@ -118,6 +122,10 @@ class Replacement:
     def corner(self, head: HeadName, size: int, _heads: Mapping[HeadName, RidgeHead]) -> Tensor:
         """As `RankKStep.corner`."""
         return self.heads[head].corner(size)
+
+    def diagonal(self, head: HeadName, _heads: Mapping[HeadName, RidgeHead]) -> Tensor:
+        """As `RankKStep.diagonal`."""
+        return self.heads[head].diagonal()
 
 
 @dataclass(frozen=True, slots=True)

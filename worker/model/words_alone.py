@@ -5,18 +5,22 @@ from __future__ import annotations
 import torch
 
 from pawl.classifier.lexical_head import WordsAlone
+from pawl.classifier.novelty import LexicalNovelty
 from pawl.classifier.tensors import Integers
-from worker.model.fast_answers import choose_threshold, fit_words, strangeness_quantiles
+from worker.model.fast_answers import choose_threshold, fit_words
 from worker.model.proposal import Proposal
 from worker.model.task_model import TaskModel
 
 
-def words_alone(model: TaskModel, proposal: Proposal | None, loss: float | None, kept: Integers) -> WordsAlone:
+def words_alone(
+    model: TaskModel, proposal: Proposal | None, novelty: LexicalNovelty, loss: float | None, kept: Integers
+) -> WordsAlone:
     """What the lexical head needs to answer without the semantic one, by the leave-one-out answers of both.
 
     Args:
         model: with a lexical head.
         proposal: its next heads; None for the present ones.
+        novelty: how strange the words of a text are to them.
         loss: points of accuracy that answers by words may cost; None where there are to be none.
         kept: `kept_number` of the texts that words never answer alone, sorted.
     """
@@ -26,4 +30,4 @@ def words_alone(model: TaskModel, proposal: Proposal | None, loss: float | None,
     chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
     threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)
     temperature = fit_words(lexical, targets, counts[targets] > 1, threshold)
-    return WordsAlone(temperature, strangeness_quantiles(lexical), threshold, share, loss, kept)
+    return WordsAlone(temperature, novelty, threshold, share, loss, kept)

@@ -14,7 +14,7 @@ from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.lexical import LexicalFeatures
 from pawl.classifier.lexical_head import LexicalHead
-from pawl.classifier.novelty import Novelty
+from pawl.classifier.novelty import LexicalNovelty, Novelty
 from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.samples import Sample, Split
@@ -24,7 +24,7 @@ from pawl.settings import Settings
 from worker.model.change import LabelledFeatures
 from worker.model.class_balance import ClassBalance
 from worker.model.hyperparameters import UNFITTED
-from worker.model.novelty_reference import novelty_of
+from worker.model.novelty_reference import lexical_novelty_of, novelty_of
 from worker.model.proposal import Hyperparameters, Proposal
 from worker.model.ridge import RidgeHead
 from worker.model.task_model import TaskModel
@@ -36,9 +36,13 @@ _NOVELTY_GROWTH = 1.2
 
 @dataclass(frozen=True, slots=True)
 class TaskNovelty:
-    """A task's novelty, and the samples of the heads that it was made for, with what was chosen for them."""
+    """A task's novelty, and that of its words, with the samples of the heads that it was made for and what was chosen.
+
+    `words` is None where there are no lexical features.
+    """
 
     novelty: Novelty
+    words: LexicalNovelty | None
     samples: int
     chosen: Hyperparameters
 
@@ -177,10 +181,11 @@ class LearnerState:
             weights = stacked.weights.get("semantic", stacked.offsets.new_zeros(1, len(source.labels)))
             semantic = LinearHead(source.labels, _served(weights), _served(stacked.offsets), source.temperature)
             lexical = None
-            if self.lexical is not None:
+            novel_words = novelty[task].words
+            if self.lexical is not None and novel_words is not None:
                 rules = self.words.get(task, WordsRules())
                 loss = self.settings.fast_loss if rules.obstacle(source.samples) is None else None
-                alone = words_alone(self.model(task), proposal, loss, rules.kept.served)
+                alone = words_alone(self.model(task), proposal, novel_words, loss, rules.kept.served)
                 lexical = LexicalHead(self.lexical.size, _served(stacked.weights["lexical"]), stacked.stacking, alone)
             heads[task] = ServedHeads(semantic, novelty[task].novelty, lexical)
         return heads
@@ -195,7 +200,8 @@ class LearnerState:
             samples, chosen = (proposal or model).samples, (proposal or model).hyperparameters
             present = self.novelty.get(task)
             if present is None or present.is_outgrown(samples, chosen):
-                present = TaskNovelty(novelty_of(model, self.features.widened, proposal), samples, chosen)
+                words = None if self.lexical is None else lexical_novelty_of(model, proposal)
+                present = TaskNovelty(novelty_of(model, self.features.widened, proposal), words, samples, chosen)
             novelty[task] = present
         return novelty
 

@@ -17,7 +17,7 @@ from pawl.classifier.encoders.no_encoder import NoEncoder
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.lexical_head import LexicalHead, WordsAlone, kept_number
-from pawl.classifier.novelty import Novelty
+from pawl.classifier.novelty import LexicalNovelty, Novelty
 from pawl.classifier.served_heads import ServedHeads
 from pawl.classifier.stacking import Stacking
 from pawl.domain.errors import ArtefactCorrupt
@@ -62,7 +62,7 @@ def test_the_pair_is_the_sum_of_both_heads(classifier: Classifier) -> None:
         assert words is not None
         phi, offsets = classifier.features.expand(z), heads.semantic.offsets
         dense = heads.lexical.features.expand(TEXTS) @ heads.lexical.weights
-        np.testing.assert_allclose(words, dense + offsets, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(words[:, :-1], dense + offsets, rtol=1e-4, atol=1e-5)
         pair = _STACKING.semantic * (phi @ heads.semantic.weights) + _STACKING.lexical * dense + offsets
         np.testing.assert_allclose(heads.scores(phi, words), pair, rtol=1e-4, atol=1e-4)
         for row, answer in zip(pair, classifier.answer(z, task, 99, words), strict=True):
@@ -77,7 +77,8 @@ def test_the_pair_is_the_sum_of_both_heads(classifier: Classifier) -> None:
 def test_words_alone_answer_where_their_margin_is_above_the_threshold(classifier: Classifier) -> None:
     words = classifier.words(TEXTS)
     assert words is not None
-    margins = np.sort(words, axis=1)
+    rarities = words[:, -1]
+    margins = np.sort(words[:, :-1], axis=1)
     margins = margins[:, -1] - margins[:, -2]
     threshold = float(np.median(margins))
     some = with_heads(classifier, {"default": with_alone(classifier.heads["default"], threshold=threshold)})
@@ -85,12 +86,18 @@ def test_words_alone_answer_where_their_margin_is_above_the_threshold(classifier
     answers = some.fast_answers(TEXTS, words, top_k=2)
     assert [answer is not None for answer in answers] == (margins >= np.float32(threshold)).tolist()
     assert 0 < sum(answer is None for answer in answers) < len(TEXTS)
-    for row, answer in zip(words, answers, strict=True):
+    lexical = some.heads["default"].lexical
+    assert lexical is not None
+    counts = lexical.features.expand(TEXTS)
+    expected = np.where(counts.any(1), (counts**2 * lexical.alone.novelty.rarity).sum(1), 1)
+    np.testing.assert_allclose(rarities, expected, rtol=1e-5)
+    for row, rarity, answer in zip(words[:, :-1], rarities, answers, strict=True):
         if answer is not None:
             assert (answer.by, answer.label) == ("words", LABELS["default"][int(row.argmax())])
             assert answer.score == pytest.approx(float(softmax(row / np.float32(0.25)).max()), abs=1e-6)
+            strangeness = np.log(rarity) - row.max()
             assert answer.novelty == pytest.approx(
-                np.interp(-row.max(), np.linspace(-3, 1, 101), np.linspace(0, 1, 101))
+                np.interp(strangeness, np.linspace(-3, 1, 101), np.linspace(0, 1, 101)), abs=1e-5
             )
     whole = some.predict(TEXTS, top_k=2)
     rest = [row for row, answer in enumerate(answers) if answer is None]
@@ -132,9 +139,11 @@ def test_a_kept_text_gets_both_heads_whatever_its_margin(classifier: Classifier)
 def test_without_an_encoder_words_answer_everything() -> None:
     rng = np.random.default_rng(0)
     head = lexical_head(rng, 3, Stacking.LEXICAL, None, kept=["b"])
-    rows = head.scores(["a", "b", "a longer text"])
+    rows, rarities = head.read(["a", "b", "a longer text", "  "])
+    assert ((rarities > 0) & (rarities <= 1)).all()
+    assert rarities[3] == 1, "a text without a character is as strange as can be"
     assert head.is_fast
-    assert head.passes(["a", "b", "a longer text"], rows) == [0, 1, 2]
+    assert head.passes(["a", "b", "a longer text"], rows[:3]) == [0, 1, 2]
 
 
 def test_what_is_written_is_what_is_read(folder: VersionFolder, classifier: Classifier) -> None:
@@ -199,11 +208,14 @@ def test_a_lexical_file_that_does_not_fit_its_manifest_is_refused(folder: Versio
 
 
 def test_rules_of_words_that_are_none_are_refused() -> None:
-    quantiles = np.linspace(0, 1, 101, dtype=np.float32)
+    quantiles, rarity = np.linspace(0, 1, 101, dtype=np.float32), np.ones(256, np.float32)
     with pytest.raises(ValueError, match="decrease"):
-        WordsAlone(1.0, quantiles[::-1])
+        LexicalNovelty(rarity, quantiles[::-1])
+    for wrong in (0.0, 2.0):
+        with pytest.raises(ValueError, match="rarity"):
+            LexicalNovelty(wrong * rarity, quantiles)
     with pytest.raises(ValueError, match="not sorted"):
-        WordsAlone(1.0, quantiles, kept=np.array([2, 1], np.uint64))
+        WordsAlone(1.0, LexicalNovelty(rarity, quantiles), kept=np.array([2, 1], np.uint64))
 
 
 def test_a_version_without_an_encoder_answers_all_by_words(classifier: Classifier) -> None:

@@ -11,7 +11,7 @@ from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.features import RandomFeatures
 from pawl.classifier.head import LinearHead
 from pawl.classifier.lexical_head import LexicalHead, WordsAlone, kept_number
-from pawl.classifier.novelty import Novelty
+from pawl.classifier.novelty import LexicalNovelty, Novelty
 from pawl.classifier.served_heads import ServedHeads
 from pawl.classifier.stacking import Stacking
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE, Manifest
@@ -56,7 +56,9 @@ def lexical_head(
     """A random one of 256 features that keeps its hands off the texts `kept`."""
     weights = rng.standard_normal((256, classes), dtype=np.float32)
     numbers = np.array(sorted(kept_number(digest_text(text)) for text in kept), dtype=np.uint64)
-    alone = WordsAlone(0.25, np.linspace(-3, 1, 101, dtype=np.float32), threshold, 0.4, 0.0, numbers)
+    rarity = 1 / (1 + rng.random(256, dtype=np.float32))
+    novelty = LexicalNovelty(rarity, np.linspace(-3, 1, 101, dtype=np.float32))
+    alone = WordsAlone(0.25, novelty, threshold, 0.4, 0.0, numbers)
     return LexicalHead(256, weights, stacking, alone)
 
 

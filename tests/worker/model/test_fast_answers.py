@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pawl.classifier.calibration import expected_calibration_error, softmax
-from worker.model.fast_answers import ENOUGH, choose_threshold, fit_words, margins_of, strangeness_quantiles
+from worker.model.fast_answers import ENOUGH, choose_threshold, fit_words, margins_of
 
 Tensor = torch.Tensor
 
@@ -84,11 +83,3 @@ def test_what_words_answer_is_calibrated() -> None:
     answered = margins_of(lexical) >= chosen.threshold
     shares = softmax(lexical[answered].numpy() / temperature)
     assert expected_calibration_error(shares, targets[answered].numpy()) < 0.06
-
-
-def test_quantiles_rank_known_texts_evenly() -> None:
-    lexical, _, _ = world(4, 1000)
-    quantiles = strangeness_quantiles(lexical)
-    ranks = np.interp(-lexical.amax(1).numpy(), quantiles, np.linspace(0, 1, 101))
-    assert abs(float(ranks.mean()) - 0.5) < 0.02
-    assert strangeness_quantiles(lexical[:0]).shape == (101,)

@@ -18,7 +18,7 @@ from tests.intents import labelled
 from tests.worker.examples import DIMENSION, STACKED, examples, learner, teach
 from tests.worker.lives import Lived, live
 from worker.model.change import LabelledFeatures, ModelChange, stacked
-from worker.model.novelty_reference import measure, novelty_of
+from worker.model.novelty_reference import lexical_novelty_of, measure, novelty_of
 from worker.model.proposal import Hyperparameters
 from worker.model.task_model import TaskModel
 from worker.state.learner_state import TaskNovelty
@@ -55,6 +55,30 @@ def test_what_a_candidate_says_is_what_is_so_after_it_is_applied() -> None:
         said = novelty_of(task, _PART, chosen)
         task.apply(chosen)
         _assert_same(said, novelty_of(task, _PART))
+
+
+def test_known_words_are_as_strange_as_they_were_before_they_were_known() -> None:
+    task = learner()
+    known = [*examples("a", 70, spread=2.0), *examples("b", 66, spread=2.0)]
+    teach(task, known, [], bulk=True)
+    counts = dict(zip(task.labels, task.counts, strict=True))
+    squares = {e.sample_id: e.features["lexical"].double().square() for e in known}
+    weights = {e.sample_id: e.weight * task.class_weight(counts[e.label]) for e in known}
+    total = 1 + torch.stack([squares[e.sample_id] * weights[e.sample_id] for e in known]).sum(0)
+    scores = task.leave_one_out(head="lexical").double().amax(1)
+    expected = [
+        float((squares[id] / (total - weights[id] * squares[id])).sum().log()) - float(best)
+        for id, best in zip((item.sample_id for item in task.evaluation.items), scores, strict=True)
+    ]
+    found = lexical_novelty_of(task)
+    np.testing.assert_allclose(found.quantiles, np.quantile(expected, np.linspace(0, 1, 101)), atol=1e-4)
+    np.testing.assert_allclose(found.rarity, 1 / total.numpy(), rtol=1e-5)
+    candidate = task.propose(ModelChange(examples("c", 3), known[:3]))
+    said = lexical_novelty_of(task, candidate)
+    task.apply(candidate)
+    now = lexical_novelty_of(task)
+    np.testing.assert_allclose(said.quantiles, now.quantiles, atol=1e-5)
+    np.testing.assert_allclose(said.rarity, now.rarity, rtol=1e-5)
 
 
 def test_new_texts_of_known_labels_spread_over_the_ranks_and_others_are_at_the_top() -> None:
@@ -94,7 +118,7 @@ def test_few_texts_or_none_are_enough() -> None:
 def test_it_is_made_anew_when_the_head_has_outgrown_it() -> None:
     task = learner()
     teach(task, examples("a", 5), [])
-    ranked = TaskNovelty(novelty_of(task, _PART), 100, task.hyperparameters)
+    ranked = TaskNovelty(novelty_of(task, _PART), None, 100, task.hyperparameters)
     grown = {count: ranked.is_outgrown(count, task.hyperparameters) for count in (80, 84, 100, 120, 121)}
     assert grown == {80: True, 84: False, 100: False, 120: False, 121: True}
     other: dict[HeadName, float] = {"semantic": 0.1, "lexical": 0.3}
