@@ -56,7 +56,7 @@ def lexical_head(
     """A random one of 256 features that keeps its hands off the texts `kept`."""
     weights = rng.standard_normal((256, classes), dtype=np.float32)
     numbers = np.array(sorted(kept_number(digest_text(text)) for text in kept), dtype=np.uint64)
-    rarity = 1 / (1 + rng.random(256, dtype=np.float32))
+    rarity = 1 - rng.random(256, dtype=np.float32)
     novelty = LexicalNovelty(rarity, np.linspace(-3, 1, 101, dtype=np.float32))
     alone = WordsAlone(0.25, novelty, threshold, 0.4, 0.0, numbers)
     return LexicalHead(256, weights, stacking, alone)
