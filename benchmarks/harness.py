@@ -50,22 +50,28 @@ class BenchmarkFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A home of one's own. Other `PAWL_` settings of the environment apply, then `settings`."""
+    """A home of one's own. Other `PAWL_` settings of the environment apply, then `settings`.
+
+    `folder` is the checkout whose code it is for.
+    """
 
     path: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its processes."""
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in _NOT_PASSED_ON}
-        return inherited | {"PAWL_HOME": str(self.path)} | dict(self.settings)
+        # An installed Pawl starts its processes from where it is installed; this one's are of its own checkout.
+        code = {} if self.folder == ROOT else {"PYTHONPATH": str(self.folder)}
+        return inherited | {"PAWL_HOME": str(self.path)} | code | dict(self.settings)
 
     def pawl(self, *arguments: str) -> str:
         """Runs one `pawl` command to its end and returns what it printed. Raises `BenchmarkFailed`."""
         done = subprocess.run(
             guarded([sys.executable, "-m", "app.cli", *arguments]),
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -94,13 +100,13 @@ def running(home: Home) -> Iterator[str]:
 
 @contextmanager
 def server_process(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
+    command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process of its own, its output in `log`; stopped in order, or killed after 20 s, at the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             guarded(command),
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

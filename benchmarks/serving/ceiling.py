@@ -1,8 +1,9 @@
-"""The ceiling: a version's classifier called in its own process, without HTTP, on batches of several sizes.
+"""The ceiling: a version's encoder and semantic head in a process of their own, without HTTP, on batches of some sizes.
 
-    python -m benchmarks.serving.ceiling HOME TEXTS.txt
+    python -m benchmarks.serving.ceiling HOME TEXTS.txt [TASK]
 
-HOME has a version; TEXTS has one JSON string in a line. One line of JSON comes out: texts/s for each size of batch, the
+HOME has a version; its lexical heads are left out, so that every text is encoded. TEXTS has one JSON string in a
+line. One line of JSON comes out: texts/s for each size of batch, the
 median time of a single call in ms, and the CPU time a text took.
 """
 
@@ -22,6 +23,8 @@ from benchmarks.harness import Json
 from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import Classifier, load_classifier
 from pawl.classifier.encoders.choice import Backends
+from pawl.classifier.served_heads import ServedHeads
+from pawl.domain.samples import DEFAULT_TASK
 from pawl.ports import VersionFolder
 from pawl.settings import load_settings
 
@@ -37,15 +40,21 @@ async def _live(home: Path) -> VersionFolder:
     return FolderArtefactStore(settings.artefacts_path).open(version.number)
 
 
-def measure(classifier: Classifier, texts: Sequence[str], size: int, seconds: float) -> Json:
+def without_words(whole: Classifier) -> Classifier:
+    """The same version as if its tasks had the semantic head alone."""
+    heads = {task: ServedHeads(one.semantic, one.novelty) for task, one in whole.heads.items()}
+    return Classifier(whole.number, whole.manifest, whole.encoder, whole.features, heads)
+
+
+def measure(classifier: Classifier, texts: Sequence[str], size: int, seconds: float, task: str) -> Json:
     """Texts/s, ms a call (median) and ms of CPU a text, in batches of one size."""
     batches = itertools.cycle([texts[start : start + size] for start in range(0, len(texts) - size + 1, size)])
-    classifier.predict(next(batches))
+    classifier.predict(next(batches), task)
     calls: list[float] = []
     begun, spent = time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds:
         at = time.perf_counter()
-        classifier.predict(next(batches))
+        classifier.predict(next(batches), task)
         calls.append(time.perf_counter() - at)
     answered = len(calls) * size
     return {
@@ -60,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("home", type=Path)
     options.add_argument("texts", type=Path)
+    options.add_argument("task", nargs="?", default=DEFAULT_TASK)
     options.add_argument("--seconds", type=float, default=3.0, help="for each size (default 3)")
     given = options.parse_args(argv)
-    classifier = load_classifier(asyncio.run(_live(given.home)), backends=Backends.of(load_settings()))
+    classifier = without_words(load_classifier(asyncio.run(_live(given.home)), backends=Backends.of(load_settings())))
     texts = [json.loads(line) for line in given.texts.read_text(encoding="utf-8").splitlines()]
-    print(json.dumps({str(size): measure(classifier, texts, size, given.seconds) for size in SIZES}))
+    print(json.dumps({str(size): measure(classifier, texts, size, given.seconds, given.task) for size in SIZES}))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.datasets import read_split
 from benchmarks.harness import Json, machine, parser, save, temporary_home
 from benchmarks.serving.load import wrk
 from benchmarks.serving.measuring import Plan, in_turn
-from benchmarks.serving.preparation import load_texts, prepare
+from benchmarks.serving.preparation import load_splits, teach
 from benchmarks.serving.report import report
 from benchmarks.serving.systems import System, pawl
 
@@ -38,15 +37,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = options.parse_args(argv)
     wrk()
     before, rng, cuda = machine(), random.Random(given.seed), torch.cuda.is_available()
-    plan = Plan(load_texts(given.data, rng), given.seconds)
+    plan = Plan(load_splits(given.data, rng), given.seconds)
     results: Json = {"device": torch.cuda.get_device_name() if cuda else before["cpu"], "rounds": []}
     with temporary_home() as plain, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
         folder = Path(scratch)
         home = replace(plain, settings={**plain.settings, "PAWL_BACKEND": "torch"}) if cuda else plain
-        prepare(home, read_split(given.data / "banking77")[0], rng)
+        teach(home, plan.splits)
         systems = [_with_workers(pawl(home), count) for count in given.workers]
         results["rounds"] = in_turn(given.rounds, systems, home, plan, folder, _CLIENTS)
-    report(results["rounds"], {system.name: system.title for system in systems}, list(plan.texts))
+    report(results["rounds"], {system.name: system.title for system in systems}, list(plan.splits))
     save(f"gpu_serving_{'cuda' if cuda else 'cpu'}", vars(given), results, before, given.results)
 
 

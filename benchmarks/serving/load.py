@@ -41,6 +41,7 @@ class Found:
     requests: int
     seconds: float
     failed: int
+    mean_ms: float
     p50_ms: float
     p99_ms: float
     max_ms: float

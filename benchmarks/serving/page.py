@@ -41,6 +41,9 @@ def page(results: Path = RESULTS) -> str:
     for kind, title in _COMPRESSIONS.items():
         name, command = f"serving_while_learning_{kind}", "python -m benchmarks.serving.while_learning"
         parts += _part(results, name, f"While it learns: {title}", command, _while_learning)
+    for kind, title in _COMPRESSIONS.items():
+        name, command = f"serving_curve_{kind}", "python -m benchmarks.serving.curve"
+        parts += _part(results, name, f"Speed against loss: {title}", command, _curve)
     command = "python -m benchmarks.serving.compression"
     parts += _part(results, "serving_compression", "Compression", command, _compression)
     parts += _part(results, "serving_cold_start", "Cold start", "python -m benchmarks.serving.cold_start", _cold_start)
@@ -83,23 +86,39 @@ def _part(results: Path, name: str, title: str, command: str, shaped: Any) -> li
 
 def _rates(found: Json) -> list[Table]:
     rounds, made = found["rounds"], []
-    columns = ("", "1 client", "16", "64", "p50 ms, 1", "p99 ms, 64", "p99 ms, half load", "cores, 64", "MiB")
+    columns = (
+        "", "1 client", "16", "64", "64 / in-process", "by words alone %", "p50 ms, 1", "p99 ms, 64",
+        "p99 ms, half load", "cores, 64", "MiB",
+    )  # fmt: skip
     for name, title in _LENGTHS.items():
         ceiling = [max(size["texts_per_s"] for size in one["in-process"][name].values()) for one in rounds]
         call = [one["in-process"][name]["1"]["call_ms"] for one in rounds]
         alone = [one["in-process"][name]["1"]["texts_per_s"] for one in rounds]
         rows: list[Sequence[Any]] = [
-            ("in-process: alone; best batch", median(alone), None, median(ceiling), median(call), *[None] * 4)
+            (
+                "in-process: alone; best batch",
+                median(alone),
+                None,
+                median(ceiling),
+                None,
+                None,
+                median(call),
+                *[None] * 4,
+            )
         ]
         for system, shown in TITLES.items():
             if system in rounds[0]:
-                rows.append((shown, *_row(rounds, system, name)))
-        rates = f"requests/s by clients on {LIBRARIES[found['backend']]}, medians of {len(rounds)} rounds"
-        made.append(Table(f"{title}; {rates}", columns, rows))
+                rates = [one[system][name]["64 clients"]["rate"] for one in rounds]
+                share = median(rate / best for rate, best in zip(rates, ceiling, strict=True))
+                rows.append((shown, *_row(rounds, system, name, share)))
+        told = f"requests/s by clients on {LIBRARIES[found['backend']]}, medians of {len(rounds)} rounds"
+        made.append(Table(f"{title}; {told}", columns, rows))
     return made
 
 
-def _row(rounds: Sequence[Json], system: str, name: str) -> list[float]:
+def _row(rounds: Sequence[Json], system: str, name: str, share: float) -> list[float | None]:
+    """Rates, `share` of the ceiling, what words answered, latencies, cores, memory; None where it was not measured."""
+    answers = [one[system]["answers"][name]["by_words"] for one in rounds if "answers" in one[system]]
     asked = [("1 clients", "rate"), ("16 clients", "rate"), ("64 clients", "rate"), ("1 clients", "p50_ms")]
     asked += [
         ("64 clients", "p99_ms"),
@@ -107,7 +126,10 @@ def _row(rounds: Sequence[Json], system: str, name: str) -> list[float]:
         ("64 clients", "cpu"),
         ("64 clients", "memory_mib"),
     ]
-    return [_median(rounds, system, name, load, key) for load, key in asked]
+    found = [
+        _median(rounds, system, name, load, key) if load in rounds[0][system][name] else None for load, key in asked
+    ]
+    return [*found[:3], share, float(median(answers)) if answers else None, *found[3:]]
 
 
 def _median(rounds: Sequence[Json], system: str, name: str, load: str, key: str) -> float:
@@ -117,6 +139,10 @@ def _median(rounds: Sequence[Json], system: str, name: str, load: str, key: str)
 def _while_learning(found: Json) -> list[Table]:
     title = f"{found['rate']:.0f} requests/s, a correction every 0.2 s; medians over phases"
     return [Table(title, while_learning.COLUMNS, while_learning.table(found))]
+
+
+def _curve(found: Json) -> list[Table]:
+    return [tables.curve(found)]
 
 
 def _compression(found: Json) -> list[Table]:

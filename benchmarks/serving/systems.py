@@ -19,13 +19,20 @@ import httpx
 
 from app.commands.service.up import free_port
 from benchmarks.harness import ROOT, BenchmarkFailed, Home, Json, server_process
+from pawl.domain.samples import DEFAULT_TASK
 
+_PREDICT = "/v1/predict"
 PEERS = Path(__file__).with_name("peers")
 KINDS = {"pipeline": "FastAPI + pipeline", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve"}
+DEFAULT_LOSS = "0.0"
+PAWLS = {"pawl_off": "off", "pawl": DEFAULT_LOSS, "pawl_0.1": "0.1"}
+"""Pawl with what words may cost, in points (`PAWL_FAST_ANSWERS_LOSS`), by name."""
+OTHERS = KINDS | {f"{kind}-pawl": f"{title} with Pawl's backend" for kind, title in KINDS.items() if kind != "pipeline"}
+"""The peers, by name."""
 TITLES = (
-    {"pawl": "Pawl"}
-    | KINDS
-    | {f"{kind}-pawl": f"{title} with Pawl's backend" for kind, title in KINDS.items() if kind != "pipeline"}
+    {name: "Pawl" if loss == DEFAULT_LOSS else f"Pawl, PAWL_FAST_ANSWERS_LOSS={loss}" for name, loss in PAWLS.items()}
+    | {"before": "Pawl, an earlier commit"}
+    | OTHERS
 )
 """What can be measured, by name, in the order of tables."""
 LIBRARIES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch"}
@@ -35,7 +42,10 @@ _START_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A server. `command` has `{port}` where its port goes; `path` answers `body` of a text."""
+    """A server. `command` has `{port}` where its port goes; `path` answers `body` of a text.
+
+    `has_tasks`: it is told which task a text is of, and says what it answered by. `folder` is where it runs.
+    """
 
     name: str
     title: str
@@ -43,9 +53,13 @@ class System:
     environment: Mapping[str, str]
     path: str
     nested: bool = False
+    has_tasks: bool = False
+    folder: Path = ROOT
 
-    def body(self, text: str) -> Json:
+    def body(self, text: str, task: str = DEFAULT_TASK) -> Json:
         """The JSON of a request for one text."""
+        if task != DEFAULT_TASK and self.path == _PREDICT:
+            return {"text": text, "task": task}
         return {"one": {"text": text}} if self.nested else {"text": text}
 
 
@@ -58,10 +72,16 @@ class Started:
     seconds: float
 
 
-def pawl(home: Home) -> System:
+def pawl(home: Home, name: str = "pawl") -> System:
     """`pawl up` on a home that has a version: app, learner and Redis, as a user runs it."""
     command = [sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "{port}"]
-    return System("pawl", TITLES["pawl"], command, home.environment, "/v1/predict")
+    return System(name, TITLES[name], command, home.environment, _PREDICT, has_tasks=True)
+
+
+def earlier(home: Home) -> System:
+    """`pawl up` of an earlier commit, on a home that this commit has taught (`Home.folder`)."""
+    command = [sys.executable, "-m", "app.cli", "up", "--no-demo", "--port", "{port}"]
+    return System("before", TITLES["before"], command, home.environment, _PREDICT, folder=home.folder)
 
 
 def peers(names: Sequence[str], environments: Path, encoder: Path, backend: str) -> list[System]:
@@ -116,7 +136,8 @@ def started(system: System, log: Path) -> Iterator[Started]:
     """Starts a system on a free port and waits for its first answer. Raises `BenchmarkFailed`."""
     port = free_port("127.0.0.1", 0)
     begun = time.perf_counter()
-    with server_process([part.format(port=port) for part in system.command], system.environment, log) as process:
+    command = [part.format(port=port) for part in system.command]
+    with server_process(command, system.environment, log, system.folder) as process:
         url = f"http://127.0.0.1:{port}{system.path}"
         _wait_for_answer(process, url, system, log)
         yield Started(url, process.pid, time.perf_counter() - begun)

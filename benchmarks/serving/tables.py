@@ -10,6 +10,10 @@ from benchmarks.harness import Json
 from benchmarks.learning.report import Table
 
 _COMPRESSION = ("", "MB", "accuracy %", "against float32", "texts/s alone", "in sixteen", "CPU ms alone", "in sixteen")
+_CURVE = (
+    "loss allowed, points", "by words alone %", "accuracy %", "against off", "gained, lost", "1 client, requests/s",
+    "mean ms", "64 clients, requests/s", "/ in-process",
+)  # fmt: skip
 _COLD_START = ("", "ready, s", "first answer, s", "MiB then", "MiB after 1,200 texts from 16 clients")
 
 
@@ -22,6 +26,20 @@ def compression(name: str, found: Json) -> Table:
         speed = [float(row[key]) for key in ("per_s_1", "per_s_16", "cpu_ms_1", "cpu_ms_16")]
         rows.append((kind, float(row["megabytes"]), float(row["mean_accuracy"]), change, *speed))
     return Table(f"{name}: {found['train']} training, {found['test']} test texts", _COMPRESSION, rows)
+
+
+def curve(found: Json) -> Table:
+    """A row for each loss, medians over rounds; ratios are of one round."""
+    rows: list[Sequence[Any]] = []
+    off = found["answers"]["off"]["accuracy"]
+    for loss, answers in found["answers"].items():
+        rounds = [one[loss] for one in found["rounds"]]
+        asked = (("1 clients", "rate"), ("1 clients", "mean_ms"), ("64 clients", "rate"))
+        speed = [float(median(one[load][key] for one in rounds)) for load, key in asked]
+        share = median(one[loss]["64 clients"]["rate"] / one["ceiling"] for one in found["rounds"])
+        change, pairs = f"{answers['accuracy'] - off:+.2f}", f"{answers['gained']}, {answers['lost']}"
+        rows.append((loss, answers["by_words"], answers["accuracy"], change, pairs, *speed, float(share)))
+    return Table(f"Banking77, {found['asked']} test texts; medians of {len(found['rounds'])} rounds", _CURVE, rows)
 
 
 def cold_start(starts: Mapping[str, Sequence[Json]]) -> Table:

@@ -3,6 +3,7 @@
     python -m benchmarks.serving.while_learning --data ../shared/data
 
 `pawl up` with Banking77's classes on this machine alone: app, learner and, at the end, a consolidation share its cores.
+All training texts are learned, and test texts are asked, some of which words answer alone.
 The load is an open loop at 50 % of the rate that 16 clients reach. Quiet phases and phases with corrections (one every
 200 ms, each a version that is swapped in) take turns; p99 is compared pair by pair. Then a consolidation is asked for,
 and the load goes on until it ends. No request may fail.
@@ -20,10 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets import Labelled, read_split, shuffled
+from benchmarks.datasets import Labelled, one_of_each, read_split, shuffled
 from benchmarks.harness import BenchmarkFailed, Json, goal, machine, parser, save, show, start, temporary_home
+from benchmarks.learning.data import Split
 from benchmarks.serving.load import Found, Load, run, write_lines
-from benchmarks.serving.preparation import prepare
+from benchmarks.serving.preparation import teach
 from benchmarks.serving.systems import Started, pawl, started
 from benchmarks.traffic import Traffic, traffic
 from pawl.settings import load_settings
@@ -61,8 +63,8 @@ class Bench:
         return int((await self.client.request("GET", "/v1/model"))["version"])
 
 
-async def measure(bench: Bench, rounds: int, seconds: float) -> Json:
-    """Quiet phases and phases with swaps in turn, then a consolidation."""
+async def measure(bench: Bench, rounds: int, seconds: float, *, train: bool) -> Json:
+    """Quiet phases and phases with swaps in turn, then a consolidation where one is wanted."""
     best = await bench.under_load(seconds)
     bench.load = Load(rate=_SHARE * best.rate)
     await bench.under_load(2.0)
@@ -74,7 +76,8 @@ async def measure(bench: Bench, rounds: int, seconds: float) -> Json:
         await bench.client.settle(2.0)
         swaps = await bench.version() - before
         pairs.append({"quiet": quiet.json(), "swaps": swapping.json() | {"versions": swaps}})
-    return {"best": best.json(), "rate": bench.load.rate, "pairs": pairs, "consolidation": await consolidate(bench)}
+    found = {"best": best.json(), "rate": bench.load.rate, "pairs": pairs}
+    return found | ({"consolidation": await consolidate(bench)} if train else {})
 
 
 async def consolidate(bench: Bench) -> Json:
@@ -106,7 +109,9 @@ COLUMNS = ("", "requests", "failed", "p50 ms", "p99 ms", "max ms", "cores")
 def table(found: Json) -> list[Sequence[Any]]:
     """A row for each kind of phase: sums of requests, medians over phases of the rest."""
     quiet, swaps = ([pair[kind] for pair in found["pairs"]] for kind in ("quiet", "swaps"))
-    phases = [("quiet", quiet), ("while heads are swapped", swaps), ("consolidating", found["consolidation"]["pieces"])]
+    phases = [("quiet", quiet), ("while heads are swapped", swaps)]
+    if "consolidation" in found:
+        phases.append(("consolidating", found["consolidation"]["pieces"]))
     return [
         (
             name,
@@ -126,19 +131,23 @@ def report(found: Json) -> list[Json]:
     calm = statistics.median(one["p99_ms"] for one in quiet)
     swapped = statistics.median(pair["swaps"]["p99_ms"] / pair["quiet"]["p99_ms"] for pair in found["pairs"])
     count = sum(one["versions"] for one in swaps)
-    trained = found["consolidation"]["p99_ms"] / calm
     failed = sum(int(row[2]) for row in rows)
     asked = sum(int(row[1]) for row in rows)
+    reached = [goal(f"p99 during {count} swaps {swapped:.2f} x the quiet one, wanted <= 1.2", met=swapped <= 1.2)]
+    if "consolidation" in found:
+        trained = found["consolidation"]["p99_ms"] / calm
+        reached.append(goal(f"p99 during a consolidation {trained:.2f} x the quiet one, wanted <= 2", met=trained <= 2))
     return [
-        goal(f"p99 during {count} swaps {swapped:.2f} x the quiet one, wanted <= 1.2", met=swapped <= 1.2),
-        goal(f"p99 during a consolidation {trained:.2f} x the quiet one, wanted <= 2", met=trained <= 2.0),
+        *reached,
         goal(f"{failed} of {asked} requests failed, wanted 0 of 10,000", met=failed == 0 and asked >= 10_000),
     ]
 
 
 async def _measure(server: Started, bodies: Path, corrections: Sequence[Labelled], given: Any) -> Json:
     async with traffic(server.url.removesuffix("/v1/predict")) as client:
-        return await measure(Bench(server, client, bodies, corrections), given.rounds, given.seconds)
+        return await measure(
+            Bench(server, client, bodies, corrections), given.rounds, given.seconds, train=not given.swaps
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -147,11 +156,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, help="the data folder (see its MANIFEST.md)")
     options.add_argument("--rounds", type=int, default=4, help="pairs of phases (default 4)")
     options.add_argument("--seconds", type=float, default=8.0, help="of a phase (default 8)")
+    options.add_argument("--swaps", action="store_true", help="swaps alone, no consolidation at the end")
     given = options.parse_args(argv)
     before, rng = machine(), random.Random(given.seed)
     train, test = read_split(given.data / "banking77")
     with temporary_home() as home, tempfile.TemporaryDirectory(prefix="pawl-bench-") as scratch:
-        prepare(home, train, rng)
+        teach(home, {"banking77": Split("banking77", one_of_each(train), test)})
         system = pawl(home)
         rows = shuffled(test, rng)
         bodies = write_lines(Path(scratch) / "bodies", [system.body(row.text) for row in rows[:400]])

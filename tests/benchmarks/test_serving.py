@@ -22,9 +22,11 @@ from benchmarks.learning.data import Split
 from benchmarks.serving import systems
 from benchmarks.serving.cold_start import cold_start
 from benchmarks.serving.compression import Folders, measure
+from benchmarks.serving.curve import measure as measure_curve
 from benchmarks.serving.load import Load, run, write_lines
-from benchmarks.serving.preparation import prepare
+from benchmarks.serving.preparation import prepare, teach, with_loss
 from benchmarks.serving.report import goals
+from benchmarks.serving.tables import curve
 from pawl.settings import load_settings
 from tests.tiny_encoder import write_tiny_encoder
 
@@ -100,25 +102,36 @@ def test_a_failed_request_is_counted(server: _Server, tmp_path: Path) -> None:
 
 def _round(pawl: float, ceiling: float, litserve: float, ray: float) -> Json:
     def loads(rate: float) -> Json:
-        return {"text": {f"{n} clients": {"rate": rate, "p50_ms": 5.0} for n in (1, 16, 64)}}
+        return {"banking77": {f"{n} clients": {"rate": rate, "p50_ms": 5.0, "mean_ms": 5.0} for n in (1, 16, 64)}}
 
     in_process = {
         "1": {"texts_per_s": ceiling / 2, "call_ms": 4.0},
         "8": {"texts_per_s": ceiling, "call_ms": 9.0},
     }
-    return {"in-process": {"text": in_process}, "pawl": loads(pawl), "litserve": loads(litserve), "ray": loads(ray)}
+    return {
+        "in-process": {"banking77": in_process},
+        "pawl_off": loads(ceiling),
+        "pawl": loads(pawl),
+        "before": loads(ceiling),
+        "litserve": loads(litserve),
+        "ray": loads(ray),
+    }
 
 
 def test_goals_compare_within_a_round(capsys: pytest.CaptureFixture[str]) -> None:
     """A round in which the whole machine was half as fast changes no ratio."""
     rounds = [_round(900, 1000, 300, 100), _round(450, 500, 150, 50), _round(800, 1000, 100, 300)]
-    found = {one["goal"]: one["met"] for one in goals(rounds, ["text"])}
+    found = {one["goal"]: one["met"] for one in goals(rounds, ["banking77"])}
     capsys.readouterr()
     assert found == {
-        "text: Pawl / in-process at 64 clients: 0.90, wanted >= 0.85": True,
-        "text, 16 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
-        "text, 64 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
-        "text: p50 at 1 client 1.00 ms above the in-process call, wanted <= 1.5": True,
+        "banking77: Pawl / in-process at 64 clients: 0.90, wanted >= 1.2": False,
+        "banking77: mean latency at 1 client 1.00 x the earlier commit's, wanted <= 0.75": False,
+        "banking77, 1 clients: without fast answers / the earlier commit: 1.00, wanted >= 0.97": True,
+        "banking77, 16 clients: without fast answers / the earlier commit: 1.00, wanted >= 0.97": True,
+        "banking77, 64 clients: without fast answers / the earlier commit: 1.00, wanted >= 0.97": True,
+        "banking77, 16 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
+        "banking77, 64 clients: Pawl / the best peer on torch: 3.00, wanted >= 3.0": True,
+        "banking77: p50 at 1 client 1.00 ms above the in-process call, wanted <= 1.5": True,
     }
 
 
@@ -154,6 +167,23 @@ def test_a_cold_start_is_timed_until_the_first_answer(tiny: None, tmp_path: Path
         found = cold_start(home, [row.text for row in rows], tmp_path / "serve.log")
     assert 0 < found["ready_s"] <= found["answered_s"]
     assert 30 < found["ready_mib"] < 1000
+
+
+@needs_wrk
+def test_the_curve_serves_the_same_home_at_every_loss(tiny: None, tmp_path: Path) -> None:
+    rows = invented(3, 60, random.Random(1))
+    split = Split("banking77", rows[:120], rows[120:])
+    with temporary_home(PAWL_BACKEND="onnxruntime") as home:
+        teach(home, {"banking77": split})
+        homes = {
+            loss: with_loss(home, tmp_path / f"home-{loss}", {"banking77": split}, loss) for loss in ("off", "10.0")
+        }
+        found = measure_curve(homes, split, 1, 1.0, tmp_path)
+    assert found["answers"]["off"]["by_words"] == 0.0
+    assert found["answers"]["10.0"]["by_words"] > 0.0
+    assert found["answers"]["off"] | {"gained": 0, "lost": 0, "p": 1.0} == found["answers"]["off"]
+    table = curve(found).markdown()
+    assert table.count("\n| ") == 3, "the head and a row for each loss"
 
 
 def test_every_compression_is_measured_with_a_head_of_its_own(tiny: None, tmp_path: Path) -> None:
