@@ -68,8 +68,7 @@ def _create_samples() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("accept_reason", sa.Text(), nullable=True),
-        sa.Column("regularisation", sa.Float(), nullable=True),
-        sa.Column("temperature", sa.Float(), nullable=True),
+        sa.Column("heads", sa.JSON(), nullable=True),
         sa.Column("created_at", _MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_imports")),
     )

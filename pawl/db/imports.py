@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,7 +15,7 @@ from pawl.db.events import add_events
 from pawl.db.sample_rows import lock_samples, select_samples
 from pawl.db.tables import imports as table
 from pawl.db.tables import samples
-from pawl.domain.imports import Import, ImportOutcome, NewImport
+from pawl.domain.imports import ExportedHeads, Import, ImportOutcome, NewImport
 from pawl.domain.samples import Sample, SampleState
 
 ACCEPTED = "import_accepted"
@@ -32,7 +33,7 @@ class ImportTable:
         async with reading(self._engine) as connection:
             for ids in chunked(dict.fromkeys(import_ids)):
                 rows = await connection.execute(select(*_COLUMNS).where(among(connection, table.c.id, ids)))
-                imports |= {row.id: Import(*row) for row in rows}
+                imports |= {row["id"]: _import(row) for row in rows.mappings()}
         return imports
 
     async def waiting(self, import_ids: Sequence[str], sample_ids: Sequence[str]) -> int:
@@ -67,6 +68,11 @@ class ImportTable:
         wanted = (samples.c.import_id == import_id, samples.c.state == state.value, samples.c.seq > after_seq)
         async with reading(self._engine) as connection:
             return await select_samples(connection, *wanted, limit=limit)
+
+
+def _import(values: Mapping[Any, Any]) -> Import:
+    heads = values["heads"]
+    return Import(**{**values, "heads": None if heads is None else ExportedHeads.from_json(heads)})
 
 
 async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequence[NewImport]) -> None:

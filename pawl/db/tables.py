@@ -121,8 +121,7 @@ imports = Table(
     Column("name", Text, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("accept_reason", Text),
-    Column("regularisation", Float),
-    Column("temperature", Float),
+    Column("heads", JSON(none_as_null=True)),
     Column("created_at", UtcDateTime, nullable=False),
 )
 

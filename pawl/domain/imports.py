@@ -2,10 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from pawl.domain.samples import SampleState
+from pawl.domain.versions import HeadName
+from pawl.json_values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedHeads:
+    """What was chosen for a task's heads where its samples were exported.
+
+    regularisation            lambda of each head.
+    words, semantic, lexical  how the heads are stacked (`LexicalInfo`).
+    temperature               of the pair.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    regularisation: Mapping[HeadName, float]
+    words: float
+    semantic: float
+    lexical: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        for name, number in (*self.regularisation.items(), ("temperature", self.temperature)):
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name}: it must be a number above 0, not {number!r}")
+        shares = (self.words, self.semantic, self.lexical)
+        is_stacking = all(math.isfinite(share) and share >= 0 for share in shares)
+        if not is_stacking or abs(self.semantic + self.lexical - 1.0) > 1e-6:
+            raise ValueError(f"words {self.words}: shares {self.semantic} and {self.lexical} are none of two heads")
+
+    def to_json(self) -> Json:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Any) -> ExportedHeads:
+        """Parses what `to_json` gave; raises `ValueError` for anything else."""
+        try:
+            regularisation: dict[HeadName, float] = {
+                "lexical" if head == "lexical" else "semantic": float(number)
+                for head, number in value["regularisation"].items()
+            }
+            words, semantic, lexical, temperature = (
+                float(value[name]) for name in ("words", "semantic", "lexical", "temperature")
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"it says nothing of heads ({error!r})") from error
+        return ExportedHeads(regularisation, words, semantic, lexical, temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +66,8 @@ class NewImport:
 
     `name` is what the person who imported calls it (the file's name), `rows` is how many it holds.
     `accept_reason` says why its owner wants it learned whatever the gate finds; None leaves that to the gate.
-    `regularisation` and `temperature` are what was chosen for the task's head where its samples were exported: a first
-    version made of them alone takes them over.
+    `heads` is what was chosen for the task's heads where its samples were exported: a first version made of them alone
+    takes it over.
     """
 
     id: str
@@ -23,8 +75,7 @@ class NewImport:
     name: str
     rows: int
     accept_reason: str | None = None
-    regularisation: float | None = None
-    temperature: float | None = None
+    heads: ExportedHeads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +88,7 @@ class Import:
     rows: int
     accept_reason: str | None
     created_at: datetime
-    regularisation: float | None = None
-    temperature: float | None = None
+    heads: ExportedHeads | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What was chosen for the heads of a version's tasks, as its metrics and its manifest say it."""
+"""What was chosen for the heads of a version's tasks, as its metrics, its manifest and an export of it say it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pawl.classifier.stacking import Stacking
+from pawl.domain.imports import ExportedHeads
 from pawl.domain.versions import HeadName, Version
 from pawl.json_values import Json
 from worker.model.hyperparameters import UNFITTED
@@ -36,3 +37,9 @@ def chosen_for(version: Version, task: str, present: Hyperparameters = UNFITTED)
     if info is None:
         return chosen
     return replace(chosen, temperature=info.temperature, stacking=Stacking.from_info(info.lexical))
+
+
+def as_exported(heads: ExportedHeads, samples: int) -> Hyperparameters:
+    """What an export says, for heads of so many samples."""
+    stacking = Stacking(heads.words, heads.semantic, heads.lexical)
+    return Hyperparameters(heads.regularisation, stacking, heads.temperature, samples)

@@ -11,16 +11,18 @@ import structlog
 
 from pawl.backoff import Backoff
 from pawl.domain.errors import EncoderRejected, ParentNotLive, StoreUnavailable
+from pawl.domain.imports import ExportedHeads
 from pawl.domain.samples import Sample
 from pawl.domain.versions import Version, VersionKind
 from pawl.settings import Settings
 from worker.health.environment import Environment
 from worker.health.faults import is_device_lost, sentence
 from worker.model.hyperparameters import choose
-from worker.model.proposal import Hyperparameters, PairedScores, Proposal, without_live
+from worker.model.proposal import PairedScores, Proposal, without_live
 from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import resolve_conflicts
 from worker.screening.truncation import find_alike
+from worker.state.chosen import as_exported
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
@@ -91,7 +93,7 @@ class Bootstrap:
         # Proposed to models that the empty state does not keep (`LearnerState.model`); these are as new, so `apply`
         # takes the proposals.
         state = replace(state, tasks={task: state.new_model() for task in step.proposals})
-        exported = await self._exported_settings(resolution.adds)
+        exported = await self._exported_heads(resolution.adds)
         fitted = {
             task: await asyncio.to_thread(_fit, state.tasks[task], first, exported.get(task))
             for task, first in step.proposals.items()
@@ -109,33 +111,27 @@ class Bootstrap:
             raise RuntimeError(f"the first version was refused: {report.reasons}")
         return version
 
-    async def _exported_settings(self, adds: Sequence[Sample]) -> dict[str, tuple[float, float]]:
-        """Lambda and temperature by task, where all its samples come out of one export, which says them."""
+    async def _exported_heads(self, adds: Sequence[Sample]) -> dict[str, ExportedHeads]:
+        """What was chosen for the heads of a task, where all its samples come out of one export, which says it."""
         sources: dict[str, set[str | None]] = {}
         for sample in adds:
             sources.setdefault(sample.task, set()).add(sample.import_id)
         imports = await self._samples.imports([id for ids in sources.values() for id in ids if id is not None])
         single = {task: imports.get(next(iter(ids)) or "") for task, ids in sources.items() if len(ids) == 1}
         return {
-            task: (source.regularisation, source.temperature)
-            for task, source in single.items()
-            if source is not None and source.regularisation is not None and source.temperature is not None
+            task: source.heads for task, source in single.items() if source is not None and source.heads is not None
         }
 
 
-def _fit(model: TaskModel, first: Proposal, exported: tuple[float, float] | None) -> PairedScores:
+def _fit(model: TaskModel, first: Proposal, exported: ExportedHeads | None) -> PairedScores:
     """Takes a task's first samples over, then what is chosen for its heads; returns how they do.
 
     An empty state has nothing to lose: after a failure it is dropped whole.
     """
     model.apply(first)
-    chosen = choose(model) if exported is None else _as_exported(model, *exported)
+    chosen = choose(model)
+    if exported is not None and set(exported.regularisation) == set(model.heads):
+        chosen = as_exported(exported, model.samples)
     proposal = model.propose_settings(chosen)
     model.apply(proposal)
     return proposal.paired
-
-
-def _as_exported(model: TaskModel, regularisation: float, temperature: float) -> Hyperparameters:
-    return Hyperparameters(
-        {**model.hyperparameters.regularisation, "semantic": regularisation}, model.stacking, temperature, model.samples
-    )

@@ -20,6 +20,8 @@ from app.commands.data.files.exported import COLUMNS, escaped
 from app.commands.data.files.extras import need
 from app.commands.data.files.formats import STANDARD_INPUT
 from app.commands.home.stores import open_stores
+from pawl.classifier.stacking import Stacking
+from pawl.domain.imports import ExportedHeads
 from pawl.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
 from pawl.domain.versions import Version
 from pawl.files import atomic_file
@@ -112,8 +114,6 @@ def _target(path: Path) -> Iterator[BinaryIO]:
 
 
 def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
-    head = live.heads.get(sample.task) if live else None
-    chosen = live.metrics.get("regularisation", {}).get(sample.task, {}) if live else {}
     values: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if hasattr(sample, name)}
     values |= {
         "state": sample.state.value,
@@ -124,10 +124,19 @@ def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
         # What was chosen for the head goes into every row: an import into an empty home takes it over and gives the
         # same model.
         "encoder": live.encoder_digest if live else None,
-        "regularisation": chosen.get("semantic"),
-        "temperature": head.temperature if head else None,
+        "heads": _heads(live, sample.task) if live else None,
     }
     return {name: values[name] for name in COLUMNS}
+
+
+def _heads(live: Version, task: str) -> str | None:
+    """What was chosen for the heads of a task, as JSON; None where nothing is known of them."""
+    info, chosen = live.heads.get(task), live.metrics.get("regularisation", {}).get(task)
+    if info is None or chosen is None:
+        return None
+    stacking = Stacking.from_info(info.lexical)
+    shares = (stacking.words, stacking.semantic, stacking.lexical)
+    return json.dumps(ExportedHeads(chosen, *shares, info.temperature).to_json())
 
 
 def _writer(format: str, file: BinaryIO) -> Writer:
@@ -175,7 +184,7 @@ class _Parquet:
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
-        numbers = dict.fromkeys(("weight", "emphasis", "regularisation", "temperature"), pa.float64())
+        numbers = dict.fromkeys(("weight", "emphasis"), pa.float64())
         types = numbers | {"pinned": pa.bool_(), "learned_in_version": pa.int64()}
         # Given, not inferred: a column that is empty in the first page would get the type `null`, and later rows not
         # fit.

@@ -153,14 +153,14 @@ def _latest(request: ImportRequest, rows: Sequence[Row]) -> list[Row]:
 def _together(
     items: Sequence[NewSample], rows: Sequence[Row], name: str, accept: str | None
 ) -> tuple[list[NewSample], list[NewImport]]:
-    """Makes one import for each task, with the regularisation and temperature that an export names."""
+    """Makes one import for each task, with what an export says of its heads."""
     count = Counter(item.task for item in items)
     said = {item.task: row.attributes for item, row in zip(items, rows, strict=True)}
     imports = {}
     for task, n in count.items():
-        numbers = said[task]
-        head = (None, None) if numbers is None else (numbers.regularisation, numbers.temperature)
-        imports[task] = NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept, *head)
+        attributes = said[task]
+        heads = None if attributes is None else attributes.heads
+        imports[task] = NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept, heads)
     return [replace(item, import_id=imports[item.task].id) for item in items], list(imports.values())
 
 

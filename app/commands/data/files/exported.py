@@ -1,7 +1,7 @@
 """The columns of an export of Pawl's own samples, and what an import takes from them.
 
 A row says everything that the model needs to come out the same: `weight` and `emphasis` (how much the sample counts),
-the state, and for its task what was chosen when the head was made (`regularisation`, `temperature`).
+the state, and for its task what was chosen when the heads were made (`heads`, as JSON).
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula. In CSV such a text gets an apostrophe in
 front, as does one that begins with an apostrophe, and an import of the export takes it away again.
@@ -9,15 +9,17 @@ front, as does one that begins with an apostrophe, and an import of the export t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pawl.domain.imports import ExportedHeads
 from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import SampleState
 
-MODEL_COLUMNS = ("encoder", "regularisation", "temperature")
+MODEL_COLUMNS = ("encoder", "heads")
 COLUMNS = (
     *("id", "task", "text", "label", "state", "weight", "emphasis", "pinned", "origin", "source"),
     *("quarantined_by", "reason", "learned_in_version", "created_at", "updated_at", *MODEL_COLUMNS),
@@ -40,8 +42,7 @@ class Attributes:
     pinned: bool
     source: str | None
     hold: Hold | None
-    regularisation: float | None
-    temperature: float | None
+    heads: ExportedHeads | None
     encoder: str | None
 
     @property
@@ -71,8 +72,7 @@ def read_attributes(fields: Mapping[str, Any]) -> Attributes:
         pinned=str(fields["pinned"]).lower() in {"true", "1"},
         source=_text(fields["source"]),
         hold=hold,
-        regularisation=_number(fields, "regularisation"),
-        temperature=_number(fields, "temperature"),
+        heads=_heads(fields["heads"]),
         encoder=_text(fields["encoder"]),
     )
 
@@ -89,6 +89,15 @@ def unescaped(text: str) -> str:
 
 def _text(value: Any) -> str | None:
     return str(value) if value not in {None, ""} else None
+
+
+def _heads(value: Any) -> ExportedHeads | None:
+    if value in {None, ""}:
+        return None
+    try:
+        return ExportedHeads.from_json(json.loads(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"heads: {error}") from None
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:
