@@ -197,7 +197,8 @@ class TaskModel:
     def leave_one_out(self, proposal: Proposal | None = None, *, head: HeadName | None = None) -> Tensor:
         """Leave-one-out scores (m, C) of the evaluation items, by the heads together or by one alone.
 
-        Of a proposal those of the items that stay, in the order of `proposal.paired.items`.
+        Of a proposal those of the items that stay with it (see `targets`); what it was judged on may be other ones:
+        golden samples have come since.
         """
         form = Replacement(self.heads, self.evaluation) if proposal is None else proposal.form
         counts = self.counts if proposal is None else proposal.counts
@@ -207,6 +208,12 @@ class TaskModel:
             StackedScores(by_head, stacking) if head is None else by_head[head], rows, counts, stay
         )
         return left_out if stay is None else left_out[stay]
+
+    def targets(self, proposal: Proposal | None = None) -> Tensor:
+        """Column of the label of each row of `leave_one_out`, (m,)."""
+        form = Replacement(self.heads, self.evaluation) if proposal is None else proposal.form
+        rows, _, stay = form.judged(len(self.counts if proposal is None else proposal.counts))
+        return rows.targets if stay is None else rows.targets[stay]
 
     def _rank_k(self, change: ModelChange, space: LabelSpace) -> Proposal:
         moved = self._moved(change, space)

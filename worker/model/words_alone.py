@@ -25,7 +25,7 @@ def words_alone(
         kept: `kept_number` of the texts that words never answer alone, sorted.
     """
     lexical, pair = model.leave_one_out(proposal, head="lexical"), model.leave_one_out(proposal)
-    targets = model.evaluation.targets if proposal is None else proposal.paired.targets
+    targets = model.targets(proposal)
     counts = torch.tensor(model.counts if proposal is None else proposal.counts, device=targets.device)
     chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
     threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,9 @@ from tests.worker.examples import BOTH, STACKED, difference, direct_weights, exa
 from worker.model.change import LabelledFeatures, ModelChange, stacked
 from worker.model.correction_weight import MARGIN
 from worker.model.hyperparameters import choose
+from worker.model.relabel import Retirement
 from worker.model.task_model import TaskModel
+from worker.model.words_alone import words_alone
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -132,6 +135,22 @@ def test_another_stacking_is_taken_only_where_it_is_clearly_better() -> None:
     again = choose(task)
     assert again is not None
     assert again.stacking == a_little_less
+
+
+def test_words_alone_are_measured_on_the_rows_that_a_proposal_leaves() -> None:
+    """Golden samples that came after a proposal was judged, and rows that leave, are no rows of its report."""
+    task = learner()
+    known = teach(task, [e for label in "abc" for e in examples(label, 30)], [], bulk=True)
+    first = task.propose_settings().paired
+    task.add_to_evaluation([replace(e, sample_id=f"g-{e.sample_id}", golden=True) for e in examples("a", 4, seed=3)])
+    late = replace(task.propose_settings(), paired=first)
+    leaving = task.propose(ModelChange(examples("b", 2, seed=5), known[:3]))
+    retiring = Retirement(task, "c")
+    retiring.take_out([e for e in known if e.label == "c"])
+    for proposal, count in ((None, 94), (late, 94), (leaving, 93), (retiring.propose(), 64)):
+        assert len(task.targets(proposal)) == count
+        assert len(task.leave_one_out(proposal, head="lexical")) == count
+        assert words_alone(task, proposal, 0.0, np.zeros(0, np.uint64)).temperature > 0
 
 
 def test_the_gate_judges_the_pair() -> None:
