@@ -17,6 +17,7 @@ from tests.worker.examples import BOTH, STACKED, difference, direct_weights, exa
 from worker.model.change import LabelledFeatures, ModelChange, stacked
 from worker.model.correction_weight import MARGIN
 from worker.model.hyperparameters import choose
+from worker.model.novelty_reference import lexical_novelty_of
 from worker.model.relabel import Retirement
 from worker.model.task_model import TaskModel
 from worker.model.words_alone import words_alone
@@ -150,7 +151,8 @@ def test_words_alone_are_measured_on_the_rows_that_a_proposal_leaves() -> None:
     for proposal, count in ((None, 94), (late, 94), (leaving, 93), (retiring.propose(), 64)):
         assert len(task.targets(proposal)) == count
         assert len(task.leave_one_out(proposal, head="lexical")) == count
-        assert words_alone(task, proposal, 0.0, np.zeros(0, np.uint64)).temperature > 0
+        novelty = lexical_novelty_of(task, proposal)
+        assert words_alone(task, proposal, novelty, 0.0, np.zeros(0, np.uint64)).temperature > 0
 
 
 def test_the_gate_judges_the_pair() -> None:
