@@ -10,7 +10,7 @@ A version's folder:
     encoder/tokenizer.json
     encoder/encoder.json          pooling, normalisation, maximal length, dimension, prompt
     encoder/reference.safetensors embeddings of some texts by transformers, by which backends are proven
-    features.safetensors          `projection`, shape (M, d_0), float32
+    features.safetensors          `projection` (M, d_0) and `centre` (d,) or (0,), float32
     heads/<task>.safetensors      the semantic head: `weights` (p, C), `offsets` (C,), float32
     lexical/<task>.safetensors    the lexical head, where there is one: `weights` (size, C), `rarity` (size,),
                                   `quantiles` (101,), float32, and `kept`, uint64, the texts that it never answers

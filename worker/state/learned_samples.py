@@ -11,6 +11,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
+import numpy as np
+
 from pawl.classifier.encoders.tokenization import encode_with_cuts
 from pawl.domain.samples import Sample
 from pawl.ports import Floats, SampleStore
@@ -115,6 +117,19 @@ class LearnedSamples:
         while page := await self._samples.learned(task, after, _PAGE):
             after = page[-1].seq
             yield page
+
+    async def embedded(self, state: LearnerState, samples: Sequence[Sample] | None = None) -> AsyncIterator[Floats]:
+        """Embeddings (n, d), page by page, of samples; of all that belong into a head, unless given."""
+        if samples is None:
+            for task in await self._samples.tasks():
+                async for page in self.in_head(state, task):
+                    found = await embeddings_of(state, self._samples, page)
+                    if found:
+                        yield np.stack(list(found.values()))
+            return
+        for start in range(0, len(samples), _PAGE):
+            found = await embeddings_of(state, self._samples, samples[start : start + _PAGE])
+            yield np.stack(list(found.values()))
 
     async def counts(self, state: LearnerState, task: str) -> Counter[str]:
         """Samples of each label that belong into a task's head."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from pawl.classifier.classifier import load_classifier
@@ -15,6 +16,7 @@ from pawl.classifier.lexical import LexicalFeatures
 from pawl.domain.encoders import EncoderOrigin
 from pawl.domain.labels import LabelState
 from pawl.domain.manifest import ENCODER_FOLDER, FEATURES_FILE
+from pawl.domain.samples import Sample
 from pawl.domain.versions import LedgerAction, LedgerRow, Version, has_reweighted
 from pawl.ports import Encoder
 from pawl.settings import Settings
@@ -132,6 +134,15 @@ class Recovery:
             # After the refit: the scores and leverages of the set are those of the head.
             await asyncio.to_thread(model.add_to_evaluation, evaluating)
         return await self.refresh_golden(await self._at(state, version, tasks))
+
+    async def centred(self, state: LearnerState, samples: Sequence[Sample] | None = None) -> LearnerState:
+        """An empty state with features that are centred, where that pays, on samples: the learned ones unless given."""
+        total, texts = np.zeros(state.encoder.dimension), 0
+        async for page in self._learned.embedded(state, samples):
+            total += page.sum(axis=0, dtype=np.float64)
+            texts += len(page)
+        mean = (total / max(texts, 1)).astype(np.float32)
+        return replace(state, features=state.features.centred_on(mean, texts)) if state.encoder.dimension else state
 
     async def _at(self, state: LearnerState, version: Version, tasks: Mapping[str, TaskModel]) -> LearnerState:
         """The state with the models that it has at a version, and with what words must not answer alone there."""

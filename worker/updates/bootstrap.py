@@ -89,6 +89,7 @@ class Bootstrap:
         samples = await self._samples.get_many(sample_ids)
         resolution = resolve_conflicts(samples, await self._samples.rivals(samples))
         state = replace(state, alike=frozenset(await find_alike(state, self._samples, resolution.adds)))
+        state = await self._recovery.centred(state, resolution.adds)
         step = await self._runner.propose(state, resolution.adds, [], bulk=True)
         # Proposed to models that the empty state does not keep (`LearnerState.model`); these are as new, so `apply`
         # takes the proposals.

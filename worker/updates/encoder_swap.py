@@ -117,6 +117,7 @@ class EncoderSwap:
         if cause.request is None:
             await self._samples.copy_cuts(live.encoder.digest, encoder.digest)
         await self._embed_late(state, cause.version)
+        state = await self._recovery.centred(state)
         state = await self._recovery.rebuild(state, await self._ledger.get(live.version))
         for model in state.tasks.values():
             # The lexical head is what it was; how it is stacked with the new semantic one is chosen anew.

@@ -74,6 +74,7 @@ class Rebuild:
             trained=await self._recovery.trained_on(state.encoder.digest, live.number),
             encoder_watermark=int(live.metrics.get("encoder_watermark", 0)),
         )
+        state = await self._recovery.centred(state)
         state = await self._recovery.rebuild(state, live)
         trigger = "remade: files of its parent are damaged"
         step = Step(VersionKind.HEAD, trigger, {}, forced="damaged files", needs_snapshot=True)

@@ -111,6 +111,28 @@ def test_parts_that_do_not_fit_are_refused(build: Callable[[], object]) -> None:
         build()
 
 
+def test_embeddings_that_share_a_large_mean_are_centred_and_others_are_not(tmp_path: Path) -> None:
+    features, z = RandomFeatures.create(8, 20, seed=3, dimension=16), np.hstack([_unit(50, 8), _unit(50, 8)])
+    assert features.centred_on(z.mean(axis=0), len(z)).centre is None
+    assert features.centred_on(z[:1].mean(axis=0), 1).centre is None, "one text is no mean"
+    alike = z + np.full(16, 2.0, np.float32)
+    for start in (0, 8):
+        alike[:, start : start + 8] /= np.linalg.norm(alike[:, start : start + 8], axis=1, keepdims=True)
+    centred = features.centred_on(alike.mean(axis=0), len(alike))
+    assert centred.centre is not None
+    left = (alike - alike.mean(axis=0)).reshape(50, 2, 8)
+    left /= np.linalg.norm(left, axis=2, keepdims=True)
+    expected = features.expand(left.reshape(50, 16))
+    np.testing.assert_allclose(centred.expand(alike), expected, atol=1e-5)
+    assert np.isfinite(centred.expand(centred.centre[None])).all()
+    path = tmp_path / "features"
+    path.write_bytes(centred.to_bytes())
+    assert np.array_equal(RandomFeatures.from_file(path, 16).expand(alike), centred.expand(alike))
+    assert centred.centred_on(z.mean(axis=0), len(z)).digest == features.digest
+    with pytest.raises(ArtefactCorrupt, match="a centre of shape"):
+        RandomFeatures.from_file(path, 24)
+
+
 def test_parts_come_back_from_their_files(tmp_path: Path) -> None:
     features = RandomFeatures.create(4, 6, 0)
     head = LinearHead(("x", "ÿ"), _unit(11, 2), np.array([0.5, -1], np.float32), 0.25)
