@@ -37,6 +37,10 @@ class LabelledFeatures:
     pinned: bool = False
     eligible: bool = True
 
+    def on_its_own(self) -> LabelledFeatures:
+        """The same, with features that keep no others in memory: those of a page are rows of one tensor."""
+        return replace(self, features={head: phi.clone() for head, phi in self.features.items()})
+
 
 def stacked(examples: Sequence[LabelledFeatures], heads: Collection[HeadName]) -> dict[HeadName, Tensor]:
     """Features of samples, of which there is at least one, as rows (n, p) for each of these heads."""
@@ -64,14 +68,8 @@ class ModelChange:
         """Ids of what leaves."""
         return frozenset(example.sample_id for example in self.removes)
 
-    def rows(
-        self,
-        heads: Collection[HeadName],
-        index: Mapping[str, int],
-        old: Sequence[float],
-        new: Sequence[float],
-    ) -> dict[HeadName, RowChange]:
-        """For each head the rows that enter, leave, or change their weight because their class has grown or shrunk.
+    def rows(self, head: HeadName, index: Mapping[str, int], old: Sequence[float], new: Sequence[float]) -> RowChange:
+        """For a head the rows that enter, leave, or change their weight because their class has grown or shrunk.
 
         `index` are the columns of the labels, `old` and `new` the weights of a sample of each column.
         """
@@ -83,10 +81,11 @@ class ModelChange:
             step = new[index[label]] - old[index[label]]
             # No row of weight 0, as the step divides by weights (D^-1); what leaves goes with all of its old weight.
             signed += [(e, e.weight * step) for e in members if step and e.sample_id not in leaving]
-        classes = torch.tensor([index[example.label] for example, _ in signed], dtype=torch.int64)
-        weights = torch.tensor([weight for _, weight in signed], dtype=torch.float64)
-        features = stacked([example for example, _ in signed], heads)
-        return {head: RowChange(rows, classes, weights) for head, rows in features.items()}
+        return RowChange(
+            torch.stack([example.features[head] for example, _ in signed]),
+            torch.tensor([index[example.label] for example, _ in signed], dtype=torch.int64),
+            torch.tensor([weight for _, weight in signed], dtype=torch.float64),
+        )
 
     def emphasised(self, factors: Mapping[str, float]) -> ModelChange:
         """The change with the weights of what enters multiplied by `factors`, by sample id."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pawl.domain.versions import HeadName
-from worker.model.change import ModelChange, stacked
+from worker.model.change import ModelChange
 from worker.model.class_balance import ClassBalance, LabelSpace
 from worker.model.evaluation_rows import EvaluationRows
 from worker.model.proposal import PairedScores
@@ -60,21 +60,16 @@ def compare(
     stay = staying(rows, change)
     # Each side leaves out what its own heads hold: the candidate alone has new rows, the live one those that leave.
     before, after = live.left_out(balance, rows, known)[stay], candidate.left_out(balance, rows, stay)[stay]
-    targets, new_live, new_candidate = torch.zeros(0, dtype=torch.int64), before[:0], after[:0]
-    if change.adds:
-        features = stacked(change.adds, candidate.stacked.weights)
-        targets = torch.tensor([space.index[example.label] for example in change.adds])
-        old = live.stacked.widened(balance.offsets(live.counts, live.stacked.offsets))
-        new_live, new_candidate = old.scores(features), candidate.stacked.scores(features)
+    old = live.stacked.widened(balance.offsets(live.counts, live.stacked.offsets))
     return PairedScores(
         space.labels,
         [item for item, stays in zip(rows.items, stay.tolist(), strict=True) if stays],
         rows.targets[stay],
         before,
         after,
-        targets,
-        new_live,
-        new_candidate,
+        torch.tensor([space.index[example.label] for example in change.adds], dtype=torch.int64),
+        old.scores_for(change.adds),
+        candidate.stacked.scores_for(change.adds),
         tuple(column for column, n in enumerate(live.counts) if not n and candidate.counts[column]),
     )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pawl.classifier.stacking import Stacking
 from pawl.domain.versions import HeadName
+from worker.model.change import LabelledFeatures, stacked
 
 Tensor = torch.Tensor
+_CHUNK = 2048  # rows
 
 
 def stack(stacking: Stacking, scores: Mapping[HeadName, Tensor]) -> Tensor:
@@ -45,6 +47,14 @@ class StackedHead:
     def scores(self, features: Mapping[HeadName, Tensor]) -> Tensor:
         """The scores (n, C) of the heads together."""
         return stack(self.stacking, self.own_scores(features)) + self.offsets
+
+    def scores_for(self, examples: Sequence[LabelledFeatures]) -> Tensor:
+        """As `scores`, for samples, of which there may be none; some at a time, for the features of many are large."""
+        parts = [
+            self.scores(stacked(examples[start : start + _CHUNK], self.weights))
+            for start in range(0, len(examples), _CHUNK)
+        ]
+        return torch.cat(parts) if parts else self.offsets.new_zeros(0, len(self.offsets))
 
     def widened(self, offsets: Tensor) -> StackedHead:
         """With columns of zeros for labels that it does not have, up to the length of these offsets (C',)."""

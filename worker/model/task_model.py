@@ -168,8 +168,8 @@ class TaskModel:
         if examples:
             index, levels = self.space.index, [self.class_weight(count) for count in self.counts]
             # `restore` has counted these: each enters at once with the weight of its class as it is in the end.
-            for name, rows in ModelChange(examples).rows(self.heads, index, levels, levels).items():
-                self.heads[name].absorb(rows, len(self.labels))
+            for name, head in self.heads.items():
+                head.absorb(ModelChange(examples).rows(name, index, levels, levels), len(self.labels))
             self._revision += 1
 
     def refit(self) -> None:
@@ -216,7 +216,7 @@ class TaskModel:
         return rows.targets if stay is None else rows.targets[stay]
 
     def _rank_k(self, change: ModelChange, space: LabelSpace) -> Proposal:
-        moved = self._moved(change, space)
+        moved = {name: self._moved(name, change, space) for name in self.heads}
         # For emphasis, evaluation and step: A^-1 is read once.
         gains = {name: head.gain(moved[name].features) for name, head in self.heads.items()}
         leverages = {name: gain.leverages for name, gain in gains.items()}
@@ -226,7 +226,7 @@ class TaskModel:
         if emphasis:
             # Emphasis changes weights alone, so the gain, which is of the features, stays right.
             change = change.emphasised(emphasis)
-            moved = self._moved(change, space)
+            moved = {name: self._moved(name, change, space) for name in self.heads}
         classes = len(space.labels)
         updates = {name: head.propose(moved[name], classes, gains[name]) for name, head in self.heads.items()}
         new = self.evaluation.new_rows(change.adds, space.index, self.evaluation_limit, self.heads, leverages)
@@ -238,9 +238,9 @@ class TaskModel:
 
     def _refitted(self, change: ModelChange, space: LabelSpace) -> Proposal:
         heads, evaluation, classes = copied(self.heads), self.evaluation.copy(), len(space.labels)
-        for name, rows in self._moved(change, space).items():
-            heads[name].absorb(rows, classes)
-            heads[name].refit()
+        for name, head in heads.items():  # one after the other: the rows of a large import are most of its memory
+            head.absorb(self._moved(name, change, space), classes)
+            head.refit()
         new = self.evaluation.new_rows(change.adds, space.index, self.evaluation_limit, self.heads)
         before = evaluation.scores_with(new, self.heads, classes)
         evaluation.append(new, before)
@@ -276,10 +276,10 @@ class TaskModel:
         # Labels are there before their columns where `restore` has named them and no sample has come yet.
         return StackedHead(weights, stacking, offsets).widened(offsets)
 
-    def _moved(self, change: ModelChange, space: LabelSpace) -> dict[HeadName, RowChange]:
+    def _moved(self, head: HeadName, change: ModelChange, space: LabelSpace) -> RowChange:
         old = [self.class_weight(count) for count in self.space.widened(len(space.labels))]
         new = [self.class_weight(count) for count in space.counts]
-        return change.rows(self.heads, space.index, old, new)
+        return change.rows(head, space.index, old, new)
 
     def _take(self, chosen: Hyperparameters) -> None:
         if len(self.heads) > 1:  # a head alone has all of the score, whatever another encoder's heads were given

@@ -16,7 +16,7 @@ from pawl.domain.quarantine import Hold, QuarantineKind
 from pawl.domain.samples import Origin, Sample, SampleState
 from pawl.ports import Floats, SampleStore
 from pawl.settings import Settings
-from worker.model.change import LabelledFeatures, stacked
+from worker.model.change import LabelledFeatures
 from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import Resolution
 from worker.screening.label_noise import NoiseDetector
@@ -136,7 +136,7 @@ def _opinion(
     examples: Sequence[LabelledFeatures],
 ) -> NoiseVerdict:
     trusted = _TrustedEvaluation(model, state, detector.suspects)
-    scores = model.stacked.scores(stacked(examples, model.heads))
+    scores = model.stacked.scores_for(examples)
     arriving = []
     for sample, row, example in zip(samples, scores, examples, strict=True):
         vector = _vector(state, example)

@@ -127,9 +127,9 @@ class Recovery:
                 examples = await self._learned.features(state, page)
                 await asyncio.to_thread(model.absorb, examples)
                 # Cut to the limit after each page: the features of a large store do not fit into memory.
-                evaluating = model.best_for_evaluation(
-                    [*evaluating, *(example for example in examples if example.eligible)]
-                )
+                # Each on its own, or the few that stay would keep the features of all pages.
+                able = [example for example in examples if example.eligible]
+                evaluating = [example.on_its_own() for example in model.best_for_evaluation([*evaluating, *able])]
             await asyncio.to_thread(model.refit)
             # After the refit: the scores and leverages of the set are those of the head.
             await asyncio.to_thread(model.add_to_evaluation, evaluating)

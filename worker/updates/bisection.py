@@ -17,7 +17,7 @@ import torch
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.samples import Sample
 from pawl.settings import Settings
-from worker.model.change import ModelChange, stacked
+from worker.model.change import ModelChange
 from worker.model.class_balance import NEVER
 from worker.model.evaluation_rows import balanced, evaluation_items
 from worker.model.hyperparameters import temperature_of
@@ -34,7 +34,6 @@ MOST_TRIALS = 400
 """Parts that are tried of one batch. A group of which that is not enough to tell is kept out whole."""
 _FINEST = 512
 """A batch is cut into so many pieces at most."""
-_CHUNK = 2048
 log = structlog.get_logger(__name__)
 
 
@@ -123,13 +122,12 @@ class Bisection:
         """By how far the live head's score of the label is behind that of its answer; one that it lacks scores 0."""
         model, behind = self._live, dict.fromkeys((sample.id for sample in self._batch.samples), 0.0)
         columns = {label: column for column, label in enumerate(model.labels)}
-        head = model.stacked
-        for start in range(0, len(behind) if columns else 0, _CHUNK):
-            rows = self._batch.samples[start : start + _CHUNK]
-            features = stacked([self._examples[sample.id] for sample in rows], model.heads)
-            for sample, scores in zip(rows, head.scores(features), strict=True):
-                best, column = float(scores.max()), columns.get(sample.label)
-                behind[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
+        if not columns:
+            return behind
+        rows = model.stacked.scores_for([self._examples[sample.id] for sample in self._batch.samples])
+        for sample, scores in zip(self._batch.samples, rows, strict=True):
+            best, column = float(scores.max()), columns.get(sample.label)
+            behind[sample.id] = best - (min(best, 0.0) if column is None else float(scores[column]))
         return behind
 
     async def _try(self, units: Sequence[list[Sample]]) -> None:
@@ -207,11 +205,11 @@ class Bisection:
     def _measured(self, proposal: Proposal, samples: Sequence[Sample]) -> PairedScores:
         """Against the version from before the batch: on the evaluation set, and on all that is in or tried."""
         before = self._batch.baseline
-        features = stacked([self._examples[sample.id] for sample in samples], proposal.stacked.weights)
-        known = before.head.scores(features)
+        examples = [self._examples[sample.id] for sample in samples]
+        known = before.head.scores_for(examples)
         return replace(
             before.measure(proposal.paired, self._examples),
             new_targets=torch.tensor([proposal.labels.index(sample.label) for sample in samples]),
             new_live=torch.nn.functional.pad(known, (0, len(proposal.labels) - known.shape[1]), value=NEVER),
-            new_candidate=proposal.stacked.scores(features),
+            new_candidate=proposal.stacked.scores_for(examples),
         )
