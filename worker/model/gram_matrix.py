@@ -119,11 +119,11 @@ class GramMatrix:
         rows = torch.cat([self._rows, features])
         lengths = rows.square().sum(1)
         places = torch.arange(len(rows), device=rows.device)
-        own = places[len(self._rows) :]
-        distances = lengths[own][:, None] + lengths - 2 * features @ rows.T
-        same = distances <= _SAME * lengths[own][:, None]
+        arriving = places[len(self._rows) :]
+        distances = lengths[arriving][:, None] + lengths - 2 * features @ rows.T
+        same = distances <= _SAME * lengths[arriving][:, None]
         # Itself at the latest, though rounding may leave it a distance.
-        return torch.minimum(torch.where(same, places, len(rows)).amin(1), own)
+        return torch.minimum(torch.where(same, places, len(rows)).amin(1), arriving)
 
 
 def _is_sparse(features: Tensor) -> bool:

@@ -72,10 +72,10 @@ def measure_words(diagonal: Tensor, features: Tensor, weights: Tensor, scores: T
     rarities = scores.new_ones(len(scores))
     for start in range(0, len(scores), _ROWS):
         part = slice(start, start + _ROWS)
-        own = features[part].double().cpu().square()
+        squares = features[part].double().cpu().square()
         # Without the text itself in it: 1 is left at least.
-        others = (total - own * weights[part, None]).clamp(min=1.0)
-        rarities[part] = torch.where(own.sum(1) > 0, (own / others).sum(1), 1.0)
+        others = (total - squares * weights[part, None]).clamp(min=1.0)
+        rarities[part] = torch.where(squares.sum(1) > 0, (squares / others).sum(1), 1.0)
     strangeness = rarities.log() - scores.amax(1).clamp(min=LOWEST)
     return LexicalNovelty(total.clamp(min=1.0).reciprocal().float().numpy(), _quantiles(strangeness))
 
