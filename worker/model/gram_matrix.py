@@ -102,28 +102,32 @@ class GramMatrix:
         """Takes rows in as rows; False where there are too many, or where one leaves that is not here."""
         if len(self._rows) + len(features) > most_rows(self.size) and len(features) > 1:
             return False
-        places = self._places(features)
-        rows = torch.cat([self._rows, features])
-        # One after the other, since the same row may come more than once; then only those that still count stay.
+        present, places = len(self._rows), self._places(features)
+        # One after the other, since the same row may come more than once.
         before = torch.nn.functional.pad(self._weights, (0, len(features)))
         after = before.index_add(0, places, weights)
-        size = before.abs().index_add(0, places, weights.abs())
-        stay = after.abs() > _NOTHING * size
-        if bool((after[stay] < 0).any()) or int(stay.sum()) > most_rows(self.size):
+        largest = before.abs().index_add(0, places, weights.abs())
+        counts = after.abs() > _NOTHING * largest
+        if bool((after[counts] < 0).any()) or int(counts.sum()) > most_rows(self.size):
             return False
-        self._rows, self._weights = (rows, after) if bool(stay.all()) else (rows[stay], after[stay])
+        stay, enter = counts[:present], counts[present:]
+        # A row has thousands of numbers, and most steps change weights alone: rows are copied where any come or go.
+        if not bool(stay.all()):
+            self._rows = self._rows[stay]
+        if bool(enter.any()):
+            self._rows = torch.cat([self._rows, features[enter]])
+        self._weights = after[counts]
         return True
 
     def _places(self, features: Tensor) -> Tensor:
         """For each of k rows the first one that it is the same as, (k,): of those present, those before it, or it."""
-        rows = torch.cat([self._rows, features])
-        lengths = rows.square().sum(1)
-        places = torch.arange(len(rows), device=rows.device)
-        arriving = places[len(self._rows) :]
-        distances = lengths[arriving][:, None] + lengths - 2 * features @ rows.T
-        same = distances <= _SAME * lengths[arriving][:, None]
+        known, lengths = (torch.linalg.vector_norm(rows, dim=1).square() for rows in (self._rows, features))
+        products = torch.cat([features @ self._rows.T, features @ features.T], 1)
+        all_lengths = torch.cat([known, lengths])
+        places = torch.arange(len(all_lengths), device=features.device)
+        same = lengths[:, None] + all_lengths - 2 * products <= _SAME * lengths[:, None]
         # Itself at the latest, though rounding may leave it a distance.
-        return torch.minimum(torch.where(same, places, len(rows)).amin(1), arriving)
+        return torch.minimum(torch.where(same, places, len(places)).amin(1), places[len(self._rows) :])
 
 
 def _is_sparse(features: Tensor) -> bool:
