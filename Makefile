@@ -39,6 +39,7 @@ wheel-check: install ## build the wheel, install it afresh beside a foreign app/
 bench: install ## the benchmarks that need no GPU; DATA=folder with the data sets
 	$(BIN)/python benchmarks/accuracy.py --data $(DATA)/banking77
 	$(BIN)/python benchmarks/correction_latency.py --data $(DATA)/banking77
+	$(BIN)/python benchmarks/lexical.py
 
 chaos: install ## faults at length: learner killed 20 times, full disk, paused servers; SCENE=kills, full-disk or servers
 	$(BIN)/python -m tests.chaos $(SCENE)

@@ -15,6 +15,7 @@ from pawl.ports import Floats
 
 LONGEST = 16_384
 """Characters that are read of a text, after normalisation; the rest has no influence. Bounds the work of one text."""
+_TOGETHER = 4096  # characters of texts that are read at once: more, and what is made of them leaves the caches
 _LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of, at most: so many raw ones are enough
 _SMALLEST, _LARGEST = 64, 65_536
 _PLANES = 0x20000  # letters, punctuation and emoji are told apart up to here; above lie ideographs alone
@@ -118,7 +119,7 @@ class LexicalFeatures:
         characters = 0
         for text in texts:
             read = _normalised(text)
-            if batch and characters + len(read) > LONGEST + 2:  # the tables of powers end there
+            if batch and characters + len(read) > _TOGETHER:
                 parts.append(self._rows(batch))
                 batch, characters = [], 0
             batch.append(read)
@@ -127,7 +128,7 @@ class LexicalFeatures:
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _rows(self, texts: Sequence[str]) -> SparseRows:
-        """The rows of texts that have characters or not, together not longer than the tables of powers."""
+        """The rows of one text, or of texts that are not longer together than the tables of powers."""
         # Every call to NumPy costs a text of 12 words half a microsecond or more: there are as few as there can be.
         grams, owners = _grams(texts)
         if not len(grams):
