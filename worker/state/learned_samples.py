@@ -123,13 +123,13 @@ class LearnedSamples:
         if samples is None:
             for task in await self._samples.tasks():
                 async for page in self.in_head(state, task):
-                    found = await embeddings_of(state, self._samples, page)
-                    if found:
-                        yield np.stack(list(found.values()))
+                    embeddings = await embeddings_of(state, self._samples, page)
+                    if embeddings:
+                        yield np.stack(list(embeddings.values()))
             return
         for start in range(0, len(samples), _PAGE):
-            found = await embeddings_of(state, self._samples, samples[start : start + _PAGE])
-            yield np.stack(list(found.values()))
+            embeddings = await embeddings_of(state, self._samples, samples[start : start + _PAGE])
+            yield np.stack(list(embeddings.values()))
 
     async def counts(self, state: LearnerState, task: str) -> Counter[str]:
         """Samples of each label that belong into a task's head."""

@@ -80,7 +80,8 @@ class Bootstrap:
             await self._ledger.append_event("bootstrap_failed", {"problem": sentence(error)})
             await pause(self._failures.next_pause())
             return False
-        log.info("bootstrapped", version=version.number, samples=len(samples), seconds=time.perf_counter() - started)
+        seconds, words = time.perf_counter() - started, version.metrics.get("words")
+        log.info("bootstrapped", version=version.number, samples=len(samples), seconds=seconds, words=words)
         return True
 
     async def make(self, sample_ids: Sequence[str]) -> Version:

@@ -95,7 +95,8 @@ class EncoderSwap:
             return await self._publisher.refuse(written, report, change, {})
         promoted = await runner.replace_encoder(new, written, report, change)
         await self._samples.drop_embeddings([encoder.digest, live.encoder.digest])  # the former's stay, for a roll-back
-        log.info("encoder_replaced", version=promoted.number, trained=len(result.trained))
+        words = promoted.metrics.get("words")
+        log.info("encoder_replaced", version=promoted.number, trained=len(result.trained), words=words)
         return promoted
 
     async def _refitted(

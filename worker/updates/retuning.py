@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
 from pawl.domain.versions import VersionKind
 from worker.model.hyperparameters import OVERDUE, choose, is_due
 from worker.model.proposal import Proposal
 from worker.updates.step import Step
 from worker.updates.step_runner import StepRunner
 
+log = structlog.get_logger(__name__)
 _TEMPERATURE_STEP = 0.1
 """Relative change of a temperature that is worth a version."""
 
@@ -48,5 +51,10 @@ class Retuning:
                 proposals[task] = await asyncio.to_thread(model.propose_settings, chosen)
         if not proposals:
             return False
+        before = {task: state.tasks[task].stacking.words for task in proposals}
         version, _ = await self._runner.run(state, Step(VersionKind.HEAD, "regularisation", proposals))
+        for task, proposal in proposals.items() if version is not None else ():
+            words = proposal.hyperparameters.stacking.words
+            if words != before[task]:
+                log.info("words_changed", task=task, before=before[task], words=words)
         return version is not None
