@@ -38,6 +38,7 @@ def test_a_correction_is_served_by_words_alone_and_stays_after_a_restart(env: di
             [answer] = client.predict([text])["predictions"]
             assert (answer["label"], answer["by"]) == ("gift", "words")
             before, version = client.scores(PROBES), client.live()
+            assert client.get("/v1/model")["words"]["default"]["share"] == 1.0
             refused = client.post("/v1/consolidations", {}, 409)
             assert "there is no encoder to fine-tune" in refused["detail"]
         assert _mapped(up.child("app")) == []

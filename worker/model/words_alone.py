@@ -27,7 +27,11 @@ def words_alone(
     lexical, pair = model.leave_one_out(proposal, head="lexical"), model.leave_one_out(proposal)
     targets = model.targets(proposal)
     counts = torch.tensor(model.counts if proposal is None else proposal.counts, device=targets.device)
-    chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
-    threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)
+    stacking = (model if proposal is None else proposal.stacked).stacking
+    if not stacking.semantic:  # nobody else answers, whatever answers by words may cost
+        threshold, share = 0.0, 1.0
+    else:
+        chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
+        threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)
     temperature = fit_words(lexical, targets, counts[targets] > 1, threshold)
     return WordsAlone(temperature, novelty, threshold, share, loss, kept)

@@ -154,3 +154,13 @@ def test_the_paired_test_is_the_exact_one_sided_mcnemar(outcomes: list[tuple[boo
     assert math.isclose(found.p_value, expected, rel_tol=1e-9)
     assert found.interval[0] <= found.candidate - found.live + 1e-12
     assert found.interval[1] >= found.candidate - found.live - 1e-12
+
+
+@pytest.mark.parametrize(("items", "is_judged"), [(296, False), (400, True)])
+def test_calibration_is_judged_where_its_error_is_more_than_chance(items: int, is_judged: bool) -> None:
+    live, targets = panel(items)
+    surer = evidence(live, live, targets)
+    unsure = Evidence(surer.paired, surer.live_temperature, 5.0, [])
+    report = judge({"default": unsure}, SETTINGS)
+    assert (report.tasks["default"].ece_candidate is not None) is is_judged
+    assert report.accepted is not is_judged
