@@ -28,9 +28,9 @@ def words_alone(
     targets = model.targets(proposal)
     counts = torch.tensor(model.counts if proposal is None else proposal.counts, device=targets.device)
     stacking = (model if proposal is None else proposal.stacked).stacking
-    if not stacking.semantic:  # nobody else answers, whatever answers by words may cost
-        threshold, share = 0.0, 1.0
-    else:
+    threshold: float | None = 0.0
+    share: float | None = 1.0
+    if stacking.semantic:  # else nobody but words answers, whatever that may cost
         chosen = None if loss is None else choose_threshold(lexical, pair, targets, loss)
         threshold, share = (None, None) if chosen is None else (chosen.threshold, chosen.share)
     temperature = fit_words(lexical, targets, counts[targets] > 1, threshold)

@@ -44,8 +44,7 @@ from worker.release.overlap import excessive_overlaps, overlaps
 
 _FEWEST_CALIBRATED = 300
 """Items from which on the calibration error is judged: of two perfect calibrations one is 0.05 above the other by
-chance
-in 8 % of the cases with 120 items, and in 1 % with so many (docs/log.md, 2026-11-29).
+chance in 8 % of the cases with 120 items, and in 1 % with so many (docs/log.md, 2026-11-29).
 """
 
 
