@@ -17,6 +17,7 @@ from app.serving.predictions.reloader import LOAD_FAILED_EVENT, Reloader
 from pawl.classifier.classifier import load_classifier
 from pawl.classifier.encoders.choice import Backends
 from pawl.classifier.head import LinearHead
+from pawl.classifier.stacking import Stacking
 from pawl.domain.errors import ArtefactCorrupt, StoreUnavailable
 from pawl.domain.versions import Event, LedgerChange
 from pawl.ports import Encoder, VersionFolder
@@ -54,7 +55,8 @@ class Bench:
         self.reloader = Reloader(self.engine, ports, self.loads, world.settings, self.metrics)
 
     async def promote(self, number: int) -> None:
-        await self.world.promote(self.world.write_version(number))
+        both = Stacking.of(0.3, 0.2, 0.1)
+        await self.world.promote(self.world.write_version(number, stacking=both, threshold=0.5))
 
     async def failures(self) -> list[Event]:
         return [one for one in await self.world.ledger.events(0, 100) if one.type == LOAD_FAILED_EVENT]
@@ -93,7 +95,10 @@ async def test_a_version_is_loaded_once_and_the_next_takes_over_its_encoder(benc
     assert bench.engine.check_ready().classifier.encoder is first.encoder
 
 
-@pytest.mark.parametrize("name", [HEAD, "features.safetensors", "novelty/default.safetensors", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    [HEAD, "features.safetensors", "novelty/default.safetensors", "lexical/default.safetensors", "manifest.json"],
+)
 async def test_a_failure_leaves_the_old_version_serving(bench: Bench, name: str) -> None:
     await bench.promote(1)
     await bench.reloader.look()
