@@ -61,6 +61,11 @@ class TaskModel:
         self._revision = 0
 
     @property
+    def revision(self) -> int:
+        """Another number after each change."""
+        return self._revision
+
+    @property
     def samples(self) -> int:
         """Samples learned."""
         return sum(self.counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pawl.classifier.lexical_head import WordsAlone
 from pawl.classifier.served_heads import ServedHeads
 from pawl.domain.gate_reports import GateReport
 from pawl.json_values import Json
@@ -55,17 +56,18 @@ def words_metrics(state: LearnerState, heads: Mapping[str, ServedHeads]) -> Json
         alone = served.lexical.alone if served.lexical is not None else None
         if alone is None:
             continue
-        reason = None
-        if state.settings.fast_loss is None:
-            reason = "PAWL_FAST_ANSWERS_LOSS is off"
-        elif alone.loss is None:
-            reason = state.words.get(task, WordsRules()).obstacle(0)
-        elif alone.threshold is None:
-            reason = "on no share of the evaluation set are words alone as good as both heads"
-        of_task: Json = {"share": alone.share or 0.0, "kept": len(alone.kept)}
-        report[task] = of_task if reason is None else of_task | {"reason": reason}
+        report[task] = {"share": alone.share or 0.0, "kept": len(alone.kept)}
+        if alone.threshold is None:
+            report[task]["reason"] = _why_silent(state, task, alone)
     failed = {task: rules.failed_at for task, rules in state.words.items() if rules.failed_at is not None}
     return {"fast_answers": report} | ({FAILED_AT: failed} if failed else {})
+
+
+def _why_silent(state: LearnerState, task: str, alone: WordsAlone) -> str:
+    if state.settings.fast_loss is None:
+        return "PAWL_FAST_ANSWERS_LOSS is off"
+    obstacle = state.words.get(task, WordsRules()).obstacle(0) if alone.loss is None else None
+    return obstacle or "on no share of the evaluation set are words alone as good as both heads"
 
 
 def repeated_metrics(report: GateReport) -> Json:
