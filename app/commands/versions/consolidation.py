@@ -51,7 +51,7 @@ def _consolidate_and_wait(service: ServiceClient) -> None:
             with suppress(ServiceAway):  # a service that restarts
                 deserted.check()
             if kind == "consolidation_progress":
-                shown.update(_progress_line(data))
+                shown.update(progress_line(data))
             elif kind == "consolidation_failed":
                 raise CommandFailed(f"the consolidation failed: {data.get('problem')}", "The live version stays.")
             elif kind == "consolidation_unchanged":
@@ -62,7 +62,7 @@ def _consolidate_and_wait(service: ServiceClient) -> None:
                 return
 
 
-def _progress_line(data: Json) -> str:
+def progress_line(data: Json) -> str:
     """`training 120/545: 4 of 12 layers, 28.4 of 108.9 million parameters; about 12 min left`."""
     steps = f" {data['done']}/{data['total']}" if data.get("total") else ""
     trains = f": {data['trains']}" if "trains" in data else ""
