@@ -26,6 +26,7 @@ from worker.consolidation.data.inputs import TrainingStores, read_inputs, read_s
 from worker.consolidation.data.material import choose, gather
 from worker.consolidation.data.replay import Selection, coreset
 from worker.consolidation.job import Job, Result, write_embeddings
+from worker.consolidation.memory import return_free_memory
 from worker.consolidation.progress import Progress
 from worker.consolidation.pruning import compress
 from worker.consolidation.re_embedding import embed_again
@@ -84,11 +85,13 @@ class Consolidation:
             with progress.phase("compressing"):
                 metrics["pruning"] = await self._compress(encoder, trained)
         with progress.phase("exporting"):
+            return_free_memory()
             tokenizer = (live.path / ENCODER_FOLDER / TOKENIZER_FILE).read_text(encoding="utf-8")
             spec = replace(encoder.spec, precision=_precision(settings, encoder.spec))
             # The live version's tokenizer as it is: training changes weights alone, and a byte more is another digest.
-            digest = write_encoder(encoder.module.model, tokenizer, spec, folder / ENCODER_FOLDER)
+            digest = write_encoder(encoder.module.model, tokenizer, spec, folder / ENCODER_FOLDER, spend=True)
             del encoder  # hundreds of megabytes that are not needed beside the one that serves
+            return_free_memory()
         chosen = coreset(inputs.learned, limit=settings.coreset, heldout_share=_HELDOUT_SHARE, seed=job.seed)
         chosen += [sample.id for sample in inputs.golden]
         with progress.phase("embedding", len(chosen)):

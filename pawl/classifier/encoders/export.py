@@ -94,14 +94,15 @@ def export_encoder(
     return _write(model, tokenizer.to_str(), spec, into)
 
 
-def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path) -> str:
-    """Writes a transformer as an `encoder/` folder and returns its digest; the model itself is not changed.
+def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path, *, spend: bool = False) -> str:
+    """Writes a transformer as an `encoder/` folder and returns its digest; the model is not changed unless spent.
 
     Args:
         model: The transformer as `AutoModel` builds it (`TorchEncoder.module.model`), on any device.
         tokenizer_json: The text of `tokenizer.json`.
         spec: Pooling, limits, dimension and precision.
         into: The folder to write; made if missing. Files of the same names are replaced.
+        spend: The model is not needed any more: without a copy of it the peak of memory is lower by its size.
 
     A model that cannot be exported to ONNX is written without such a file; only torch can run it then.
 
@@ -111,7 +112,8 @@ def write_encoder(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path
     """
     import torch
 
-    return _write(copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval(), tokenizer_json, spec, into)
+    written = model if spend else copy.deepcopy(model)
+    return _write(written.to(device="cpu", dtype=torch.float32).eval(), tokenizer_json, spec, into)
 
 
 def _write(model: Any, tokenizer_json: str, spec: EncoderSpec, into: Path) -> str:
