@@ -93,7 +93,7 @@ async def test_a_first_version_is_not_tried_again_and_again_with_it(
             await eventually(lambda: _says(ledger, EncoderState.USABLE), PATIENCE, every=0.05)
             for folder in (pawl.home / "encoders").iterdir():
                 missing(folder)
-            monkeypatch.setattr("pawl.classifier.encoders.home_encoder.export_encoder", reject)
+            monkeypatch.setattr("pawl.classifier.encoders.export.export_encoder", reject)
             await SqlSampleStore(engine).accept([NewSample(text, label) for text, label in labelled(40)])
             await eventually(lambda: _says(ledger, EncoderState.REFUSED), PATIENCE, every=0.05)
             await asyncio.sleep(1.0)
@@ -125,7 +125,7 @@ async def test_what_is_the_places_fault_is_waited_out(tmp_path: Path, monkeypatc
             raise OSError(28, "No space left on device")
         return export_encoder(*args, **kwargs)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr("pawl.classifier.encoders.home_encoder.export_encoder", full)
+    monkeypatch.setattr("pawl.classifier.encoders.export.export_encoder", full)
     engine = connect(pawl.settings.sql_url)
     ledger = SqlVersionLedger(engine)
     await upgrade(engine)
