@@ -19,6 +19,7 @@ _TOGETHER = 4096  # characters of texts that are read at once: more, and what is
 _LONGEST_DECOMPOSITION = 4  # characters that NFC makes one of, at most: so many raw ones are enough
 _SMALLEST, _LARGEST = 64, 65_536
 _PLANES = 0x20000  # letters, punctuation and emoji are told apart up to here; above lie ideographs alone
+_EAST_ASIAN = (0x2E80, 0xA4D0)  # radicals, kana, ideographs, Yi: a character is a syllable or a word; not Hangul
 
 # Odd 64-bit numbers: the golden ratio, and two multipliers of MurmurHash3's and SplitMix64's finalisers.
 _ROLL, _SPREAD, _FINISH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xBF58476D1CE4E5B9)
@@ -83,7 +84,9 @@ class LexicalFeatures:
     character gives a row of zeros.
 
     A word is a run of letters, marks and digits. Chinese, Japanese and Thai are written without blanks: there a whole
-    phrase is one word, and the characters say what there is to say.
+    phrase is one word, and the characters say what there is to say. An ideograph says what several letters do: three in
+    a row, or a phrase, hardly come again, and only crowd the columns, so of ideographs and kana there are one and two
+    in a row (with 3,000 Chinese reviews 83.0 instead of 77.2 % right, `docs/log.md`).
 
     The hash is written out here in 64-bit integers, so a gram has the same column in every process, on every platform
     and with every version of NumPy. Counts are whole numbers, so the order in which they are added changes nothing, and
@@ -203,15 +206,38 @@ def _grams(texts: Sequence[str]) -> tuple[_Hashes, Integers | None]:
     np.multiply(words[:-1], _WORD_PAIR, out=pairs)
     pairs += words[1:]
     words ^= _WORD
+    spans = (starts + 1, ends + 1)
     if len(texts) == 1:
-        return grams, None
+        kept = _without_long_ideographs(codes, spans)
+        return (grams, None) if kept is None else (grams[kept], None)
     # Grams that reach from one text into the next are none.
     owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     speaker = owner.take(starts)
     first = np.concatenate((owner, owner[:-1], owner[:-2], owner[:-3], speaker, speaker[:-1]))
     last = np.concatenate((owner, owner[1:], owner[2:], owner[3:], speaker, speaker[1:]))
-    whole = (first == last).nonzero()[0]
-    return grams.take(whole), first.take(whole)
+    whole = first == last
+    kept = _without_long_ideographs(codes, spans)
+    if kept is not None:
+        whole &= kept
+    places = whole.nonzero()[0]
+    return grams.take(places), first.take(places)
+
+
+def _without_long_ideographs(
+    codes: npt.NDArray[np.uint32], spans: tuple[Integers, Integers]
+) -> npt.NDArray[np.bool_] | None:
+    """Which grams, in the order of `_grams`, are not words or three or more characters with an East Asian one in them;
+    None where there is no such character. `spans` are where words begin and end.
+    """
+    lowest, highest = _EAST_ASIAN
+    if codes.max(initial=0) < lowest:  # nearly every text in letters ends here
+        return None
+    before = np.zeros(len(codes) + 1, dtype=np.int64)
+    np.cumsum(((codes >= lowest) & (codes < highest)) | (codes >= _PLANES), out=before[1:])
+    plain = before.take(spans[0]) == before.take(spans[1])
+    longer = [before[length:] == before[:-length] for length in (3, 4)]
+    shorter = np.ones(max(2 * len(codes) - 1, 0), dtype=np.bool_)
+    return np.concatenate((shorter, *longer, plain, plain[:-1] & plain[1:]))
 
 
 @cache
