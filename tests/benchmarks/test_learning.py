@@ -37,7 +37,12 @@ WITHOUT_PLOT = {"b5", "b7"}
 @pytest.fixture(autouse=True)
 def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {"encoder": str(encoder), "random_features": "64", "threads": "1"}.items():
+    for name, value in {
+        "encoder": str(encoder),
+        "random_features": "64",
+        "lexical_size": "256",
+        "threads": "1",
+    }.items():
         monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 

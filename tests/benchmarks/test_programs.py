@@ -24,7 +24,12 @@ pytestmark = pytest.mark.timeout(600)
 def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny encoder and few features for all processes of the test."""
     encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {"encoder": str(encoder), "random_features": "64", "threads": "1"}.items():
+    for name, value in {
+        "encoder": str(encoder),
+        "random_features": "64",
+        "lexical_size": "256",
+        "threads": "1",
+    }.items():
         monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 

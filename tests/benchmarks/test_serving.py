@@ -37,7 +37,12 @@ _BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]
 def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny encoder and few features for all that runs in the test."""
     encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {"encoder": str(encoder), "random_features": "64", "threads": "1"}.items():
+    for name, value in {
+        "encoder": str(encoder),
+        "random_features": "64",
+        "lexical_size": "256",
+        "threads": "1",
+    }.items():
         monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 

