@@ -40,7 +40,7 @@ async def test_a_refused_import_is_told_by_class_and_forced_exactly(install: Ins
     batch = [
         *rows(list(NEW), 12, seed=5),
         *((text, "refund") for text in islice(texts("refund_status", seed=8), 30)),
-        *((text, "exchange_rate") for text in islice(texts("card_blocked", seed=8), 60)),
+        *((text, "exchange_rate") for text in islice(texts("card_blocked", seed=8), 90)),
     ]
     async with home.stores() as stores:
         await stores.samples.accept([NewSample(text, label, origin=Origin.IMPORT) for text, label in known])
@@ -63,6 +63,7 @@ async def test_a_refused_import_is_told_by_class_and_forced_exactly(install: Ins
             counts = await stores.samples.label_counts("default")
             assert {label: counts[label] for label in NEW} == dict.fromkeys(NEW, 12)
             assert "refund" not in counts
+            assert counts["exchange_rate"] < 33 + 50  # of the 90 more than 40 do harm
 
             [later] = (await client.post("/v1/feedback", json=items(rows(["tax_form"], 1, seed=9)))).json()["items"]
             assert (await until_settled(client, later["id"]))["state"] == "learned"
@@ -83,7 +84,7 @@ async def test_a_refused_import_is_told_by_class_and_forced_exactly(install: Ins
             assert settled["state"] == "learned"
             assert settled["learned_in_version"] > made["number"]
             counts = await stores.samples.label_counts("default")
-            assert (counts["refund"], counts["exchange_rate"], counts["tax_form"]) == (30, 93, 34)
+            assert (counts["refund"], counts["exchange_rate"], counts["tax_form"]) == (30, 123, 34)
             body = {"text": batch[-1][0], "min_version": settled["learned_in_version"], "wait_ms": 30_000}
             answer = (await client.post("/v1/predict", json=body)).json()
             assert answer["predictions"][0]["label"] == "exchange_rate"

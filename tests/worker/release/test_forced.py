@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from pawl.domain.quarantine import Review, ReviewAction
-from pawl.domain.samples import SampleState
+from pawl.domain.samples import Sample, SampleState
 from pawl.domain.versions import Version, VersionState
 from tests.banking import KNOWN, NEW, rows, texts
 from tests.direct_solve import relative_error
@@ -90,25 +90,36 @@ async def test_the_next_unrelated_correction_forgets_nothing(install: Installer)
 
 
 async def test_what_a_refused_version_would_have_replaced_leaves_with_it(install: Installer) -> None:
-    """And comes back where the forced version is rolled back."""
+    """And comes back where the forced version is rolled back, but for what the live one has replaced itself."""
     async with bank(install, quarantine_window=0, probation_window=0) as made:
         known = await made.learner.samples.learned("default")
-        old = [one for one in known if one.label == "card_blocked"][:5]
+        old = [one for one in known if one.label == "card_blocked"][:12]
         flipped = [*(one.text for one in old), *islice(texts("card_blocked", seed=8), 60)]
         ids = await made.learner.accept([(text, "exchange_rate") for text in flipped])
         await made.learner.parts.head_update.learn(ids)
         [whole] = await made.versions(VersionState.REFUSED)
         before = (await live(made.learner)).number
+        fates, replaced = await made.fates(ids), await replaced_by(made, old)
+        held = [one for one in old if replaced[one.id] is None]  # its correction was refused
+        assert len(held) >= 5
         await made.learner.promote_again(whole.number, reason="they are right")
         await made.learner.runner.catch_up()
         assert {one.state for one in await made.learner.samples.get_many(ids)} == {LEARNED}
-        found = await made.learner.samples.get_many([one.id for one in old])
-        assert all(one.replaced_by is not None for one in found)
+        assert await replaced_by(made, old) == dict(zip([one.id for one in old], ids, strict=False))
         await assert_serves(made, whole)
         await made.learner.promote_again(before, reason="they were not")
         await made.learner.learn_queued()
-        found = await made.learner.samples.get_many([one.id for one in old])
+        found = await made.learner.samples.get_many([one.id for one in held])
         assert {one.state for one in found} == {LEARNED}
+        assert await replaced_by(made, old) == replaced
+        assert await made.fates(ids) == fates
+        await assert_exact(made)
+
+
+async def replaced_by(made: Bank, samples: list[Sample]) -> dict[str, str | None]:
+    """Which newer sample has taken the place of each."""
+    found = await made.learner.samples.get_many([one.id for one in samples])
+    return {one.id: one.replaced_by for one in found}
 
 
 async def test_a_correction_that_was_learned_otherwise_since_has_the_weight_it_would_have_had(
