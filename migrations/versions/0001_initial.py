@@ -78,7 +78,7 @@ def _index_samples() -> None:
     """What the queries about samples use."""
     _partial_index("ix_samples_dead", "samples", ["seq"], "state = 'dead'")
     _partial_index(op.f("ix_samples_import_id_state"), "samples", ["import_id", "state"], "import_id IS NOT NULL")
-    kept = "(state = 'golden' OR (state = 'learned' AND (pinned OR origin = 'feedback')))"
+    kept = "(state = 'golden' OR (state = 'learned' AND (pinned OR origin IN ('feedback', 'restored'))))"
     _partial_index("ix_samples_kept", "samples", ["task", "text_digest"], kept)
     _partial_index("ix_samples_quarantined", "samples", ["seq"], "state = 'quarantined'")
     _partial_index("ix_samples_queued", "samples", ["seq"], "state = 'queued'")

@@ -80,7 +80,11 @@ class RandomFeatures:
         length = float(mean[: self.widened] @ mean[: self.widened])
         # |mean|^2 holds each text's product with itself, which is 1 however much they differ from each other.
         alike = (texts * length - 1.0) / (texts - 1.0) if texts > 1 else 0.0
-        return RandomFeatures(self.projection, self.dimension, mean if alike >= _ALIKE else None)
+        return self.with_centre(mean if alike >= _ALIKE else mean[:0])
+
+    def with_centre(self, centre: Floats) -> RandomFeatures:
+        """The same features with this centre, shape (d,), or without one, shape (0,)."""
+        return RandomFeatures(self.projection, self.dimension, centre if len(centre) else None)
 
     @cached_property
     def digest(self) -> str:

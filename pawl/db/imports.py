@@ -79,7 +79,11 @@ async def add_imports(connection: AsyncConnection, clock: Clock, imports: Sequen
     """Writes imports down, in the caller's transaction."""
     if imports:
         now = clock.now()
-        await connection.execute(insert(table), [asdict(new) | {"created_at": now} for new in imports])
+        await connection.execute(insert(table), [_values(new) | {"created_at": now} for new in imports])
+
+
+def _values(new: NewImport) -> dict[str, Any]:
+    return asdict(new) | {"heads": None if new.heads is None else new.heads.to_json()}
 
 
 async def release_to_imports(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,12 +16,48 @@ from pawl.json_values import Json
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedCentre:
+    """What was taken from every embedding where samples were exported; it is no function of those that are left there.
+
+    encoder  digest of the encoder whose embeddings these were.
+    numbers  d of them, each a float32; none where embeddings were taken as they are.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+
+    encoder: str
+    numbers: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.numbers)):
+            raise ValueError("centre: it holds what is no number")
+
+    def to_json(self) -> Json:
+        """Plain JSON values; the numbers as base64 of little-endian float32, which is exact and short."""
+        packed = struct.pack(f"<{len(self.numbers)}f", *self.numbers)
+        return {"encoder": self.encoder, "numbers": base64.b64encode(packed).decode()}
+
+    @staticmethod
+    def from_json(value: Any) -> ExportedCentre:
+        """Parses what `to_json` gave; raises `ValueError` for anything else."""
+        try:
+            packed = base64.b64decode(value["numbers"], validate=True)
+            numbers = struct.unpack(f"<{len(packed) // 4}f", packed)
+            encoder = str(value["encoder"])
+        except (KeyError, TypeError, ValueError, struct.error) as error:
+            raise ValueError(f"centre: it is none ({error!r})") from error
+        return ExportedCentre(encoder, numbers)
+
+
+@dataclass(frozen=True, slots=True)
 class ExportedHeads:
     """What was chosen for a task's heads where its samples were exported.
 
     regularisation            lambda of each head.
     words, semantic, lexical  how the heads are stacked (`LexicalInfo`).
     temperature               of the pair.
+    centre                    of the features of all tasks; None where it is not said.
 
     Raises:
         ValueError: A number is out of its range.
@@ -30,6 +68,7 @@ class ExportedHeads:
     semantic: float
     lexical: float
     temperature: float
+    centre: ExportedCentre | None = None
 
     def __post_init__(self) -> None:
         for name, number in (*self.regularisation.items(), ("temperature", self.temperature)):
@@ -42,7 +81,7 @@ class ExportedHeads:
 
     def to_json(self) -> Json:
         """Plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "centre": None if self.centre is None else self.centre.to_json()}
 
     @staticmethod
     def from_json(value: Any) -> ExportedHeads:
@@ -55,9 +94,11 @@ class ExportedHeads:
             words, semantic, lexical, temperature = (
                 float(value[name]) for name in ("words", "semantic", "lexical", "temperature")
             )
+            said = value["centre"]
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"it says nothing of heads ({error!r})") from error
-        return ExportedHeads(regularisation, words, semantic, lexical, temperature)
+        centre = None if said is None else ExportedCentre.from_json(said)
+        return ExportedHeads(regularisation, words, semantic, lexical, temperature, centre)
 
 
 @dataclass(frozen=True, slots=True)

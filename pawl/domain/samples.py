@@ -45,6 +45,8 @@ class Origin(StrEnum):
 
     FEEDBACK = "feedback"
     IMPORT = "import"
+    RESTORED = "restored"
+    """Feedback where it was exported: words never answer its text alone here either. Else as an import."""
 
 
 def normalise_text(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from pawl.classifier.stacking import Stacking
 from pawl.domain.imports import ExportedHeads
 from pawl.domain.versions import HeadName, Version
 from pawl.json_values import Json
+from pawl.ports import Floats
 from worker.model.hyperparameters import UNFITTED
 from worker.model.proposal import Hyperparameters
 
@@ -43,3 +46,16 @@ def as_exported(heads: ExportedHeads, samples: int) -> Hyperparameters:
     """What an export says, for heads of so many samples."""
     stacking = Stacking(heads.words, heads.semantic, heads.lexical)
     return Hyperparameters(heads.regularisation, stacking, heads.temperature, samples)
+
+
+def exported_centre(encoder: str, dimension: int, said: Sequence[ExportedHeads | None]) -> Floats | None:
+    """The centre, shape (d,) or (0,), that exports say of all samples of a first version, by what they say of each.
+
+    None where they do not, or not of the encoder with this digest and dimension: the features of all tasks share it, so
+    no task alone decides.
+    """
+    centres = {None if heads is None else heads.centre for heads in said}
+    [centre] = centres if len(centres) == 1 else [None]
+    if centre is None or centre.encoder != encoder:
+        return None
+    return np.array(centre.numbers, np.float32) if len(centre.numbers) in {0, dimension} else None

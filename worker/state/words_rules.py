@@ -95,7 +95,7 @@ def rules_failed(rules: Mapping[str, WordsRules], samples: Mapping[str, int]) ->
 
 def is_kept(sample: Sample) -> bool:
     """Whether words never answer the text of a sample alone (`SampleStore.kept_digests` says the same in SQL)."""
-    return sample.state is SampleState.GOLDEN or sample.pinned or sample.origin is Origin.FEEDBACK
+    return sample.state is SampleState.GOLDEN or sample.pinned or sample.origin in {Origin.FEEDBACK, Origin.RESTORED}
 
 
 def _numbers(digests: Iterable[str]) -> Integers:

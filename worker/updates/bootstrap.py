@@ -22,7 +22,7 @@ from worker.model.proposal import PairedScores, Proposal, without_live
 from worker.model.task_model import TaskModel
 from worker.screening.conflict_resolution import resolve_conflicts
 from worker.screening.truncation import find_alike
-from worker.state.chosen import as_exported
+from worker.state.chosen import as_exported, exported_centre
 from worker.state.learner_ports import LearnerPorts
 from worker.state.learner_state import LearnerState
 from worker.state.recovery import Recovery
@@ -90,12 +90,17 @@ class Bootstrap:
         samples = await self._samples.get_many(sample_ids)
         resolution = resolve_conflicts(samples, await self._samples.rivals(samples))
         state = replace(state, alike=frozenset(await find_alike(state, self._samples, resolution.adds)))
-        state = await self._recovery.centred(state, resolution.adds)
+        exported = await self._exported_heads(resolution.adds)
+        said = [exported.get(sample.task) for sample in resolution.adds]
+        centre = exported_centre(state.encoder.digest, state.encoder.dimension, said)
+        if centre is None:
+            state = await self._recovery.centred(state, resolution.adds)
+        else:
+            state = replace(state, features=state.features.with_centre(centre))
         step = await self._runner.propose(state, resolution.adds, [], bulk=True)
         # Proposed to models that the empty state does not keep (`LearnerState.model`); these are as new, so `apply`
         # takes the proposals.
         state = replace(state, tasks={task: state.new_model() for task in step.proposals})
-        exported = await self._exported_heads(resolution.adds)
         fitted = {
             task: await asyncio.to_thread(_fit, state.tasks[task], first, exported.get(task))
             for task, first in step.proposals.items()

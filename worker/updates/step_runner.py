@@ -131,7 +131,7 @@ class StepRunner:
                 proposal = proposal.at(fitted)
             proposals[task] = proposal
             update += time.perf_counter() - begun
-        is_import = bool(adds) and all(sample.origin is Origin.IMPORT for sample in adds)
+        is_import = bool(adds) and all(sample.origin is not Origin.FEEDBACK for sample in adds)
         return Step(
             VersionKind.IMPORT if is_import else VersionKind.HEAD,
             "import" if is_import else "feedback",

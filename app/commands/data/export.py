@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -10,20 +11,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from app.commands.console.terminal import EXIT_USAGE, CommandFailed, notes, print_json, progress_bar
-from app.commands.data.files.exported import COLUMNS, escaped
+from app.commands.data.files.exported import COLUMNS, LEAVING, escaped
 from app.commands.data.files.extras import need
 from app.commands.data.files.formats import STANDARD_INPUT
-from app.commands.home.stores import open_stores
+from app.commands.home.stores import HomeStores, open_stores
 from pawl.classifier.stacking import Stacking
-from pawl.domain.imports import ExportedHeads
+from pawl.classifier.tensors import read_tensors
+from pawl.domain.errors import ArtefactCorrupt
+from pawl.domain.imports import ExportedCentre, ExportedHeads
+from pawl.domain.manifest import FEATURES_FILE
 from pawl.domain.samples import ACTIVE_STATES, Sample, SampleFilter, SampleState
-from pawl.domain.versions import Version
 from pawl.files import atomic_file
 from pawl.settings import Settings
 
@@ -62,13 +65,13 @@ async def export_samples(settings: Settings, request: ExportRequest) -> None:
     where = SampleFilter(request.tasks, _states(request.states), request.since)
     counts: Counter[str] = Counter()
     async with open_stores(settings) as stores:
-        live = await stores.ledger.live()
+        chosen = await _chosen_of(stores)
         total = await stores.samples.count(where)  # for the bar; the rows are of the moment in which `stream` begins
         with _target(request.path) as file, progress_bar() as bar:
             step = bar.add_task("exporting", total=total)
             writer = _writer(format, file)
             async for page in stores.samples.stream(where):
-                writer.write([_row(sample, live) for sample in page])
+                writer.write([_row(sample, chosen) for sample in page])
                 counts.update(sample.state.value for sample in page)
                 bar.advance(step, len(page))
             writer.end()
@@ -113,7 +116,7 @@ def _target(path: Path) -> Iterator[BinaryIO]:
         raise CommandFailed(f"cannot write {place}: {error.strerror or error}") from error
 
 
-def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
+def _row(sample: Sample, chosen: _Chosen) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if hasattr(sample, name)}
     values |= {
         "state": sample.state.value,
@@ -121,22 +124,63 @@ def _row(sample: Sample, live: Version | None) -> dict[str, Any]:
         "quarantined_by": sample.quarantined_by.value if sample.quarantined_by else None,
         "created_at": sample.created_at.isoformat(),
         "updated_at": sample.updated_at.isoformat(),
-        # What was chosen for the head goes into every row: an import into an empty home takes it over and gives the
-        # same model.
-        "encoder": live.encoder_digest if live else None,
-        "heads": _heads(live, sample.task) if live else None,
+        # Into every row, whatever becomes of the others: an import into an empty home takes it over and gives the same
+        # model.
+        "encoder": chosen.encoder,
+        "heads": chosen.heads_for(sample),
     }
     return {name: values[name] for name in COLUMNS}
 
 
-def _heads(live: Version, task: str) -> str | None:
-    """What was chosen for the heads of a task, as JSON; None where nothing is known of them."""
-    info, chosen = live.heads.get(task), live.metrics.get("regularisation", {}).get(task)
-    if info is None or chosen is None:
-        return None
-    stacking = Stacking.from_info(info.lexical)
-    shares = (stacking.words, stacking.semantic, stacking.lexical)
-    return json.dumps(ExportedHeads(chosen, *shares, info.temperature).to_json())
+class _Chosen:
+    """What the live version says in the rows of an export.
+
+    Args:
+        encoder: its digest; None before there is a version.
+        heads: what was chosen, by task.
+    """
+
+    def __init__(self, encoder: str | None = None, heads: Mapping[str, ExportedHeads] | None = None) -> None:
+        self.encoder = encoder
+        self._heads = dict(heads or {})
+
+    def heads_for(self, sample: Sample) -> str | None:
+        """What was chosen for the heads of a sample's task, as JSON; None where nothing is known of them.
+
+        With the centre for the first sample of the task that an import takes.
+        """
+        heads = self._heads.get(sample.task)
+        if heads is None:
+            return None
+        without = replace(heads, centre=None)
+        if sample.state in LEAVING:
+            return json.dumps(without.to_json())
+        self._heads[sample.task] = without
+        return json.dumps(heads.to_json())
+
+
+async def _chosen_of(stores: HomeStores) -> _Chosen:
+    """What the live version says; no centre, which is told, where its files cannot be read: the samples still can."""
+    live = await stores.ledger.live()
+    if live is None:
+        return _Chosen()
+    # The path, not `open`: whether all files of a version are whole is not asked for the sake of one.
+    file = stores.artefacts.path(live.number) / FEATURES_FILE
+    centre = None
+    try:
+        tensors = await asyncio.to_thread(read_tensors, file, {"projection": 2, "centre": 1})
+        centre = ExportedCentre(live.encoder_digest, tuple(tensors["centre"].tolist()))
+    except ArtefactCorrupt as error:
+        notes.print(
+            f"warning: {error}; a model made of this export centres its features anew", markup=False, soft_wrap=True
+        )
+    heads = {}
+    for task, lambdas in live.metrics.get("regularisation", {}).items():
+        if info := live.heads.get(task):
+            stacking = Stacking.from_info(info.lexical)
+            shares = (stacking.words, stacking.semantic, stacking.lexical)
+            heads[task] = ExportedHeads(lambdas, *shares, info.temperature, centre)
+    return _Chosen(live.encoder_digest, heads)
 
 
 def _writer(format: str, file: BinaryIO) -> Writer:

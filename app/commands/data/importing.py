@@ -26,7 +26,7 @@ from app.commands.home.stores import HomeStores, announce, open_stores
 from pawl.domain.errors import ItemsRefused
 from pawl.domain.forms import clean_task
 from pawl.domain.identifiers import IMPORT_PREFIX, new_identifier
-from pawl.domain.imports import NewImport
+from pawl.domain.imports import ExportedHeads, NewImport
 from pawl.domain.samples import DEFAULT_TASK, NewSample, Origin, Receipt, SampleState, digest_text
 from pawl.settings import Settings
 
@@ -155,12 +155,15 @@ def _together(
 ) -> tuple[list[NewSample], list[NewImport]]:
     """Makes one import for each task, with what an export says of its heads."""
     count = Counter(item.task for item in items)
-    said = {item.task: row.attributes for item, row in zip(items, rows, strict=True)}
-    imports = {}
-    for task, n in count.items():
-        attributes = said[task]
-        heads = None if attributes is None else attributes.heads
-        imports[task] = NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept, heads)
+    said: dict[str, ExportedHeads] = {}
+    for item, row in zip(items, rows, strict=True):
+        heads = None if row.attributes is None else row.attributes.heads
+        if heads is not None and (item.task not in said or heads.centre is not None):
+            said[item.task] = heads
+    imports = {
+        task: NewImport(new_identifier(IMPORT_PREFIX), task, name, n, accept, said.get(task))
+        for task, n in count.items()
+    }
     return [replace(item, import_id=imports[item.task].id) for item in items], list(imports.values())
 
 
@@ -182,6 +185,7 @@ def _item(request: ImportRequest, name: str, row: Row) -> NewSample:
         item,
         weight=said.weight,
         emphasis=said.emphasis,
+        origin=said.origin,
         source=said.source,
         golden=request.golden or said.state is SampleState.GOLDEN,
         pinned=request.pinned or said.pinned,

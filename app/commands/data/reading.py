@@ -9,7 +9,6 @@ from pathlib import Path
 
 from app.commands.home.stores import HomeStores
 from app.demo import SOURCE
-from pawl.artefacts import FolderArtefactStore
 from pawl.classifier.encoders.source import find_encoder
 from pawl.classifier.encoders.spec import SPEC_FILE, EncoderSpec
 from pawl.classifier.encoders.tokenization import TextTokenizer
@@ -68,11 +67,10 @@ async def reader_of_home(settings: Settings, stores: HomeStores) -> TextReader:
     live = await stores.ledger.live()
     if live is None:
         return await asyncio.to_thread(_of_settings, settings)
-    artefacts = FolderArtefactStore(settings.artefacts_path)
-    served = await served_version(stores.ledger, artefacts)
+    served = await served_version(stores.ledger, stores.artefacts)
     encoder = None if served is None or served.origin is None else served.origin.choice.encoder
     # The path, not `open`: a measurement is not worth verifying all digests of a version.
-    folder = artefacts.path(live.number) / ENCODER_FOLDER
+    folder = stores.artefacts.path(live.number) / ENCODER_FOLDER
     words = any(info.lexical is not None for info in live.heads.values())
     return TextReader(encoder, await asyncio.to_thread(_tokenizer, folder, None), words)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.commands.console.terminal import CommandFailed
+from pawl.artefacts import FolderArtefactStore
 from pawl.db.engine import connect
 from pawl.db.migrate import upgrade
 from pawl.db.samples import SqlSampleStore
@@ -21,11 +22,12 @@ from pawl.streams.redis_stream import RedisFeedbackStream
 
 @dataclass(frozen=True, slots=True)
 class HomeStores:
-    """The stores of a home that commands use, on one engine."""
+    """The stores of a home that commands use: those in SQL, on one engine, and the folders of its versions."""
 
     engine: AsyncEngine
     samples: SampleStore
     ledger: VersionLedger
+    artefacts: FolderArtefactStore
 
     async def has_samples(self) -> bool:
         """Tells whether anything was ever learned, or waits to be learned."""
@@ -56,6 +58,7 @@ async def open_stores(settings: Settings, *, migrate: bool = False) -> AsyncIter
             engine=engine,
             samples=SqlSampleStore.of(engine, settings),
             ledger=SqlVersionLedger(engine),
+            artefacts=FolderArtefactStore(settings.artefacts_path),
         )
     finally:
         await engine.dispose()

@@ -1,7 +1,8 @@
 """The columns of an export of Pawl's own samples, and what an import takes from them.
 
 A row says everything that the model needs to come out the same: `weight` and `emphasis` (how much the sample counts),
-the state, and for its task what was chosen when the heads were made (`heads`, as JSON).
+the state, and for its task what was chosen when the heads were made (`heads`, as JSON). Of the rows of a task only the
+first one that an import takes says the centre, which is some thousand numbers.
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula. In CSV such a text gets an apostrophe in
 front, as does one that begins with an apostrophe, and an import of the export takes it away again.
@@ -17,7 +18,7 @@ from typing import Any
 
 from pawl.domain.imports import ExportedHeads
 from pawl.domain.quarantine import Hold, QuarantineKind
-from pawl.domain.samples import SampleState
+from pawl.domain.samples import Origin, SampleState
 
 MODEL_COLUMNS = ("encoder", "heads")
 COLUMNS = (
@@ -28,7 +29,8 @@ _NEEDED = frozenset(COLUMNS) - {"id", "origin", "learned_in_version", "created_a
 _APOSTROPHE = "'"
 # The apostrophe too: else an import would take away one that the text itself begins with.
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", _APOSTROPHE)
-_LEAVING = {SampleState.REJECTED, SampleState.DEAD, SampleState.RETRACTED}
+LEAVING = frozenset({SampleState.REJECTED, SampleState.DEAD, SampleState.RETRACTED})
+"""States of samples that had left the model for good; an import leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Attributes:
     weight: float
     emphasis: float
     pinned: bool
+    origin: Origin
     source: str | None
     hold: Hold | None
     heads: ExportedHeads | None
@@ -48,7 +51,7 @@ class Attributes:
     @property
     def is_gone(self) -> bool:
         """Whether it had left the model for good."""
-        return self.state in _LEAVING
+        return self.state in LEAVING
 
 
 def is_export(fields: Mapping[str, Any]) -> bool:
@@ -63,6 +66,7 @@ def read_attributes(fields: Mapping[str, Any]) -> Attributes:
     if state is SampleState.QUARANTINED:
         kind = _one_of(QuarantineKind, fields["quarantined_by"] or QuarantineKind.GATE, "quarantined_by")
         hold = Hold(kind, _text(fields["reason"]) or "as it was where it was exported")
+    origin = _one_of(Origin, fields.get("origin") or Origin.IMPORT, "origin")
     weight, emphasis = _number(fields, "weight"), _number(fields, "emphasis")
     return Attributes(
         task=str(fields["task"] or ""),
@@ -70,6 +74,7 @@ def read_attributes(fields: Mapping[str, Any]) -> Attributes:
         weight=1.0 if weight is None else weight,
         emphasis=1.0 if emphasis is None else emphasis,
         pinned=str(fields["pinned"]).lower() in {"true", "1"},
+        origin=Origin.IMPORT if origin is Origin.IMPORT else Origin.RESTORED,
         source=_text(fields["source"]),
         hold=hold,
         heads=_heads(fields["heads"]),
