@@ -35,7 +35,7 @@ _MANY = 0.2
 """Share of the texts from which on an encoder that cannot read them is the wrong one: fewer are names and strays."""
 _FEWEST = 5
 _MEASURED = (
-    "Chinese reviews, 10 classes, right on the test part: small alone 58 %, words alone 86 %, multilingual and words 88 %"
+    "Chinese reviews, 10 classes, right on test texts: small alone 58 %, words alone 86 %, multilingual and words 88 %"
 )
 """docs/log.md, 2026-11-29."""
 
