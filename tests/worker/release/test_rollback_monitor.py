@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pawl.domain.quarantine import QuarantineKind
@@ -35,6 +35,8 @@ def test_a_version_that_is_worse_on_fair_feedback_fails() -> None:
     assert "was right on" in tally.sentence("default", 7)
 
 
+# The same draws every time: p is limited, not 0, so with any seed it would fail once in a long while.
+@settings(derandomize=True)
 @given(seed=st.integers(0, 2**31), report=st.floats(0.2, 1.0), confirm=st.floats(0.2, 1.0))
 def test_an_equal_version_does_not_fail_however_mistakes_are_reported(seed: int, report: float, confirm: float) -> None:
     """Both are right in 90 % of all cases, each in its own; feedback comes more readily on mistakes of the live one."""

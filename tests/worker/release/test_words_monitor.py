@@ -6,7 +6,7 @@ import random
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pawl.settings import Settings
@@ -38,6 +38,8 @@ def tally_of(window: int = SETTINGS.probation_window) -> WordsTally:
     return WordsTally(deque(maxlen=window))
 
 
+# The same draws every time: p is limited, not 0, so of some thousand seeds one fails (31065 does, with 1 and 1).
+@settings(derandomize=True)
 @given(seed=st.integers(0, 2**31), report=st.floats(0.1, 1.0), confirm=st.floats(0.1, 1.0))
 def test_words_as_good_as_promised_do_not_fail_however_mistakes_are_reported(
     seed: int, report: float, confirm: float
