@@ -52,15 +52,15 @@ class ServedHeads:
         except ValueError as error:
             raise ArtefactCorrupt(path=path, problem=str(error)) from error
 
-    def files(self, task: str) -> dict[str, bytes]:
-        """The task's files in a version's folder."""
-        files = {head_file(task): self.semantic.to_bytes(), novelty_file(task): self.novelty.to_bytes()}
-        return files if self.lexical is None else files | {lexical_file(task): self.lexical.to_bytes()}
-
-    def info(self) -> HeadInfo:
-        """What the manifest says of them."""
-        lexical = None if self.lexical is None else self.lexical.info(_digest(self.lexical.to_bytes()))
-        return HeadInfo(_digest(self.semantic.to_bytes()), self.labels, self.semantic.temperature, lexical)
+    def packed(self, task: str) -> tuple[HeadInfo, dict[str, bytes]]:
+        """What the manifest says of them, and the task's files in a version's folder."""
+        semantic = self.semantic.to_bytes()
+        files = {head_file(task): semantic, novelty_file(task): self.novelty.to_bytes()}
+        lexical = None
+        if self.lexical is not None:
+            content = files[lexical_file(task)] = self.lexical.to_bytes()
+            lexical = self.lexical.info(_digest(content))
+        return HeadInfo(_digest(semantic), self.labels, self.semantic.temperature, lexical), files
 
     def relabelled(self, names: Sequence[str | None], prior_correction: float) -> ServedHeads | None:
         """Returns the heads under other labels; None where no label is left. See `LinearHead.relabelled`."""

@@ -25,7 +25,7 @@ from pawl.domain.errors import (
 )
 from pawl.domain.gate_reports import GateReport
 from pawl.domain.labels import LabelChange, is_whole, present_names
-from pawl.domain.manifest import Manifest
+from pawl.domain.manifest import Manifest, head_file, lexical_file, novelty_file
 from pawl.domain.quarantine import QuarantineKind
 from pawl.domain.versions import HeadInfo, NewVersion, Version, VersionKind, VersionState
 from pawl.json_values import Json
@@ -231,11 +231,11 @@ def _publish_relabelled(
         before = ServedHeads.from_folder(source.path, task, info)
         names = present_names(info.labels, [change for change in changes if change.task == task])
         present = before.relabelled(names, tau)
-        for path in before.files(task):
-            del files[path]
+        for path in (head_file(task), novelty_file(task), lexical_file(task)):
+            files.pop(path, None)
         if present is not None:
-            files |= present.files(task)
-            heads[task] = present.info()
+            heads[task], packed = present.packed(task)
+            files |= packed
     if not heads:
         raise Conflict(problem=f"every label of version {source.number} was retired or dropped since.")
     return artefacts.publish(number, replace(manifest, heads=heads), files, exclusive=True)

@@ -130,8 +130,8 @@ class World:
                 lexical = lexical_head(rng, len(labels), stacking, threshold)
             semantic = LinearHead(labels, weights, np.zeros(len(labels), np.float32), 1.0)
             heads = ServedHeads(semantic, novelty, lexical)
-            files |= heads.files(task)
-            infos[task] = heads.info()
+            infos[task], packed = heads.packed(task)
+            files |= packed
         parent = next((number for (number,) in self.rows("SELECT number FROM versions WHERE state = 'live'")), None)
         settings = {MADE_WITH: made_with.to_json()} if made_with is not None else {}
         manifest = Manifest(number, parent, VersionKind.HEAD, digest, infos, settings)

@@ -27,23 +27,11 @@ from pawl.artefacts.folders import FolderArtefactStore
 from pawl.classifier.classifier import load_classifier
 from pawl.domain.samples import SampleState
 from pawl.domain.versions import VersionKind
-from tests.tiny_encoder import write_tiny_encoder
 
+pytestmark = pytest.mark.usefixtures("tiny")
 PROGRAMS = {"b1": b1.main, "b2": b2.main, "b3": b3.main, "b4": b4.main, "b5": b5.main, "b6": b6.main}
 PROGRAMS |= {"b7": b7.main, "oos": oos.main}
 WITHOUT_PLOT = {"b5", "b7"}
-
-
-@pytest.fixture(autouse=True)
-def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {
-        "encoder": str(encoder),
-        "random_features": "64",
-        "lexical_size": "256",
-        "threads": "1",
-    }.items():
-        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -15,22 +15,8 @@ import pytest
 from benchmarks import accuracy, class_incremental, consolidation, correction_latency
 from benchmarks.datasets import invented, write_csv
 from benchmarks.harness import ROOT
-from tests.tiny_encoder import write_tiny_encoder
 
-pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(autouse=True)
-def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny encoder and few features for all processes of the test."""
-    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {
-        "encoder": str(encoder),
-        "random_features": "64",
-        "lexical_size": "256",
-        "threads": "1",
-    }.items():
-        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("tiny")]
 
 
 @pytest.fixture

@@ -17,19 +17,8 @@ from benchmarks.learning.answers import Questions
 from benchmarks.learning.data import load_out_of_scope
 from benchmarks.learning.pawl_learner import workshop
 from benchmarks.learning.scope import auroc, calibration_error, kept_outside
-from tests.tiny_encoder import write_tiny_encoder
 
-
-@pytest.fixture(autouse=True)
-def _small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {
-        "encoder": str(encoder),
-        "random_features": "64",
-        "lexical_size": "256",
-        "threads": "1",
-    }.items():
-        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def test_auroc_and_false_positive_rate_are_those_of_the_roc_curve() -> None:

@@ -28,22 +28,8 @@ from benchmarks.serving.preparation import prepare, teach, with_loss
 from benchmarks.serving.report import goals
 from benchmarks.serving.tables import curve
 from pawl.settings import load_settings
-from tests.tiny_encoder import write_tiny_encoder
 
 _BODIES = [{"text": f'a "quoted" text {number}\n'} for number in range(7)]
-
-
-@pytest.fixture
-def tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny encoder and few features for all that runs in the test."""
-    encoder = write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-    for name, value in {
-        "encoder": str(encoder),
-        "random_features": "64",
-        "lexical_size": "256",
-        "threads": "1",
-    }.items():
-        monkeypatch.setenv(f"PAWL_{name.upper()}", value)
 
 
 class _Server(ThreadingHTTPServer):

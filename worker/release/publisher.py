@@ -167,9 +167,10 @@ class Publisher:
             f"{ENCODER_FOLDER}/{path.name}": path for path in sorted(draft.encoder_folder.iterdir()) if path.is_file()
         }
         files[FEATURES_FILE] = self._pack(draft.features)
+        infos: dict[str, HeadInfo] = {}
         for task, heads in draft.heads.items():
-            files |= heads.files(task)
-        infos = {task: heads.info() for task, heads in draft.heads.items()}
+            infos[task], packed = heads.packed(task)
+            files |= packed
         folder = self._publish(number, draft, infos, files)
         self._check_encoder(folder, draft)
         return NewVersion(

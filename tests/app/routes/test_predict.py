@@ -52,7 +52,7 @@ async def test_with_two_heads_the_answer_is_the_named_versions_and_says_which_of
         assert given["novelty"] == pytest.approx(wanted.novelty, abs=1e-4)
     assert {given["by"] for given in body["predictions"]} == {"words", "both"}
     heads = (await client.get("/v1/versions/1")).json()["heads"]["default"]
-    assert heads["lexical"] == asdict(model.heads["default"].info())["lexical"]
+    assert heads["lexical"] == asdict(model.heads["default"].packed("default")[0])["lexical"]
     words = (await client.get("/v1/model")).json()["words"]["default"]
     assert words == {name: heads["lexical"][name] for name in words}
     assert (words["words"], words["threshold"], words["share"], words["loss"]) == (0.3, 0.5, 0.4, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,9 +149,9 @@ def test_without_an_encoder_words_answer_everything() -> None:
 
 def test_what_is_written_is_what_is_read(folder: VersionFolder, classifier: Classifier) -> None:
     for task, info in folder.manifest.heads.items():
-        heads = classifier.heads[task]
-        assert heads.info() == info
-        assert {path: folder.path.joinpath(path).read_bytes() for path in heads.files(task)} == heads.files(task)
+        said, files = classifier.heads[task].packed(task)
+        assert said == info
+        assert {path: folder.path.joinpath(path).read_bytes() for path in files} == files
     assert Manifest.from_json(folder.manifest.to_json(), "x") == folder.manifest
 
 
@@ -164,12 +165,9 @@ def test_relabelled_heads_answer_under_the_names_of_now_and_by_words_not_yet(cla
     weights = before.lexical.weights
     np.testing.assert_allclose(after.lexical.weights, np.stack([weights[:, 0], weights[:, 1] + weights[:, 3]], axis=1))
     assert not after.is_fast
-    assert after.info().lexical == replace(
-        before.info().lexical,  # type: ignore[type-var]
-        digest=after.info().lexical.digest,  # type: ignore[union-attr]
-        threshold=None,
-        share=None,
-    )
+    said = after.packed("default")[0].lexical
+    assert said is not None
+    assert said == replace(before.lexical.info(said.digest), threshold=None, share=None)
     assert before.relabelled([None] * 4, 0.04) is None
 
 
@@ -186,10 +184,10 @@ def test_a_harmed_lexical_file_fails_closed(folder: VersionFolder, harm: str) ->
 
 
 def test_a_lexical_file_that_does_not_fit_its_manifest_is_refused(folder: VersionFolder) -> None:
-    def loaded(**changes: object) -> None:
+    def loaded(**changes: Any) -> None:
         info = folder.manifest.heads["tone"]
         assert info.lexical is not None
-        heads = dict(folder.manifest.heads) | {"tone": replace(info, lexical=replace(info.lexical, **changes))}  # type: ignore[arg-type]
+        heads = dict(folder.manifest.heads) | {"tone": replace(info, lexical=replace(info.lexical, **changes))}
         load_classifier(replace(folder, manifest=replace(folder.manifest, heads=heads)), backends=Backends(threads=1))
 
     loaded()

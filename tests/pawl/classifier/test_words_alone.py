@@ -30,8 +30,8 @@ def test_every_text_is_answered_by_words(tmp_path: Path) -> None:
         nothing = Novelty(np.zeros((0, 0), np.float32), np.linspace(-2, 2, 101, dtype=np.float32), 0.3)
         lexical[task] = lexical_head(rng, len(names), Stacking.LEXICAL, None)
         heads = ServedHeads(semantic, nothing, lexical[task])
-        files |= heads.files(task)
-        infos[task] = heads.info()
+        infos[task], packed = heads.packed(task)
+        files |= packed
     folder = FolderArtefactStore(tmp_path / "store").publish(1, replace(manifest, heads=infos), files)
     classifier = load_classifier(folder)
     assert classifier.is_fast("tone")

@@ -45,8 +45,8 @@ def tiny_files(
         offsets = np.zeros(len(names), np.float32) if stacking is None else rng.random(len(names), dtype=np.float32)
         lexical = None if stacking is None else lexical_head(rng, len(names), stacking, threshold)
         heads = ServedHeads(LinearHead(names, weights, offsets, 0.5), novelty, lexical)
-        files |= heads.files(task)
-        infos[task] = heads.info()
+        infos[task], packed = heads.packed(task)
+        files |= packed
     return Manifest(number, number - 1 or None, VersionKind.HEAD, digest, infos), files
 
 

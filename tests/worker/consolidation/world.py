@@ -90,11 +90,12 @@ class World:
         heads = {
             task: ServedHeads(LinearHead(labels, weights, offsets, 0.1), novelty) for task, labels in _HEADS.items()
         }
-        infos = {task: each.info() for task, each in heads.items()}
         files: dict[str, Path | bytes] = {f"{ENCODER_FOLDER}/{path.name}": path for path in folder.iterdir()}
         files[FEATURES_FILE] = features.to_bytes()
+        infos = {}
         for task, each in heads.items():
-            files |= each.files(task)
+            infos[task], packed = each.packed(task)
+            files |= packed
         self.artefacts.publish(number, Manifest(number, parent, kind, digest, infos), files)
         version = NewVersion(number, parent, kind, "test", encoder or digest, infos, "0" * 64, 1)
         return (await self.ledger.promote(version, change)).number

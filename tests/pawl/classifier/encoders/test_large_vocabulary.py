@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -51,13 +52,13 @@ def exported(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Pre
     ("precision", "library"), [("float32", "onnxruntime"), ("float32", "openvino"), ("int8", "onnxruntime")]
 )
 def test_a_rounded_table_gives_the_numbers_of_transformers(
-    exported: dict[Precision, Path], precision: Precision, library: str
+    exported: dict[Precision, Path], precision: Precision, library: Literal["onnxruntime", "openvino"]
 ) -> None:
     folder = exported[precision]
     size = EncoderSpec.from_file(folder / SPEC_FILE).hidden
     assert (folder / TABLE_FILE).stat().st_size % size == 0, "a byte for each number"
     assert (folder / "model.onnx").stat().st_size < (folder / "model.safetensors").stat().st_size
-    encoder = Backends(library, threads=1).open(folder, f"rounded {precision}")  # type: ignore[arg-type]  # one of them
+    encoder = Backends(library, threads=1).open(folder, f"rounded {precision}")
     assert encoder.library == library, "and no other, whose numbers would be right as well"
     expected = TorchEncoder(folder, digest="").encode(_TEXTS).reshape(len(_TEXTS), 2, -1)
     cosines = (encoder.encode(_TEXTS).reshape(expected.shape) * expected).sum(-1)
